@@ -1,0 +1,3 @@
+"""Federated learning where labels are scarce and clients differ."""
+
+__version__ = "0.1.0"

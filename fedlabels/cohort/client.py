@@ -1,0 +1,87 @@
+"""The client contract: what a method writes for ONE device."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fedlabels.cohort.layout import Layout
+from fedlabels.cohort.types import DataSpec, FitRequest, FitResult, Ratio, Tree
+
+if TYPE_CHECKING:
+    from fedlabels.cohort.batches import Batch
+    from fedlabels.cohort.cohort import Cohort
+
+
+@dataclass(frozen=True)
+class Client:
+    """Base of all clients: a frozen dataclass whose fields are its settings.
+
+    ``fit`` strings together primitives of the cohort. The functions it gives to a primitive see
+    ONE client's tensors; outside primitives it only hands values on. The same code then runs
+    looped (one client, plain modules), stacked (many clients, vmap) and on a device.
+
+    Notes
+    -----
+    Every further exchange that a strategy names is a method of that name with the signature of
+    ``fit``. ``stackable = False`` makes a client always run looped. In stackable functions there
+    is no ``if`` on tensors, no ``.item()``, no boolean indexing, no ``one_hot`` and no in-place
+    change of anything.
+    """
+
+    stackable: ClassVar[bool] = True
+
+    @property
+    def sees_all_labels(self) -> bool:
+        """Whether the simulation reveals the labels of all its samples (the upper bound)."""
+        return False
+
+    def nets(self, model: nn.Module, spec: DataSpec) -> dict[str, nn.Module]:
+        """Return the nets by name.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+            The configured model, freshly built.
+        spec : DataSpec
+            Shape of a sample and number of classes.
+        """
+        return {"model": model}
+
+    def private(self, layout: Layout) -> frozenset[str]:
+        """Return the names of tensors that never leave the client."""
+        return frozenset()
+
+    def fit(self, cohort: "Cohort", request: FitRequest) -> FitResult:
+        """Train; what the exchange ``"train"`` runs."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement fit")
+
+    def evaluate(self, cohort: "Cohort", request: FitRequest) -> FitResult:
+        """Score the received model on the client's own test samples."""
+        return FitResult(metrics=score(cohort, request.shared["model"], "test"))
+
+
+def score(cohort: "Cohort", tree: Tree, part: str) -> dict[str, Ratio]:
+    """Return loss and accuracy of shared weights on a labeled part, as sums and counts."""
+    net, samples = cohort.net("model"), cohort.samples(part)
+
+    def step(carry: Tree, fixed: Mapping[str, Tree], batch: "Batch") -> tuple[Tree, Tree]:
+        logits = net.at(fixed["model"])(batch.x)
+        loss = functional.cross_entropy(logits, batch.y.clamp_min(0), reduction="none")
+        hit = (logits.argmax(-1) == batch.y).to(loss.dtype)
+        return carry, {"loss": batch.sum(loss), "hit": batch.sum(hit), "n": batch.n}
+
+    batches = cohort.batches(samples, size=512, epochs=1, views=("plain",), purpose="score")
+    _, sums = cohort.scan(step, {}, batches, shared={"model": tree})
+    return {
+        "loss": Ratio(sums["loss"], sums["n"]),
+        "accuracy": Ratio(sums["hit"], sums["n"]),
+    }
+
+
+def no_weight(count: torch.Tensor) -> torch.Tensor:
+    """Return a per-client number of examples as a weight (float64)."""
+    return count.to(torch.float64)

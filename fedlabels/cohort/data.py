@@ -1,0 +1,216 @@
+"""Where a cohort's rows come from: the resident data, one client's shard, ragged samples."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedlabels.cohort.types import EMPTY, Indices
+
+View = Callable[[Tensor, Tensor], Tensor]
+
+
+class Source(Protocol):
+    """Data that a worker holds on its device."""
+
+    def columns(self, view: str) -> int:
+        """Return how many uniform numbers a view needs per sample."""
+        ...
+
+    def rows(self, index: Tensor, view: str, u: Tensor) -> Tensor:
+        """Return normalized samples, shape (rows, ...), seen through a view.
+
+        Parameters
+        ----------
+        index : Tensor of int64, shape (rows,)
+            Positions in the data.
+        view : str
+            ``"plain"``, ``"weak"`` or ``"strong"``.
+        u : Tensor, shape (rows, columns(view))
+            Uniform numbers in [0, 1).
+        """
+        ...
+
+    def blank(self) -> Tensor:
+        """Return one sample of zeros, shape (...)."""
+        ...
+
+
+class ViewLike(Protocol):
+    """A batched augmentation; see ``fedlabels.data.views``."""
+
+    columns: int
+
+    def __call__(self, x: Tensor, u: Tensor) -> Tensor:
+        """Transform samples in [0, 1], shape (rows, ...)."""
+        ...
+
+
+class TensorSource:
+    """Samples in memory.
+
+    Parameters
+    ----------
+    x : Tensor, shape (samples, ...)
+        Values in [0, 1] (images) or raw (floating-point data).
+    mean, std : Tensor, broadcastable to one sample
+        Normalization, applied after the view.
+    views : mapping of str to view
+        Augmentations by name; ``"plain"`` is always there.
+    """
+
+    def __init__(
+        self, x: Tensor, mean: Tensor, std: Tensor, views: Mapping[str, ViewLike] = EMPTY
+    ) -> None:
+        self._x, self._views = x, dict(views)
+        self._scale = 1 / std
+        self._shift = -mean / std
+
+    def columns(self, view: str) -> int:
+        """Return how many uniform numbers a view needs per sample."""
+        return 0 if view == "plain" else self._view(view).columns
+
+    def _view(self, name: str) -> ViewLike:
+        if name not in self._views:
+            known = ", ".join(["plain", *self._views])
+            raise KeyError(f"unknown view '{name}'; this data set has: {known}")
+        return self._views[name]
+
+    def rows(self, index: Tensor, view: str, u: Tensor) -> Tensor:
+        """Return normalized samples; see `Source.rows`."""
+        x = self._x[index]
+        if view != "plain":
+            x = self._view(view)(x, u)
+        return torch.addcmul(self._shift, x, self._scale)
+
+    def blank(self) -> Tensor:
+        """Return one sample of zeros."""
+        return self._x.new_zeros(self._x.shape[1:])
+
+
+def _none() -> Indices:
+    return np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One client's data: positions in the source, and the labels that the client may see.
+
+    Parameters
+    ----------
+    client_id : int
+        Partition number.
+    labeled, labels : integer arrays, shape (nL,)
+        Positions of the labeled samples, and their classes.
+    unlabeled : integer array, shape (nU,)
+        Positions of the unlabeled samples. Their labels are not here, so no client can read them.
+    test, test_labels : integer arrays, shape (nT,)
+        The client's own test samples.
+    """
+
+    client_id: int
+    labeled: Indices = field(default_factory=_none)
+    labels: Indices = field(default_factory=_none)
+    unlabeled: Indices = field(default_factory=_none)
+    test: Indices = field(default_factory=_none)
+    test_labels: Indices = field(default_factory=_none)
+
+    def part(self, name: str) -> tuple[Indices, Indices]:
+        """Return positions and visible labels (-1 where unlabeled) of a part.
+
+        Raises
+        ------
+        KeyError
+            If the part is none of labeled, unlabeled, all, test.
+        """
+        hidden = np.full(len(self.unlabeled), -1, dtype=np.int64)
+        if name == "labeled":
+            return self.labeled, self.labels
+        if name == "unlabeled":
+            return self.unlabeled, hidden
+        if name == "all":
+            both = np.concatenate([self.labeled, self.unlabeled])
+            return both, np.concatenate([self.labels, hidden])
+        if name == "test":
+            return self.test, self.test_labels
+        raise KeyError(f"unknown part '{name}'; use labeled, unlabeled, all or test")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Rows of K clients, ragged; a client sees only its own.
+
+    Parameters
+    ----------
+    part : str
+        Which part of the shard they come from.
+    sizes : tuple of int, length K
+        Rows of each client.
+    index : Tensor of int64, shape (K, rows)
+        Positions in the source, 0 where padded.
+    y : Tensor of int64, shape (K, rows)
+        Visible labels, -1 where unlabeled, 0 where padded.
+    columns : dict of str to Tensor, shape (K, rows, ...)
+        Further values per row. A column ``"x"`` replaces the source's samples.
+    stacked : bool
+        Whether per-client values carry the leading axis K.
+    """
+
+    part: str
+    sizes: tuple[int, ...]
+    index: Tensor
+    y: Tensor
+    stacked: bool
+    columns: Mapping[str, Tensor] = field(default_factory=lambda: EMPTY)
+
+    @property
+    def count(self) -> Tensor:
+        """Number of rows as a per-client value, int64."""
+        count = torch.tensor(self.sizes, dtype=torch.int64, device=self.index.device)
+        return count if self.stacked else count[0]
+
+
+def gather_samples(shards: list[Shard], part: str, stacked: bool, device: torch.device) -> Samples:
+    """Collect one part of K shards, padded to the longest."""
+    parts = [shard.part(part) for shard in shards]
+    sizes = tuple(len(index) for index, _ in parts)
+    index = np.zeros((len(parts), max(sizes)), dtype=np.int64)
+    y = np.zeros_like(index)
+    for k, (rows, labels) in enumerate(parts):
+        index[k, : sizes[k]], y[k, : sizes[k]] = rows, labels
+    return Samples(
+        part, sizes, torch.from_numpy(index).to(device), torch.from_numpy(y).to(device), stacked
+    )
+
+
+def keep_rows(samples: Samples, keep: Tensor, columns: Mapping[str, Tensor]) -> Samples:
+    """Keep the rows where ``keep`` is true and attach columns; see ``Cohort.subset``."""
+    lead = keep.shape[0] if samples.stacked else 1
+    mask = keep.reshape(lead, -1).bool() & row_mask(samples.sizes, samples.index.shape[1], keep)
+    sizes = tuple(mask.sum(1).tolist())
+    order = (~mask).to(torch.int8).argsort(dim=1, stable=True)[:, : max(sizes, default=0)]
+
+    def take(value: Tensor) -> Tensor:
+        wide = order.reshape(order.shape + (1,) * (value.dim() - 2))
+        return value.gather(1, wide.expand(order.shape + value.shape[2:]))
+
+    given = {k: v if samples.stacked else v.unsqueeze(0) for k, v in columns.items()}
+    taken = {k: take(v) for k, v in {**samples.columns, **given}.items()}
+    y = taken.pop("y", None)
+    return Samples(
+        samples.part,
+        sizes,
+        take(samples.index),
+        take(samples.y) if y is None else y.to(torch.int64),
+        samples.stacked,
+        taken,
+    )
+
+
+def row_mask(sizes: tuple[int, ...], width: int, like: Tensor) -> Tensor:
+    """Return a bool mask of real rows, shape (K, width)."""
+    count = torch.tensor(sizes, device=like.device)[:, None]
+    return torch.arange(width, device=like.device)[None] < count
