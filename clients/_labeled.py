@@ -1,0 +1,148 @@
+"""What the labeled steps of all clients have in common."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from fedlabels.cohort import SGD, Batch, Client, Cohort, FitRequest, Ratio, Sums, Tree, View
+from fedlabels.errors import ConfigError
+from fedlabels.losses import cross_entropy
+
+Penalty = Callable[[View, Mapping[str, Tree]], Tensor]
+Schedule = Literal["constant", "cosine"]
+
+
+def require(condition: bool, text: str) -> None:
+    """Raise a ConfigError with this text unless the condition holds."""
+    if not condition:
+        raise ConfigError(text)
+
+
+def scheduled(lr: float, schedule: str, request: FitRequest) -> float:
+    """Return the learning rate of a round: constant, or half a cosine down to 0."""
+    if schedule == "constant":
+        return lr
+    progress = (request.round - 1) / max(request.rounds, 1)
+    return lr * 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
+
+
+@dataclass(frozen=True)
+class LabeledClient(Client):
+    """Settings of plain SGD on the labeled samples.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate, > 0.
+    lr_schedule : {"constant", "cosine"}
+        Over the rounds of the run.
+    momentum : float
+        In [0, 1).
+    nesterov : bool
+        Nesterov's form of the momentum.
+    weight_decay : float
+        L2 coefficient, >= 0.
+    clip : float or None
+        Largest global gradient norm.
+    batch_size : int
+        Labeled samples a step, >= 1.
+    local_steps : int or None
+        Gradient steps a round, each batch by a fresh shuffle; exclusive with ``local_epochs``.
+    local_epochs : int or None
+        Passes over the labeled samples a round.
+    """
+
+    lr: float = 0.1
+    lr_schedule: str = "constant"
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    clip: float | None = None
+    batch_size: int = 10
+    local_steps: int | None = 10
+    local_epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, f"client.lr must be > 0, got {self.lr}")
+        require(
+            self.lr_schedule in ("constant", "cosine"),
+            f"client.lr_schedule must be constant or cosine, got '{self.lr_schedule}'",
+        )
+        require(0 <= self.momentum < 1, f"client.momentum must be in [0, 1), got {self.momentum}")
+        require(
+            self.weight_decay >= 0, f"client.weight_decay must be >= 0, got {self.weight_decay}"
+        )
+        require(self.clip is None or self.clip > 0, f"client.clip must be > 0, got {self.clip}")
+        require(self.batch_size >= 1, f"client.batch_size must be >= 1, got {self.batch_size}")
+        require(
+            (self.local_steps is None) != (self.local_epochs is None),
+            "give exactly one of client.local_steps and client.local_epochs (the other null), got "
+            f"{self.local_steps} and {self.local_epochs}",
+        )
+        count = self.local_epochs if self.local_steps is None else self.local_steps
+        require((count or 0) >= 0, f"local steps or epochs must be >= 0, got {count}")
+
+    def optimizer(self, request: FitRequest) -> SGD:
+        """Return the optimizer of this round."""
+        return SGD(
+            scheduled(self.lr, self.lr_schedule, request),
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+            clip=self.clip,
+        )
+
+    def train_labeled(
+        self, cohort: Cohort, request: FitRequest, penalty: Penalty | None = None
+    ) -> tuple[Tree, Sums]:
+        """Run SGD on the labeled samples from the received model.
+
+        Returns
+        -------
+        Tree, Sums
+            The weights, and ``loss`` (summed over samples) and ``n``.
+        """
+        return labeled_sgd(
+            cohort,
+            request.shared["model"],
+            self.optimizer(request),
+            size=self.batch_size,
+            steps=self.local_steps,
+            epochs=self.local_epochs,
+            penalty=penalty,
+        )
+
+
+def labeled_sgd(
+    cohort: Cohort,
+    received: Tree,
+    optimizer: SGD,
+    *,
+    size: int,
+    steps: int | None,
+    epochs: int | None = None,
+    penalty: Penalty | None = None,
+) -> tuple[Tree, Sums]:
+    """Train a copy of the received model by cross-entropy on the labeled samples (F1)."""
+
+    def loss(view: View, batch: Batch, fixed: Any) -> tuple[Tensor, Mapping[str, Any]]:
+        values = cross_entropy(view(batch.x), batch.y)
+        total = batch.mean(values)
+        if penalty is not None:
+            total = total + penalty(view, fixed)
+        return total, {"loss": batch.sum(values), "n": batch.n}
+
+    batches = cohort.batches(
+        cohort.samples("labeled"), size=size, steps=steps, epochs=epochs, purpose="labeled"
+    )
+    return cohort.sgd(
+        cohort.start(received), loss, batches, optimizer, shared={"received": received}
+    )
+
+
+def labeled_metrics(sums: Sums) -> dict[str, Ratio]:
+    """Return the metric of the labeled steps: the mean loss of the samples as they were used."""
+    return {"loss_labeled": Ratio(sums["loss"], sums["n"])}

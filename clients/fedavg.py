@@ -1,0 +1,42 @@
+"""FedAvg's client: SGD on the labeled samples, and the two bounds of every comparison.
+
+McMahan et al., AISTATS 2017, arXiv 1602.05629.
+"""
+
+from dataclasses import dataclass
+
+from clients._labeled import LabeledClient, labeled_metrics, require
+from fedlabels.cohort import Cohort, FitRequest, FitResult, Term
+
+
+@dataclass(frozen=True)
+class FedAvg(LabeledClient):
+    """SGD on labeled samples; the model goes up, weighted by their number.
+
+    Parameters
+    ----------
+    role : {"labeled_only", "fully_labeled"}
+        ``labeled_only`` ignores unlabeled samples: the lower bound of a semi-supervised method.
+        ``fully_labeled`` has the labels of all samples revealed (in simulation only): the upper
+        bound.
+    """
+
+    role: str = "labeled_only"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.role in ("labeled_only", "fully_labeled"),
+            f"client.role must be labeled_only or fully_labeled, got '{self.role}'",
+        )
+
+    @property
+    def sees_all_labels(self) -> bool:
+        """Whether the simulation reveals the hidden labels."""
+        return self.role == "fully_labeled"
+
+    def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
+        """Train on the labeled samples; a client without any returns the model with weight 0."""
+        tree, sums = self.train_labeled(cohort, request)
+        weight = cohort.samples("labeled").count
+        return FitResult({"model": Term(tree, weight)}, labeled_metrics(sums))

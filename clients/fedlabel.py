@@ -1,0 +1,465 @@
+"""FedLabel's client: per sample, the local or the global model writes the pseudo-label.
+
+Cho, Joshi, Dimitriadis: "Local or Global: Selective Knowledge Assimilation for Federated Learning
+with Limited Labels", ICCV 2023, arXiv 2307.08809. Equations as in docs/methods/fedlabel.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from clients._labeled import labeled_metrics, labeled_sgd, require, scheduled
+from fedlabels.cohort import (
+    SGD,
+    Batch,
+    Client,
+    Cohort,
+    FitRequest,
+    FitResult,
+    Net,
+    PseudoLabels,
+    Ratio,
+    Sums,
+    Term,
+    Tree,
+    difference,
+    parameters_of,
+    square_norm,
+)
+from fedlabels.cohort.tree import clone
+from fedlabels.losses import (
+    Selection,
+    UnlabeledLoss,
+    anchor_penalty,
+    client_delta_merge,
+    cross_entropy,
+    flexmatch_counts,
+    flexmatch_threshold,
+    freematch_init,
+    freematch_threshold,
+    freematch_update,
+    proximal_term,
+    select,
+    selection_counts,
+    unlabeled_loss_flute,
+    unlabeled_loss_paper,
+)
+
+_CHOICES = {
+    "variant": ("paper", "flute", "joint"),
+    "score": ("variance", "inverse_entropy", "max_prob"),
+    "expert": ("confident", "global", "local"),
+    "threshold_rule": ("fixed", "flexmatch", "freematch"),
+    "consistency_norm": (None, "pass", "agree"),
+    "consistency_view": (None, "strong", "weak"),
+    "consistency_teacher": (None, "discarded", "local"),
+    "unlabeled_divisor": ("pass", "batch"),
+    "weight": ("labeled_plus_pass", "shard"),
+    "phase2_start": ("received", "local"),
+    "merge": ("sum", "mean"),
+    "lr_schedule": ("constant", "cosine"),
+}
+
+
+@dataclass(frozen=True)
+class FedLabel(Client):
+    """A few labeled steps make a local expert; then the more confident expert labels each sample.
+
+    Parameters
+    ----------
+    variant : {"paper", "flute", "joint"}
+        The paper's algorithm; the official code's (two models go up); one live model with both
+        losses in every step, as in later benchmarks.
+    score : {"variance", "inverse_entropy", "max_prob"}
+        Confidence h (F3).
+    expert : {"confident", "global", "local"}
+        Ablation: force one expert.
+    threshold : float
+        Least confidence beta of a pseudo-label, in [0, 1]; strict (``joint``: inclusive).
+    threshold_rule : {"fixed", "flexmatch", "freematch"}
+        Thresholds per class from one pass over the shard with the chosen experts.
+    lambda0 : float
+        Upper bound of the weight of the consistency term, >= 0.
+    lambda_u : float
+        Coefficient of the cross-entropy on pseudo-labels, >= 0.
+    lambda_anchor : float or None
+        Pull to the received model in phase 2; None is 10 for ``flute`` and 0 otherwise.
+    tau, tau_prime : int
+        Labeled and unlabeled steps a round, >= 0.
+    batch_labeled, batch_unlabeled : int
+        Samples a step, >= 1.
+    lr_labeled, lr_unlabeled : float
+        Learning rates, > 0.
+    lr_schedule : {"constant", "cosine"}
+        Of both rates, over the rounds of the run.
+    burn_in_rounds : int
+        Rounds without phase 2, >= 0.
+    temperature : float
+        Of the experts and of both sides of the consistency term, > 0.
+    consistency_norm, consistency_view, consistency_teacher : str or None
+        None is the variant's: pass, strong, discarded (``paper``); agree, weak, local (``flute``).
+    unlabeled_divisor : {"pass", "batch"}
+        Divide the unlabeled loss by the passing samples or by the batch.
+    weight : {"labeled_plus_pass", "shard"}
+        Number of examples: nL + passing samples of all steps, or nL + nU.
+    phase2_start : {"received", "local"}
+        Weights from which phase 2 starts.
+    merge : {"sum", "mean"}
+        Add the two changes, or half of each.
+    accumulate_grad : bool
+        Reproduce the official code, which never zeroes gradients in phase 2.
+    mu : float
+        Proximal coefficient of phase 1, >= 0.
+    clip : float or None
+        Largest global gradient norm in both phases.
+    """
+
+    variant: str = "paper"
+    score: str = "variance"
+    expert: str = "confident"
+    threshold: float = 0.95
+    threshold_rule: str = "fixed"
+    lambda0: float = 0.05
+    lambda_u: float = 1.0
+    lambda_anchor: float | None = None
+    tau: int = 30
+    tau_prime: int = 10
+    batch_labeled: int = 64
+    batch_unlabeled: int = 64
+    lr_labeled: float = 0.003
+    lr_unlabeled: float = 0.003
+    lr_schedule: str = "constant"
+    burn_in_rounds: int = 0
+    temperature: float = 1.0
+    consistency_norm: str | None = None
+    consistency_view: str | None = None
+    consistency_teacher: str | None = None
+    unlabeled_divisor: str = "pass"
+    weight: str = "labeled_plus_pass"
+    phase2_start: str = "received"
+    merge: str = "sum"
+    accumulate_grad: bool = False
+    mu: float = 0.0
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            require(value in allowed, f"client.{name} must be one of {allowed}, got {value!r}")
+        require(
+            0 <= self.threshold <= 1, f"client.threshold must be in [0, 1], got {self.threshold}"
+        )
+        for name in ("lambda0", "lambda_u", "tau", "tau_prime", "burn_in_rounds", "mu"):
+            require(
+                getattr(self, name) >= 0, f"client.{name} must be >= 0, got {getattr(self, name)}"
+            )
+        for name in ("lr_labeled", "lr_unlabeled", "temperature"):
+            require(
+                getattr(self, name) > 0, f"client.{name} must be > 0, got {getattr(self, name)}"
+            )
+        for name in ("batch_labeled", "batch_unlabeled"):
+            require(
+                getattr(self, name) >= 1, f"client.{name} must be >= 1, got {getattr(self, name)}"
+            )
+        require(
+            self.clip is None or self.clip > 0, f"client.clip must be > 0 or null, got {self.clip}"
+        )
+        require(
+            self.lambda_anchor is None or self.lambda_anchor >= 0,
+            f"client.lambda_anchor must be >= 0 or null, got {self.lambda_anchor}",
+        )
+
+    # ---- the round
+
+    def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
+        """Run one round; a client without labels, or with labels only, runs the same code."""
+        if self.variant == "joint":
+            return self._fit_joint(cohort, request)
+        local, labeled = self.labeled_phase(cohort, request)
+        student, unlabeled = self.unlabeled_phase(cohort, request, local)
+        metrics = {**labeled_metrics(labeled), **unlabeled_metrics(unlabeled)}
+        passed = unlabeled["pass"]
+        if self.variant == "flute":
+            weight = cohort.map(lambda n: torch.where(n > 0, n, 1.0), passed)  # F10b
+            return FitResult({"local": Term(local), "student": Term(student, weight)}, metrics)
+        received = request.shared["model"]
+        metrics.update(self._movement(cohort, received, local, student))
+        merged = self.merged(cohort, received, local, student, passed)
+        return FitResult({"model": Term(merged, self.examples(cohort, passed))}, metrics)
+
+    def labeled_phase(self, cohort: Cohort, request: FitRequest) -> tuple[Tree, Sums]:
+        """Make the local expert by ``tau`` labeled steps from the received model (F1)."""
+        penalty = None
+        if self.mu:
+
+            def penalty(view: Any, fixed: Mapping[str, Tree]) -> Tensor:
+                return proximal_term(view.tree, fixed["received"], self.mu, view.net.parameters)
+
+        optimizer = SGD(scheduled(self.lr_labeled, self.lr_schedule, request), clip=self.clip)
+        return labeled_sgd(
+            cohort,
+            request.shared["model"],
+            optimizer,
+            size=self.batch_labeled,
+            steps=self.tau,
+            penalty=penalty,
+        )
+
+    def unlabeled_phase(
+        self, cohort: Cohort, request: FitRequest, local: Tree
+    ) -> tuple[Tree, Sums]:
+        """Train a student on what the experts label, ``tau_prime`` steps (F2 to F9).
+
+        Returns
+        -------
+        Tree, Sums
+            The student (the start of phase 2 where nothing passed), and the sums ``rows``,
+            ``pass``, ``local``, ``agree``, ``ratio``, ``loss``, ``steps``.
+        """
+        net, received = cohort.net("model"), request.shared["model"]
+        optimizer = SGD(scheduled(self.lr_unlabeled, self.lr_schedule, request), clip=self.clip)
+        steps = 0 if request.round <= self.burn_in_rounds else self.tau_prime
+        own = {"local": local, "rule": self._rule(cohort, request, local)}
+
+        def step(carry: Any, fixed: Any, batch: Batch) -> tuple[Any, Mapping[str, Any]]:
+            chosen = self._select(net, fixed, batch)
+
+            def objective(weights: Tree) -> tuple[Tensor, UnlabeledLoss]:
+                out = self._loss(net, weights, batch, chosen, fixed["received"])
+                return out.total, out
+
+            grads, out, moved = cohort.grad(objective, carry["student"], net.parameters)
+            passed = out.n_pass > 0  # F8: without passing samples there is no step at all
+            new = dict(carry)
+            if self.accumulate_grad:
+                grads = {k: carry["grads"][k] + g for k, g in grads.items()}
+                new["grads"] = {
+                    k: torch.where(passed, g, carry["grads"][k]) for k, g in grads.items()
+                }
+            kept = {k: torch.where(passed, moved[k], carry["student"][k]) for k in net.buffers}
+            new["student"], _ = optimizer.step({**moved, **kept}, grads, {}, when=passed)
+            return new, selection_sums(chosen, out, batch)
+
+        start = local if self.phase2_start == "local" else None
+        student = cohort.start(received) if start is None else cohort.map(clone, start)
+        carry: dict[str, Any] = {"student": student}
+        if self.accumulate_grad:
+            zero = cohort.start({k: torch.zeros_like(received[k]) for k in net.parameters})
+            carry["grads"] = zero
+        batches = cohort.batches(
+            cohort.samples("unlabeled"),
+            size=self.batch_unlabeled,
+            steps=steps,
+            views=("weak", "strong"),
+            purpose="unlabeled",
+        )
+        carry, sums = cohort.scan(step, carry, batches, own=own, shared={"received": received})
+        return carry["student"], sums
+
+    def merged(
+        self, cohort: Cohort, received: Tree, local: Tree, student: Tree, passed: Tensor
+    ) -> Tree:
+        """Merge the two models into the one that goes up (F10a)."""
+        names = cohort.net("model").parameters
+
+        def merge(local: Tree, student: Tree, passed: Tensor) -> Tree:
+            return client_delta_merge(
+                received,
+                local,
+                student,
+                parameters=names,
+                stepped=passed > 0,
+                merge=cast("Any", self.merge),
+                phase2_start=cast("Any", self.phase2_start),
+            )
+
+        merged: Tree = cohort.map(merge, local, student, passed)
+        return merged
+
+    def examples(self, cohort: Cohort, passed: Tensor) -> Tensor:
+        """Return r_k: nL + passing samples, or the size of the shard."""
+        if self.weight == "shard":
+            return cohort.samples("all").count
+        count = cohort.samples("labeled").count
+        weight: Tensor = cohort.map(lambda n, p: n + p, count, passed)
+        return weight
+
+    # ---- pieces
+
+    def _select(self, net: Net, fixed: Any, batch: Batch) -> Selection:
+        """Let the experts label a batch in evaluation mode (F2 to F7)."""
+        probs = [
+            (net.at(fixed[name])(batch.weak) / self.temperature).softmax(-1)
+            for name in ("received", "local")
+        ]
+        return select(
+            *probs,
+            threshold=fixed["rule"]["threshold"],
+            score=cast("Any", self.score),
+            expert=cast("Any", self.expert),
+            threshold_inclusive=self.variant == "joint",
+            local_allowed=fixed["rule"]["has_expert"],
+            rows=batch.rows,
+        )
+
+    def _loss(
+        self, net: Net, weights: Tree, batch: Batch, chosen: Selection, received: Tree
+    ) -> UnlabeledLoss:
+        """Compute F8a or F8b for the student's weights."""
+        view = net.at(weights, train=True, batch=batch)
+        flute = self.variant == "flute"
+        seen = self.consistency_view or ("weak" if flute else "strong")
+        strong = view(batch.strong)
+        other = view(batch.weak) if seen == "weak" else strong
+        options: dict[str, Any] = {
+            "lambda0": self.lambda0,
+            "lambda_u": self.lambda_u,
+            "consistency_norm": self.consistency_norm or ("agree" if flute else "pass"),
+            "consistency_teacher": self.consistency_teacher or ("local" if flute else "discarded"),
+            "unlabeled_divisor": self.unlabeled_divisor,
+            "temperature": self.temperature,
+            "rows": batch.rows,
+        }
+        if flute:
+            out = unlabeled_loss_flute(chosen, strong, other, **options)
+        else:
+            out = unlabeled_loss_paper(chosen, strong, logits_consistency=other, **options)
+        anchor = (10.0 if flute else 0.0) if self.lambda_anchor is None else self.lambda_anchor
+        if not anchor:
+            return out
+        pull = anchor * anchor_penalty(weights, received, net.parameters)
+        return out._replace(total=out.total + pull)
+
+    def _rule(self, cohort: Cohort, request: FitRequest, local: Tree | None) -> Tree:
+        """Return each client's threshold, and whether it has an expert of its own."""
+        labels, samples = cohort.samples("labeled").count, cohort.samples("unlabeled")
+        # a mask decides, not the comparison of two forward passes that "must" be equal
+        has_expert = cohort.map(lambda n: (n > 0) & (self.tau > 0), labels)
+        fixed = request.shared["model"]
+        like = next(v for v in fixed.values() if v.is_floating_point())
+        if self.threshold_rule == "fixed" or local is None:
+            beta = cohort.map(lambda n: like.new_tensor(self.threshold) + 0 * n, labels)
+            return {"threshold": beta, "has_expert": has_expert}
+        net = cohort.net("model")
+
+        def chosen(fixed: Any, batch: Batch) -> Tensor:
+            return self._select(net, fixed, batch).selected
+
+        none = cohort.map(lambda n: like.new_tensor(self.threshold) + 0 * n, labels)
+        own = {"local": local, "rule": {"threshold": none, "has_expert": has_expert}}
+        probs = cohort.predict(chosen, samples, view="weak", own=own, shared={"received": fixed})
+        beta = cohort.map(self._class_thresholds, probs, samples.count)
+        return {"threshold": beta, "has_expert": has_expert}
+
+    def _class_thresholds(self, probs: Tensor, count: Tensor) -> Tensor:
+        rows = torch.arange(probs.shape[0], device=probs.device) < count
+        if self.threshold_rule == "flexmatch":
+            counts = flexmatch_counts(probs, threshold=self.threshold, rows=rows)
+            return flexmatch_threshold(counts, tau=self.threshold, num_unlabeled=count).threshold
+        state = freematch_init(probs.shape[1], dtype=probs.dtype, device=probs.device)
+        return freematch_threshold(freematch_update(state, probs, momentum=0.0, rows=rows))
+
+    def _movement(
+        self, cohort: Cohort, received: Tree, local: Tree, student: Tree
+    ) -> dict[str, Ratio]:
+        """Measure how far, and how much the same way, the two phases moved."""
+        net = cohort.net("model")
+
+        def measure(local: Tree, student: Tree) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            start = local if self.phase2_start == "local" else received
+            left = difference(parameters_of(local, net), received)
+            right = difference(parameters_of(student, net), start)
+            norms = square_norm(left).sqrt().double(), square_norm(right).sqrt().double()
+            dot = torch.stack([(left[k] * right[k]).sum() for k in left]).sum().double()
+            product = norms[0] * norms[1]
+            return *norms, dot / product.clamp_min(1e-30), (product > 0).double()
+
+        first, second, cosine, both = cohort.map(measure, local, student)
+        one = cohort.map(lambda n: 0 * n + 1, both)
+        return {
+            "delta_labeled": Ratio(first, one),
+            "delta_unlabeled": Ratio(second, one),
+            "delta_cosine": Ratio(cosine, both),
+        }
+
+    # ---- variant joint
+
+    def _fit_joint(self, cohort: Cohort, request: FitRequest) -> FitResult:
+        """Train one live model on both losses; its own weak view is the local expert."""
+        net, received = cohort.net("model"), request.shared["model"]
+        optimizer = SGD(scheduled(self.lr_labeled, self.lr_schedule, request), clip=self.clip)
+        rule = self._rule(cohort, request, None)
+        burnt_in = float(request.round > self.burn_in_rounds)
+
+        def step(carry: Any, fixed: Any, batch: Any) -> tuple[Any, Mapping[str, Any]]:
+            left, right = batch["labeled"], batch["unlabeled"]
+            live = {**fixed, "local": carry["model"]}
+            chosen = self._select(net, live, right)
+
+            def objective(weights: Tree) -> tuple[Tensor, Any]:
+                values = cross_entropy(net.at(weights, train=True, batch=left)(left.x), left.y)
+                out = self._loss(net, weights, right.fold(1), chosen, fixed["received"])
+                sums = {"labeled": left.sum(values), "n": left.n}
+                return left.mean(values) + burnt_in * out.total, (out, sums)
+
+            grads, (out, sums), moved = cohort.grad(objective, carry["model"], net.parameters)
+            moved, _ = optimizer.step(moved, grads, {})
+            return {"model": moved}, {**selection_sums(chosen, out, right), **sums}
+
+        parts = {part: cohort.samples(part) for part in ("labeled", "unlabeled")}
+        batches = cohort.batches(
+            parts,
+            size={"labeled": self.batch_labeled, "unlabeled": self.batch_unlabeled},
+            steps=self.tau,
+            views={"labeled": ("weak",), "unlabeled": ("weak", "strong")},
+            purpose="labeled",
+        )
+        carry, sums = cohort.scan(
+            step, {"model": cohort.start(received)}, batches,
+            own={"rule": rule}, shared={"received": received},
+        )  # fmt: skip
+        metrics = {
+            "loss_labeled": Ratio(sums["labeled"], sums["n"]),
+            **unlabeled_metrics(sums),
+        }
+        weight = cohort.samples("all").count
+        return FitResult({"model": Term(carry["model"], weight)}, metrics)
+
+
+def selection_sums(chosen: Selection, out: UnlabeledLoss, batch: Batch) -> dict[str, Any]:
+    """Return what one unlabeled batch adds to the sums, with the pseudo-labels to be scored."""
+    counts = selection_counts(chosen, batch.rows)
+    is_local = (chosen.expert == 1).unsqueeze(-1)
+    inner = torch.where(is_local, chosen.selected, chosen.discarded).argmax(-1)
+    outer = torch.where(is_local, chosen.discarded, chosen.selected).argmax(-1)
+    marks = PseudoLabels(
+        batch.index,
+        chosen.pseudo_label,
+        chosen.keep,
+        chosen.expert,
+        {"global": outer, "local": inner},
+    )
+    return {
+        "rows": batch.n,
+        "pass": counts.n_pass,
+        "local": counts.n_local,
+        "agree": counts.n_agree,
+        "ratio": counts.ratio,
+        "loss": out.total,
+        "steps": (out.n_pass > 0).to(torch.int64),
+        "pseudo": marks,
+    }
+
+
+def unlabeled_metrics(sums: Sums) -> dict[str, Ratio]:
+    """Return the diagnostics of the unlabeled steps, as sums and counts."""
+    return {
+        "loss_unlabeled": Ratio(sums["loss"], sums["steps"]),
+        "pass_rate": Ratio(sums["pass"], sums["rows"]),
+        "local_share": Ratio(sums["local"], sums["pass"]),
+        "agreement": Ratio(sums["agree"], sums["pass"]),
+        "ratio": Ratio(sums["ratio"], sums["pass"]),
+    }

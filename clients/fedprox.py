@@ -1,0 +1,41 @@
+"""FedProx's client: FedAvg's with a proximal term.
+
+Li et al., MLSys 2020, arXiv 1812.06127.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from clients._labeled import LabeledClient, labeled_metrics, require
+from fedlabels.cohort import Cohort, FitRequest, FitResult, Term, Tree, View
+from fedlabels.losses import proximal_term
+
+
+@dataclass(frozen=True)
+class FedProx(LabeledClient):
+    """SGD on labeled samples with ``mu/2 * ||v - w||**2`` over all trainable tensors (A2).
+
+    Parameters
+    ----------
+    mu : float
+        Coefficient, >= 0; 0 is FedAvg. A ``proximal-mu`` sent by the server takes precedence.
+    """
+
+    mu: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.mu >= 0, f"client.mu must be >= 0, got {self.mu}")
+
+    def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
+        """Train on the labeled samples, held back to the received model."""
+        mu = float(request.settings.get("proximal-mu", self.mu))
+
+        def penalty(view: View, fixed: Mapping[str, Tree]) -> Tensor:
+            return proximal_term(view.tree, fixed["received"], mu, view.net.parameters)
+
+        tree, sums = self.train_labeled(cohort, request, penalty if mu else None)
+        weight = cohort.samples("labeled").count
+        return FitResult({"model": Term(tree, weight)}, labeled_metrics(sums))

@@ -1,0 +1,162 @@
+"""FixMatch and UDA in federated learning: the training model labels its own weak views.
+
+Sohn et al., NeurIPS 2020, arXiv 2001.07685 (B1); Xie et al., NeurIPS 2020, arXiv 1904.12848 (B2,
+B3).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clients._labeled import LabeledClient, labeled_metrics, require
+from fedlabels.cohort import (
+    Batch,
+    Cohort,
+    FitRequest,
+    FitResult,
+    PseudoLabels,
+    Ratio,
+    Sums,
+    Term,
+    Tree,
+    View,
+)
+from fedlabels.losses import cross_entropy, fixmatch_loss, tsa_loss, tsa_threshold, uda_loss
+
+Streams = Mapping[str, Batch]
+
+
+@dataclass(frozen=True)
+class FixMatch(LabeledClient):
+    """One model, a labeled and an unlabeled batch in every step.
+
+    Parameters
+    ----------
+    loss : {"fixmatch", "uda"}
+        Hard labels (B1) or sharpened targets (B2).
+    threshold : float
+        Least confidence in [0, 1]; ``>=`` for FixMatch, ``>`` for UDA.
+    lambda_s, lambda_u : float
+        Coefficients of the labeled and the unlabeled loss, >= 0.
+    batch_unlabeled : int
+        Unlabeled samples a step, >= 1; the divisor of the unlabeled loss, passing or not.
+    temperature : float
+        Of UDA's targets, > 0.
+    teacher : {"live", "global"}
+        Label with the model in training, or with the received one.
+    tsa : str
+        Training signal annealing of the labeled loss: none, linear, log or exp.
+    weight : {"all", "labeled"}
+        Number of examples: all samples of the client, or the labeled ones.
+    """
+
+    loss: str = "fixmatch"
+    threshold: float = 0.95
+    lambda_s: float = 1.0
+    lambda_u: float = 1.0
+    batch_unlabeled: int = 64
+    temperature: float = 0.4
+    teacher: str = "live"
+    tsa: str = "none"
+    weight: str = "all"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choices = {
+            "loss": ("fixmatch", "uda"),
+            "teacher": ("live", "global"),
+            "tsa": ("none", "linear", "log", "exp"),
+            "weight": ("all", "labeled"),
+        }
+        for name, allowed in choices.items():
+            value = getattr(self, name)
+            require(value in allowed, f"client.{name} must be one of {allowed}, got '{value}'")
+        require(
+            0 <= self.threshold <= 1, f"client.threshold must be in [0, 1], got {self.threshold}"
+        )
+        require(self.temperature > 0, f"client.temperature must be > 0, got {self.temperature}")
+        require(min(self.lambda_s, self.lambda_u) >= 0, "client.lambda_s, lambda_u must be >= 0")
+        require(self.batch_unlabeled >= 1, "client.batch_unlabeled must be >= 1")
+        require(
+            self.local_steps is not None,
+            "FixMatch counts steps, not epochs (its two streams have different lengths): set "
+            "client.local_steps and client.local_epochs=null",
+        )
+
+    def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
+        """Train on both parts; a client that lacks one trains on the other."""
+        parts = {part: cohort.samples(part) for part in ("labeled", "unlabeled")}
+        batches = cohort.batches(
+            parts,
+            size={"labeled": self.batch_size, "unlabeled": self.batch_unlabeled},
+            steps=self.local_steps,
+            views={"labeled": ("weak",), "unlabeled": ("weak", "strong")},
+            purpose="labeled",
+        )
+        eta = self._annealing(cohort, request)
+
+        def loss(view: View, batch: Streams, fixed: Any) -> tuple[Tensor, Mapping[str, Any]]:
+            labeled, sums = self._labeled(view, batch["labeled"], eta)
+            unlabeled, more = self._unlabeled(view, batch["unlabeled"], fixed["received"])
+            return self.lambda_s * labeled + self.lambda_u * unlabeled, {**sums, **more}
+
+        received = request.shared["model"]
+        tree, sums = cohort.sgd(
+            cohort.start(received), loss, batches, self.optimizer(request),
+            shared={"received": received},
+        )  # fmt: skip
+        count = cohort.samples("all" if self.weight == "all" else "labeled").count
+        return FitResult({"model": Term(tree, count)}, self._metrics(sums))
+
+    def _annealing(self, cohort: Cohort, request: FitRequest) -> Tensor | None:
+        if self.tsa == "none":
+            return None
+        steps = self.local_steps or 1
+        return tsa_threshold(
+            (request.round - 1) * steps,
+            total=request.rounds * steps,
+            num_classes=cohort.spec.num_classes,
+            schedule=self.tsa,  # type: ignore[arg-type]
+        )
+
+    def _labeled(
+        self, view: View, batch: Batch, eta: Tensor | None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        logits = view.net.at(view.tree, train=True, batch=batch)(batch.x)
+        values = cross_entropy(logits, batch.y)
+        sums = {"loss": batch.sum(values), "n": batch.n}
+        if eta is None:
+            return batch.mean(values), sums
+        return tsa_loss(logits, batch.y, eta=eta, rows=batch.rows).total, sums
+
+    def _unlabeled(self, view: View, batch: Batch, received: Tree) -> tuple[Tensor, dict[str, Any]]:
+        teacher = view.tree if self.teacher == "live" else received
+        # labels are written in evaluation mode, so that a batch of one needs no statistics
+        with torch.no_grad():
+            weak = view.net.at(teacher)(batch.weak)
+        strong = view.net.at(view.tree, train=True, batch=batch.fold(1))(batch.strong)
+        if self.loss == "uda":
+            out: Any = uda_loss(
+                weak, strong, threshold=self.threshold, temperature=self.temperature,
+                rows=batch.rows,
+            )  # fmt: skip
+        else:
+            out = fixmatch_loss(weak, strong, threshold=self.threshold, rows=batch.rows)
+        marks = PseudoLabels(batch.index, out.pseudo_label, out.keep, 0 * out.pseudo_label)
+        sums = {
+            "unlabeled": out.total * batch.n,
+            "rows": batch.n,
+            "pass": out.n_pass,
+            "pseudo": marks,
+        }
+        return out.total, sums
+
+    def _metrics(self, sums: Sums) -> dict[str, Ratio]:
+        return {
+            **labeled_metrics(sums),
+            "loss_unlabeled": Ratio(sums["unlabeled"], sums["rows"]),
+            "pass_rate": Ratio(sums["pass"], sums["rows"]),
+        }
