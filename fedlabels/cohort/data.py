@@ -42,7 +42,10 @@ class Source(Protocol):
 class ViewLike(Protocol):
     """A batched augmentation; see ``fedlabels.data.views``."""
 
-    columns: int
+    @property
+    def columns(self) -> int:
+        """Uniform numbers needed per sample."""
+        ...
 
     def __call__(self, x: Tensor, u: Tensor) -> Tensor:
         """Transform samples in [0, 1], shape (rows, ...)."""

@@ -1,0 +1,185 @@
+"""A data set as two arrays in memory, with what a model and a view must know of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedlabels.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayDataset:
+    """Samples and labels of one split.
+
+    Parameters
+    ----------
+    name : str
+        Name for messages and reports.
+    x : ndarray
+        Pixels 0..255 as uint8, shape (N, C, H, W), or features as float32, shape (N, C, ...).
+    y : ndarray of int64, shape (N,)
+        Class 0..num_classes-1, or -1 where the class is not known.
+    num_classes : int
+        Number of classes, >= 2.
+    class_names : tuple of str
+        One name a class.
+    mean, std : tuple of float
+        Per channel (axis 1 of ``x``): of the pixels scaled to [0, 1] for uint8, of ``x`` itself for
+        float32. ``std`` > 0.
+
+    Raises
+    ------
+    DataError
+        If shapes, types, labels or constants do not fit together.
+    """
+
+    name: str
+    x: NDArray[np.uint8] | NDArray[np.float32]
+    y: NDArray[np.int64]
+    num_classes: int
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        self._check_samples()
+        self._check_labels()
+        self._check_constants()
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample, for images (C, H, W)."""
+        return tuple(self.x.shape[1:])
+
+    def _fail(self, problem: str) -> DataError:
+        return DataError(f"data set {self.name!r}: {problem}")
+
+    def _check_samples(self) -> None:
+        if self.x.dtype == np.uint8:
+            if self.x.ndim != 4:
+                raise self._fail(
+                    f"uint8 x must have shape (N, C, H, W), got {self.x.shape}; "
+                    "reshape the images or store features as float32"
+                )
+        elif self.x.dtype != np.float32:
+            raise self._fail(f"x must be uint8 (pixels) or float32, got {self.x.dtype}; convert it")
+        elif self.x.ndim < 2:
+            raise self._fail(f"float32 x must have shape (N, C, ...), got {self.x.shape}")
+        elif not np.isfinite(self.x).all():
+            raise self._fail("x holds nan or inf; clean the samples first")
+        if 0 in self.x.shape[1:]:
+            raise self._fail(f"a sample must not be empty, got x of shape {self.x.shape}")
+
+    def _check_labels(self) -> None:
+        if self.y.dtype != np.int64 or self.y.shape != (len(self.x),):
+            raise self._fail(
+                f"y must be int64 of shape ({len(self.x)},), got {self.y.dtype} {self.y.shape}"
+            )
+        if self.num_classes < 2:
+            raise self._fail(f"num_classes must be >= 2, got {self.num_classes}")
+        if len(self.y) and not (self.y.min() >= -1 and self.y.max() < self.num_classes):
+            raise self._fail(
+                f"labels must be in 0..{self.num_classes - 1}, or -1 for unlabeled, "
+                f"got {self.y.min()}..{self.y.max()}"
+            )
+        if len(self.class_names) != self.num_classes:
+            raise self._fail(f"{self.num_classes} classes but {len(self.class_names)} class names")
+
+    def _check_constants(self) -> None:
+        channels = self.x.shape[1]
+        if len(self.mean) != channels or len(self.std) != channels:
+            raise self._fail(
+                f"mean and std need one number a channel ({channels}), "
+                f"got {len(self.mean)} and {len(self.std)}"
+            )
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all() and min(self.std) > 0):
+            raise self._fail(f"mean must be finite and std > 0, got {self.mean} and {self.std}")
+
+
+@dataclass(frozen=True, eq=False)
+class DataSource:
+    """The official training and test split of one data set.
+
+    Parameters
+    ----------
+    train, test : ArrayDataset
+        Splits with the same sample shape, type, classes and constants.
+
+    Raises
+    ------
+    DataError
+        If the splits do not belong together.
+    """
+
+    train: ArrayDataset
+    test: ArrayDataset
+
+    def __post_init__(self) -> None:
+        for field in ("shape", "num_classes", "class_names", "mean", "std"):
+            ours, theirs = getattr(self.train, field), getattr(self.test, field)
+            if ours != theirs:
+                raise DataError(
+                    f"data set {self.train.name!r}: {field} of train and test differ, "
+                    f"{ours} and {theirs}"
+                )
+        if self.train.x.dtype != self.test.x.dtype:
+            raise DataError(
+                f"data set {self.train.name!r}: train is {self.train.x.dtype}, "
+                f"test is {self.test.x.dtype}; store both in one type"
+            )
+        if not len(self.train) or not len(self.test):
+            raise DataError(
+                f"data set {self.train.name!r}: both splits need samples, "
+                f"got {len(self.train)} and {len(self.test)}"
+            )
+
+
+def pair(
+    name: str,
+    train: tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.int64]],
+    test: tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.int64]],
+    *,
+    class_names: tuple[str, ...],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> DataSource:
+    """Make a source of two (x, y) pairs that share everything else.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data set.
+    train, test : tuple of ndarray
+        Samples and labels as :class:`ArrayDataset` wants them.
+    class_names : tuple of str
+        One name a class; their number is the number of classes.
+    mean, std : tuple of float
+        Normalisation constants per channel.
+
+    Returns
+    -------
+    DataSource
+        The two splits.
+
+    Raises
+    ------
+    DataError
+        If the arrays do not fit together.
+    """
+    splits = [
+        ArrayDataset(
+            name=name,
+            x=x,
+            y=y,
+            num_classes=len(class_names),
+            class_names=class_names,
+            mean=mean,
+            std=std,
+        )
+        for x, y in (train, test)
+    ]
+    return DataSource(train=splits[0], test=splits[1])

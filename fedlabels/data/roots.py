@@ -1,0 +1,112 @@
+"""Where data sets are looked for, and what is said when none is found."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from fedlabels.data.dataset import DataSource
+from fedlabels.errors import DataError
+
+VARIABLE = "FEDLABELS_DATA"
+SYSTEM = Path("/usr/share/datasets")
+
+
+class Roots(NamedTuple):
+    """Folders to search.
+
+    Parameters
+    ----------
+    given : Path or None
+        The ``root`` option. It may be the very folder (or file) of the data set.
+    shared : tuple of Path
+        Folders that hold many data sets, each in a folder of its own.
+    """
+
+    given: Path | None
+    shared: tuple[Path, ...]
+
+
+class Reader(Protocol):
+    """Reads one data set from the first root that holds it."""
+
+    def __call__(self, roots: Roots, /) -> DataSource:
+        """Read the data set; further options are keyword-only."""
+        ...
+
+
+def search_roots(root: str | None) -> Roots:
+    """List the roots in search order: the option, ``$FEDLABELS_DATA``, the system's folder.
+
+    Parameters
+    ----------
+    root : str or None
+        The ``root`` option; a leading ``~`` is the home folder.
+
+    Returns
+    -------
+    Roots
+        The option by itself, and the shared folders.
+    """
+    shared = os.environ.get(VARIABLE)
+    folders = [Path(shared).expanduser()] if shared else []
+    return Roots(Path(root).expanduser() if root else None, (*folders, SYSTEM))
+
+
+def candidates(roots: Roots, folders: Sequence[str]) -> list[Path]:
+    """List the folders that may hold a data set, in search order.
+
+    Parameters
+    ----------
+    roots : Roots
+        Where to search. Only the given root may hold the files directly: sets such as MNIST and
+        Fashion-MNIST name their files alike, so a shared root is never searched flat.
+    folders : sequence of str
+        Folder names of the data set below a root, for instance ``"FashionMNIST/raw"``.
+
+    Returns
+    -------
+    list of Path
+        Paths to try.
+    """
+    given = [roots.given, *(roots.given / f for f in folders)] if roots.given else []
+    return [*given, *(root / folder for root in roots.shared for folder in folders)]
+
+
+def find_first(paths: Iterable[Path], wanted: Callable[[Path], bool]) -> Path | None:
+    """Return the first path that has what is wanted, or None.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Paths in search order.
+    wanted : callable
+        Whether a path holds the data set.
+
+    Returns
+    -------
+    Path or None
+        The first hit.
+    """
+    return next((path for path in paths if wanted(path)), None)
+
+
+def missing(name: str, tried: Sequence[Path], remedy: str) -> DataError:
+    """Make the error of a data set that is nowhere.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data set.
+    tried : sequence of Path
+        Every path that was looked at.
+    remedy : str
+        The one thing to do about it.
+
+    Returns
+    -------
+    DataError
+        To be raised.
+    """
+    lines = "".join(f"\n  {path}" for path in tried) or "\n  (no folder was given)"
+    return DataError(f"data set {name!r} was not found. Tried:{lines}\nTo get it: {remedy}")

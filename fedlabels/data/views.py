@@ -1,0 +1,305 @@
+"""Weak and strong views: random changes of images that keep what they show.
+
+Weak is a random crop with an optional mirror image. Strong is RandAugment (Cubuk et al., CVPR-W
+2020, arXiv 1909.13719) with relative translations and a random strength per image, then cutout
+(DeVries and Taylor, arXiv 1708.04552), then the weak view, as in FixMatch (Sohn et al., NeurIPS
+2020, arXiv 2001.07685).
+
+Convention
+----------
+- A view is a pure function of (x, u): images (N, C, H, W) in [0, 1] and ``columns`` uniform numbers
+  in [0, 1) per image. It draws nothing itself and row i depends on x[i] and u[i] only.
+- Lengths are shares of the image's side. A crop moves by whole pixels; an image is never larger or
+  smaller after a view.
+- What comes in from outside is ``fill``, or the mirrored border for crops with ``edge="reflect"``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from fedlabels.data import image_ops
+from fedlabels.errors import ConfigError
+
+GREY_OPS = (
+    "identity",
+    "autocontrast",
+    "brightness",
+    "contrast",
+    "equalize",
+    "posterize",
+    "rotate",
+    "sharpness",
+    "shear_x",
+    "shear_y",
+    "solarize",
+    "translate_x",
+    "translate_y",
+)
+COLOR_OPS = (*GREY_OPS, "color")
+# Inverting the thin bright strokes of a digit leaves an outline that cannot be read.
+DIGIT_OPS = tuple(name for name in GREY_OPS if name != "solarize")
+KNOWN_OPS = tuple(sorted({**image_ops.GEOMETRIC_OPS, **image_ops.PIXEL_OPS}))
+
+
+class View(Protocol):
+    """A batched random change of samples.
+
+    Attributes
+    ----------
+    columns : int
+        Uniform numbers needed per sample.
+    """
+
+    @property
+    def columns(self) -> int:
+        """Uniform numbers needed per sample."""
+        ...
+
+    def __call__(self, x: Tensor, u: Tensor) -> Tensor:
+        """Change each sample by its own numbers.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, C, H, W)
+            Images in [0, 1].
+        u : Tensor, shape (N, columns)
+            Uniform numbers in [0, 1), any float type.
+
+        Returns
+        -------
+        Tensor
+            Same shape and type as ``x``, in [0, 1].
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class IdentityView:
+    """Samples as they are, of any shape."""
+
+    columns: int = field(default=0, init=False)
+
+    def __call__(self, x: Tensor, u: Tensor) -> Tensor:
+        """Return ``x``."""
+        return x
+
+
+@dataclass(frozen=True)
+class WeakView:
+    """Random crop and mirror image.
+
+    Parameters
+    ----------
+    shift : float
+        Largest move along each axis, as a share of the side, in [0, 0.5]; rounded to whole pixels,
+        so 0.125 is 4 of 32, 4 of 28 and 1 of 8 pixels.
+    edge : {"fill", "reflect"}
+        What comes in from outside: the value ``fill``, or the image mirrored at its border pixel.
+    fill : float
+        Value outside the image, in [0, 1]; the strong view uses it, too.
+    flip : bool
+        Mirror left and right with probability 1/2. Not for digits or text.
+    """
+
+    shift: float = 0.125
+    edge: Literal["fill", "reflect"] = "fill"
+    fill: float = 0.0
+    flip: bool = False
+    columns: int = field(default=3, init=False)
+
+    def __post_init__(self) -> None:
+        _check_range("shift", self.shift, 0.0, 0.5)
+        _check_range("fill", self.fill, 0.0, 1.0)
+        if self.edge not in ("fill", "reflect"):
+            raise ConfigError(f"edge must be 'fill' or 'reflect', got {self.edge!r}")
+
+    def __call__(self, x: Tensor, u: Tensor) -> Tensor:
+        """Crop each image; see :class:`View`."""
+        _check_input(x, u, self.columns)
+        pad = (self._pixels(x.shape[2]), self._pixels(x.shape[3]))
+        start = torch.stack([_whole(u[:, axis], 2 * pad[axis] + 1) for axis in (0, 1)], dim=1)
+        flip = (u[:, 2] < 0.5) if self.flip else torch.zeros_like(u[:, 2], dtype=torch.bool)
+        reflect = self.edge == "reflect"
+        return image_ops.crop(x, start, flip, pad=pad, reflect=reflect, fill=self.fill)
+
+    def _pixels(self, side: int) -> int:
+        # Reflection needs the offset below the side; a side of one pixel cannot move.
+        return min(round(self.shift * side), side - 1)
+
+
+@dataclass(frozen=True)
+class StrongView:
+    """RandAugment, cutout, then the weak view with numbers of its own.
+
+    Parameters
+    ----------
+    weak : WeakView
+        The last step; its ``fill`` is used by all steps.
+    ops : tuple of str
+        Operations to draw from, all equally likely.
+    num_ops : int
+        Operations per image, one after the other, >= 0.
+    strength : float
+        Upper end of the operations' strength, in [0, 1]; each image draws its own below it.
+    cutout : float
+        Largest square, as a share of the shorter side, in [0, 1]; each image draws its own.
+
+    Notes
+    -----
+    The geometric operations of one slot go through one resampling; a pixel operation is computed
+    for the images that drew it. One read of the device (how many images drew what) per call.
+    """
+
+    weak: WeakView = field(default_factory=WeakView)
+    ops: tuple[str, ...] = GREY_OPS
+    num_ops: int = 2
+    strength: float = 1.0
+    cutout: float = 0.5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ops", tuple(self.ops))  # configurations hold lists
+        unknown = sorted(set(self.ops) - set(KNOWN_OPS))
+        if unknown or not self.ops:
+            raise ConfigError(
+                f"ops must be some of {', '.join(KNOWN_OPS)}; got {', '.join(unknown) or 'none'}"
+            )
+        if self.num_ops < 0:
+            raise ConfigError(f"num_ops must be >= 0, got {self.num_ops}")
+        _check_range("strength", self.strength, 0.0, 1.0)
+        _check_range("cutout", self.cutout, 0.0, 1.0)
+
+    @property
+    def columns(self) -> int:
+        """Uniform numbers per image: 2 a slot, 3 for cutout, 3 for the weak view."""
+        return 2 * self.num_ops + 3 + self.weak.columns
+
+    def __call__(self, x: Tensor, u: Tensor) -> Tensor:
+        """Change each image strongly; see :class:`View`."""
+        _check_input(x, u, self.columns)
+        choice, strength, square, weak = torch.split(
+            u, [self.num_ops, self.num_ops, 3, self.weak.columns], dim=1
+        )
+        x = self._augmented(x, choice, strength.to(x.dtype))
+        if self.cutout:
+            square = square.to(x.dtype)
+            size = square[:, 2] * self.cutout
+            x = image_ops.cutout(x, square[:, :2], size, fill=self.weak.fill)
+        return self.weak(x, weak)
+
+    def _augmented(self, x: Tensor, choice: Tensor, strength: Tensor) -> Tensor:
+        drawn = _whole(choice, len(self.ops))  # (N, slots)
+        numbers = torch.arange(len(self.ops), device=x.device)
+        counts = (drawn[:, :, None] == numbers).sum(dim=0).tolist()  # (slots, ops)
+        order = drawn.argsort(dim=0, stable=True)
+        for slot in range(self.num_ops):
+            rows = torch.split(order[:, slot], counts[slot])
+            x = self._slot(x, rows, strength[:, slot])
+        return x
+
+    def _slot(self, x: Tensor, rows: Sequence[Tensor], strength: Tensor) -> Tensor:
+        out = x.clone()
+        moved: list[tuple[Tensor, Tensor]] = []
+        for name, chosen in zip(self.ops, rows, strict=True):
+            if not len(chosen):
+                continue
+            level = self._level(name, strength[chosen])
+            if name in image_ops.GEOMETRIC_OPS:
+                moved.append((chosen, image_ops.GEOMETRIC_OPS[name](level)))
+            elif name != "identity":
+                out.index_copy_(0, chosen, image_ops.PIXEL_OPS[name](x[chosen], level))
+        if moved:
+            index, matrix = (torch.cat(parts) for parts in zip(*moved, strict=True))
+            out.index_copy_(0, index, image_ops.warp(x[index], matrix, fill=self.weak.fill))
+        return out
+
+    def _level(self, name: str, u: Tensor) -> Tensor:
+        return (u if name in image_ops.UNSIGNED else 2 * u - 1) * self.strength
+
+
+def make_views(preset: str, **changes: Any) -> dict[str, View]:
+    """Make the two views of a kind of image.
+
+    Parameters
+    ----------
+    preset : {"digits", "fashion", "natural", "none"}
+        ``"digits"`` never mirrors and is milder; ``"fashion"`` mirrors, on a black ground;
+        ``"natural"`` is for colour photographs; ``"none"`` leaves samples of any shape as they are.
+    **changes
+        Fields of :class:`WeakView` and :class:`StrongView` that differ from the preset, such as
+        ``shift=0.1, cutout=0.3``; those of the weak view count for both views.
+
+    Returns
+    -------
+    dict of str to View
+        Keys ``"weak"`` and ``"strong"``.
+
+    Raises
+    ------
+    ConfigError
+        If the preset or a field is not known, or a value is out of range.
+
+    Examples
+    --------
+    >>> views = make_views("fashion", cutout=0.25)
+    >>> views["weak"].columns, views["strong"].columns
+    (3, 10)
+    """
+    if preset == "none":
+        _reject_unknown(preset, changes, allowed=())
+        return {"weak": IdentityView(), "strong": IdentityView()}
+    presets = _presets()
+    if preset not in presets:
+        known = ", ".join((*presets, "none"))
+        raise ConfigError(f"views {preset!r} are not known; choose one of {known}")
+    weak_fields, strong_fields = _settings(WeakView), _settings(StrongView)
+    _reject_unknown(preset, changes, allowed=(*weak_fields, *strong_fields))
+    base = presets[preset]
+    weak = replace(base.weak, **{k: v for k, v in changes.items() if k in weak_fields})
+    own = {k: v for k, v in changes.items() if k in strong_fields}
+    return {"weak": weak, "strong": replace(base, weak=weak, **own)}
+
+
+def _presets() -> dict[str, StrongView]:
+    return {
+        # Digits fill their frame: milder moves and squares keep them readable at 8 x 8 pixels.
+        "digits": StrongView(WeakView(flip=False), ops=DIGIT_OPS, strength=0.6, cutout=0.3),
+        "fashion": StrongView(WeakView(flip=True)),
+        "natural": StrongView(WeakView(edge="reflect", fill=0.5, flip=True), ops=COLOR_OPS),
+    }
+
+
+def _settings(kind: type[WeakView] | type[StrongView]) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind) if f.init and f.name != "weak")
+
+
+def _reject_unknown(preset: str, changes: dict[str, Any], *, allowed: Sequence[str]) -> None:
+    unknown = sorted(set(changes) - set(allowed))
+    if unknown:
+        raise ConfigError(
+            f"views {preset!r} have no setting {', '.join(unknown)}; "
+            f"allowed: {', '.join(allowed) or 'none'}"
+        )
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name} must be in [{low:g}, {high:g}], got {value}")
+
+
+def _check_input(x: Tensor, u: Tensor, columns: int) -> None:
+    if x.ndim != 4 or not x.is_floating_point():
+        raise ConfigError(
+            f"views change float images (N, C, H, W), got {x.dtype} {tuple(x.shape)}; "
+            "use the preset 'none' for other samples"
+        )
+    if tuple(u.shape) != (len(x), columns):
+        raise ConfigError(f"u must have shape {(len(x), columns)}, got {tuple(u.shape)}")
+
+
+def _whole(u: Tensor, count: int) -> Tensor:
+    """Map [0, 1) to 0..count-1; the clamp is for u just below 1, whose product rounds up."""
+    return (u * count).long().clamp(max=count - 1)

@@ -1,0 +1,68 @@
+"""Arrays in a ``.npz`` file, written whole or not at all and read without pickle."""
+
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedlabels.errors import DataError
+
+
+def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays to a temporary file beside the target, then rename it.
+
+    Parameters
+    ----------
+    path : Path
+        The target; its folder is made if need be.
+    arrays : mapping
+        Name -> array; no objects.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Read named arrays.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    names : sequence of str
+        Arrays that it must hold.
+
+    Returns
+    -------
+    dict
+        Name -> array.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged or lacks an array.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} does not exist")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in names}
+    except KeyError as error:
+        raise DataError(f"{path} is no federation: it lacks {error}") from error
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} is damaged ({error}); make it again") from error

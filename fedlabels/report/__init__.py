@@ -1,0 +1,6 @@
+"""The HTML report of a run, made from its folder alone."""
+
+from fedlabels.report.page import render, write_report
+from fedlabels.report.source import RunData, read_run
+
+__all__ = ["RunData", "read_run", "render", "write_report"]

@@ -1,0 +1,114 @@
+"""Who holds what: samples and labels of every client by class, from ``federation.npz``."""
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedlabels.errors import DataError
+
+_DAMAGE = (
+    *(OSError, EOFError, KeyError, IndexError, TypeError, ValueError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """Samples by client and class.
+
+    Parameters
+    ----------
+    labeled : ndarray, shape (clients, classes)
+        Samples whose label the client knows.
+    total : ndarray, shape (clients, classes)
+        All its samples of known class, by their true class.
+    unknown : ndarray, shape (clients,)
+        Its samples whose class nobody knows.
+    """
+
+    labeled: Counts
+    total: Counts
+    unknown: Counts
+
+    @property
+    def num_clients(self) -> int:
+        """Number of clients."""
+        return int(self.total.shape[0])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return int(self.total.shape[1])
+
+    @property
+    def sizes(self) -> Counts:
+        """Samples of each client, shape (clients,)."""
+        return np.asarray(self.total.sum(axis=1) + self.unknown)
+
+    @property
+    def labels(self) -> Counts:
+        """Labels of each client, shape (clients,)."""
+        return np.asarray(self.labeled.sum(axis=1))
+
+    def effective_classes(self) -> float:
+        """Return how many classes a client holds as it were: the median of exp(entropy).
+
+        Returns
+        -------
+        float
+            From 1 (one class each) to the number of classes (all alike); NaN without samples.
+        """
+        held = self.total[self.total.sum(axis=1) > 0].astype(np.float64)
+        if not len(held):
+            return float("nan")
+        shares = held / held.sum(axis=1, keepdims=True)
+        logs = np.log(shares, where=shares > 0, out=np.zeros_like(shares))
+        return float(np.median(np.exp(-(shares * logs).sum(axis=1))))
+
+
+def read_holdings(path: Path) -> Holdings | None:
+    """Count a federation's samples.
+
+    Parameters
+    ----------
+    path : Path
+        ``federation.npz``.
+
+    Returns
+    -------
+    Holdings or None
+        None when there is no such file.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            labels, classes = file["labels"], int(file["num_classes"])
+            labeled = _count(file["labeled_index"], file["labeled_offsets"], labels, classes)
+            unlabeled = _count(file["unlabeled_index"], file["unlabeled_offsets"], labels, classes)
+            every = labeled + unlabeled
+            return Holdings(labeled[:, :-1], every[:, :-1], every[:, -1])
+    except _DAMAGE as error:
+        raise DataError(
+            f"{path} is damaged ({error}): move it away and the report leaves this part out"
+        ) from error
+
+
+def _count(index: Counts, offsets: Counts, labels: Counts, classes: int) -> Counts:
+    """Count by client and class; the last column is for samples of unknown class (-1)."""
+    clients = len(offsets) - 1
+    owner = np.repeat(np.arange(clients), np.diff(offsets))
+    held = labels[index]
+    cells = owner * (classes + 1) + np.where(held < 0, classes, held)
+    return np.bincount(cells, minlength=clients * (classes + 1)).reshape(clients, classes + 1)

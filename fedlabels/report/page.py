@@ -1,0 +1,107 @@
+"""The HTML report of one run: one file, no network, made from the run folder alone."""
+
+import base64
+import hashlib
+import os
+from importlib.resources import files
+from pathlib import Path
+
+from fedlabels import __version__
+from fedlabels.report.cost import cost
+from fedlabels.report.data_part import classes, holdings, participation
+from fedlabels.report.headline import headline, run_title
+from fedlabels.report.learning import learning, other_metrics, pseudo_labels
+from fedlabels.report.markup import Markup, el
+from fedlabels.report.provenance import reproduce, settings
+from fedlabels.report.source import RunData, read_run
+
+REPORT = "report.html"
+
+
+def write_report(folder: Path) -> Path:
+    """Write ``report.html`` into a run folder.
+
+    Parameters
+    ----------
+    folder : Path
+        A run folder; the run may still be going.
+
+    Returns
+    -------
+    Path
+        The report.
+
+    Raises
+    ------
+    DataError
+        If the folder holds no run, or a file in it is damaged.
+    """
+    path = folder / REPORT
+    temporary = folder / f".tmp-{REPORT}-{os.getpid()}"
+    text = render(read_run(folder))
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def render(data: RunData) -> str:
+    """Make the report's HTML.
+
+    Parameters
+    ----------
+    data : RunData
+        The run.
+
+    Returns
+    -------
+    str
+        A whole document; the same run gives the same text.
+    """
+    made = [
+        learning(data),
+        pseudo_labels(data),
+        classes(data),
+        holdings(data),
+        participation(data),
+        cost(data),
+        other_metrics(data),
+        reproduce(data),
+        settings(data),
+    ]
+    sections = [section for section in made if section]
+    links = [el("a", section.title, href=f"#{section.anchor}") for section in sections]
+    body = el(
+        "body",
+        el(
+            "main",
+            headline(data),
+            el("nav", links, aria_label="Parts of the report"),
+            [section.render() for section in sections],
+        ),
+        el("footer", f"Made from the run folder alone by fedlabels {__version__}."),
+        el("div", id="tip", role="tooltip", hidden=True),
+        el("script", _asset("tips.js")),
+    )
+    return f"<!doctype html>\n{el('html', _head(run_title(data)), body, lang='en')}\n"
+
+
+def _head(title: str) -> Markup:
+    # The page may load nothing, and run no script but its own: whatever a run folder holds.
+    script = base64.b64encode(hashlib.sha256(_asset("tips.js").encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{script}'"
+    return el(
+        "head",
+        el("meta", charset="utf-8"),
+        el("meta", http_equiv="Content-Security-Policy", content=policy),
+        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        el("meta", name="color-scheme", content="light dark"),
+        el("title", f"{title} · fedlabels"),
+        el("style", _asset("style.css")),
+    )
+
+
+def _asset(name: str) -> Markup:
+    return Markup(files("fedlabels.report").joinpath(name).read_text(encoding="utf-8"))

@@ -1,0 +1,105 @@
+"""Where the run came from: how to repeat it, its versions and hashes, all its settings."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fedlabels.report.blocks import Section
+from fedlabels.report.markup import Content, Markup, el
+from fedlabels.report.source import RunData
+
+_TOLD_ABOVE = frozenset({"command", "name", "status", "class_names"})
+_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")  # of an address such as a tracker's
+
+
+def reproduce(data: RunData) -> Section:
+    """Say how to get the same numbers again.
+
+    Parameters
+    ----------
+    data : RunData
+        The run.
+
+    Returns
+    -------
+    Section
+        The command, then the manifest.
+    """
+    command = data.manifest.get("command")
+    text = shlex.join(map(str, command)) if isinstance(command, list) else command
+    start: Content = el("p", "The manifest names no command.", class_="note")
+    if text:
+        start = el("pre", el("code", _hide(str(text))), title="click to select", tabindex=0)
+    rows = [
+        el("tr", el("th", key, scope="row"), el("td", el("code", value)))
+        for key, value in _lines(data.manifest, "")
+        if key.split(".", 1)[0] not in _TOLD_ABOVE
+    ]
+    listed = el("div", el("table", el("tbody", rows)), class_="scroll") if rows else None
+    return Section(
+        "reproduce",
+        "Reproduce",
+        "The same command, versions and federation hash give the same numbers on the same kind of"
+        " machine, whatever the number of workers.",
+        el("div", start, listed, class_="card"),
+    )
+
+
+def settings(data: RunData) -> Section:
+    """List every setting of the run.
+
+    Parameters
+    ----------
+    data : RunData
+        The run.
+
+    Returns
+    -------
+    Section
+        ``config.yaml`` as a table that opens on demand.
+    """
+    lead = "Everything in config.yaml."
+    if isinstance(data.settings, str):
+        return Section("settings", "Settings", lead, el("p", data.settings, class_="note"))
+    plain = {k: v for k, v in data.settings.items() if not isinstance(v, Mapping)}
+    groups: list[tuple[str, Mapping[str, Any]]] = [("run", plain)] if plain else []
+    groups += [(str(k), v) for k, v in data.settings.items() if isinstance(v, Mapping)]
+    number = sum(len(list(_lines(values, ""))) for _, values in groups)
+    inner = el("table", [_group(name, values) for name, values in groups])
+    content = el(
+        "details",
+        el("summary", f"Show all {number} settings"),
+        el("div", inner, class_="scroll"),
+        class_="card",
+    )
+    return Section("settings", "Settings", lead, content)
+
+
+def _group(name: str, values: Mapping[str, Any]) -> Markup:
+    head = el("tr", el("th", name, colspan=2, scope="rowgroup", class_="group"))
+    rows = [
+        el("tr", el("th", key, scope="row"), el("td", el("code", value)))
+        for key, value in _lines(values, "")
+    ]
+    return el("tbody", head, rows)
+
+
+def _lines(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _lines(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", _hide(_text(value))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _hide(text: str) -> str:
+    """Hide passwords in addresses: reports are passed on."""
+    return _PASSWORD.sub(r"\1:***@", text)

@@ -1,0 +1,178 @@
+"""The schema of the settings: structured configs, made from the settings classes themselves.
+
+YAML below configs/ holds only deviations and presets. A client or a strategy is a group option by
+being there: its dataclass is its schema, so an unknown key or a wrong type is refused at start.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from hydra.core.config_store import ConfigStore
+
+import clients
+import strategies
+from fedlabels.errors import ConfigError
+from fedlabels.federation import PARTITIONS, POLICIES
+
+
+@dataclass
+class DatasetConfig:
+    """Which data: reader, folder, preset of the weak and strong views, reader's own options."""
+
+    name: str = "digits"
+    root: str | None = None
+    views: str = "none"
+    view_options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class BackendConfig:
+    """Where and how clients are simulated; changes nothing of what is simulated."""
+
+    name: str = "ray"
+    num_workers: int | None = None
+    gpus_per_worker: float | None = None
+    num_gpus: int | None = None
+    address: str = "local"
+    execution: str = "looped"
+    stack_size: int = 16
+    block_size: int = 8
+    threads: int = 1
+
+
+@dataclass
+class EarlyStopConfig:
+    """Stop when the test accuracy reached a target, or has not risen for some evaluations."""
+
+    target: float | None = None
+    patience: int | None = None
+
+
+@dataclass
+class RunConfig:
+    """Settings of one run."""
+
+    name: str = "run"
+    clients: int = 100
+    per_round: int = 10
+    rounds: int = 50
+    seed: int = 0
+    evaluate_every: int = 1
+    checkpoint_every: int = 10
+    max_client_failures: float = 0.5
+    precision: str = "float32"
+    run_dir: str | None = None
+    resume: str | None = None
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    partition: Any = None
+    labels: Any = None
+    model: Any = None
+    client: Any = None
+    strategy: Any = None
+    backend: BackendConfig = field(default_factory=BackendConfig)
+    early_stop: EarlyStopConfig = field(default_factory=EarlyStopConfig)
+
+
+def register() -> None:
+    """Put all schemas into Hydra's store; call it before ``hydra.main`` or ``compose``."""
+    store = ConfigStore.instance()
+    store.store(name="run_schema", node=RunConfig)
+    extra = {"reuse": (bool, False), "samples_per_client": (int | None, None)}
+    for name, kind in PARTITIONS.items():
+        store.store(group="partition", name=name, node=_schema(name, kind, extra))
+    for name, policy in POLICIES.items():
+        store.store(group="labels", name=name, node=_schema(name, policy))
+    for name in clients.names():
+        store.store(group="client", name=name, node=_schema(name, clients.find(name)))
+    for name in strategies.names():
+        store.store(group="strategy", name=name, node=_schema(name, strategies.find(name).Settings))
+
+
+def _schema(name: str, kind: type, extra: Mapping[str, tuple[Any, Any]] | None = None) -> type:
+    """Make a structured config of a settings class: its fields, and ``name``."""
+    hints = get_type_hints(kind)
+    fields: list[Any] = [("name", str, field(default=name))]
+    for entry in dataclasses.fields(kind):
+        fields.append((entry.name, _plain(hints[entry.name]), _default(entry)))
+    for key, (hint, value) in (extra or {}).items():
+        fields.append((key, _plain(hint), field(default=value)))
+    return dataclasses.make_dataclass(f"{kind.__name__}Config", fields)
+
+
+def _default(entry: Any) -> Any:
+    if entry.default_factory is not dataclasses.MISSING:
+        return field(default_factory=entry.default_factory)
+    if entry.default is dataclasses.MISSING:
+        return field(default="???")  # Hydra's mark of a value that must be given
+    value = entry.default
+    if isinstance(value, tuple):
+        return field(default_factory=lambda: list(value))
+    return field(default=value)
+
+
+def _plain(hint: Any) -> Any:
+    """Reduce a type to what OmegaConf checks: numbers, strings, their optional forms; else Any."""
+    if get_origin(hint) is Literal:
+        return str
+    if get_origin(hint) in (Union, types.UnionType):
+        inner = [a for a in get_args(hint) if a is not type(None)]
+        if len(inner) == 1 and len(get_args(hint)) == 2:
+            plain = _plain(inner[0])
+            return typing.Any if plain is typing.Any else plain | None
+        return typing.Any
+    return hint if hint in (bool, int, float, str) else typing.Any
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Check what no single group can know.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of range, or settings contradict each other.
+    """
+    for key in ("clients", "per_round", "rounds", "evaluate_every", "checkpoint_every"):
+        if config[key] < 1:
+            raise ConfigError(f"{key} must be >= 1, got {config[key]}")
+    if config["seed"] < 0:
+        raise ConfigError(f"seed must be >= 0, got {config['seed']}")
+    if config["per_round"] > config["clients"]:
+        raise ConfigError(
+            f"per_round={config['per_round']} is more than clients={config['clients']}; lower it, "
+            "or have more clients"
+        )
+    if not 0 <= config["max_client_failures"] <= 1:
+        raise ConfigError(
+            f"max_client_failures is a share in [0, 1], got {config['max_client_failures']}"
+        )
+    _one_of("precision", config["precision"], ("float32", "float64"))
+    _check_backend(config["backend"])
+    _check_variants(config["client"], config["strategy"])
+
+
+def _check_backend(backend: Mapping[str, Any]) -> None:
+    _one_of("backend.name", backend["name"], ("ray", "serial"))
+    _one_of("backend.execution", backend["execution"], ("looped", "stacked"))
+    for key in ("stack_size", "block_size", "threads"):
+        if backend[key] < 1:
+            raise ConfigError(f"backend.{key} must be >= 1, got {backend[key]}")
+
+
+def _check_variants(client: Mapping[str, Any], strategy: Mapping[str, Any]) -> None:
+    """Refuse a client and a strategy whose terms do not fit: one sends what the other reads."""
+    sent, read = client.get("variant"), strategy.get("variant")
+    if (sent == "flute") != (read == "flute") and (read is not None or sent == "flute"):
+        raise ConfigError(
+            f"client.variant={sent} does not fit strategy {strategy['name']} (variant={read}); use "
+            f"strategy=fedlabel strategy.variant={sent}"
+        )
+
+
+def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got '{value}'")

@@ -1,0 +1,183 @@
+"""What the user sees while a run goes on; the only module that writes to the terminal.
+
+On a terminal a progress bar, elsewhere one line every few rounds. The plain lines go to the run's
+log in both cases, so the run folder holds all that was shown.
+"""
+
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+_LINES = 20  # plain lines in a run when `every` is not given
+_SHOWN = (
+    ("test_accuracy", "accuracy", 4),
+    ("test_loss", "test loss", 4),
+    ("loss_labeled", "train loss", 4),
+    ("pseudo_accuracy", "pseudo-labels", 4),
+)
+
+
+class Console:
+    """Progress, closing lines and errors of one run.
+
+    Parameters
+    ----------
+    every : int or None
+        Rounds per plain line, >= 1; None gives about 20 lines a run. The first and the last round
+        and every failure are always shown.
+    stream, errors : TextIO or None
+        Where to write; None is the standard output and the standard error.
+    log : Path or None
+        File that gets the plain lines, too, normally ``run.log``.
+    """
+
+    def __init__(
+        self,
+        *,
+        every: int | None = None,
+        stream: TextIO | None = None,
+        errors: TextIO | None = None,
+        log: Path | None = None,
+    ) -> None:
+        if every is not None and every < 1:
+            raise ValueError(f"every must be >= 1, got {every}")
+        self._stream = sys.stdout if stream is None else stream
+        self._errors = sys.stderr if errors is None else errors
+        self._log = log
+        self._given_every = every
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._rounds = self._first = self._every = 0
+        self._began = 0.0
+        self._accuracy: float | None = None
+
+    def start(self, rounds: int, *, done: int = 0) -> None:
+        """Begin to show a run.
+
+        Parameters
+        ----------
+        rounds : int
+            Rounds planned, >= 0.
+        done : int
+            Rounds that an earlier process did, for a resumed run.
+        """
+        self._rounds, self._first = rounds, done + 1
+        self._every = self._given_every or max(1, rounds // _LINES)
+        self._began = time.monotonic()
+        self._bar = _progress(self._stream)
+        if self._bar is not None:
+            self._task = self._bar.add_task("rounds", total=rounds, completed=done, note="")
+            self._bar.start()
+
+    def round(self, record: Mapping[str, Any]) -> None:
+        """Show one finished round.
+
+        Parameters
+        ----------
+        record : mapping
+            The round's row of ``rounds.csv``; ``round`` is needed, values that are None or
+            missing are not shown.
+        """
+        index = int(record["round"])
+        if _is_number(record.get("test_accuracy")):
+            self._accuracy = float(record["test_accuracy"])
+        line = self._line(record, index)
+        due = index % self._every == 0 or index in (self._first, self._rounds)
+        if due or record.get("failed") or record.get("rejected"):
+            self._to_log(line)
+            if self._bar is None:
+                self._write(self._stream, line)
+        if self._bar is not None and self._task is not None:
+            note = "" if self._accuracy is None else f"accuracy {self._accuracy:.4f}"
+            self._bar.update(self._task, completed=index, note=note)
+
+    def finish(self, lines: Iterable[str] = ()) -> None:
+        """End the progress bar and show closing lines.
+
+        Parameters
+        ----------
+        lines : iterable of str
+            For instance the final accuracy and where the report is.
+        """
+        self._stop()
+        for line in lines:
+            self._to_log(line)
+            self._write(self._stream, line)
+
+    def error(self, text: str) -> None:
+        """End the progress bar and show what went wrong.
+
+        Parameters
+        ----------
+        text : str
+            What happened and what to do.
+        """
+        self._stop()
+        self._to_log(f"error: {text}")
+        self._write(self._errors, f"error: {text}")
+
+    def _line(self, record: Mapping[str, Any], index: int) -> str:
+        parts = [f"round {index:>{len(str(self._rounds))}}/{self._rounds}"]
+        for key, label, digits in _SHOWN:
+            if _is_number(record.get(key)):
+                parts.append(f"{label} {float(record[key]):.{digits}f}")
+        for key in ("failed", "rejected"):
+            if record.get(key):
+                parts.append(f"{record[key]} {key}")
+        seconds = (time.monotonic() - self._began) / max(1, index - self._first + 1)
+        left = seconds * (self._rounds - index)
+        parts.append(f"{seconds:.2f} s/round")
+        return "  ".join([*parts, f"{_duration(left)} left"] if index < self._rounds else parts)
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _write(self, stream: TextIO, line: str) -> None:
+        stream.write(line + "\n")
+        stream.flush()
+
+    def _to_log(self, line: str) -> None:
+        if self._log is not None:
+            with self._log.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+
+def _progress(stream: TextIO) -> "Progress | None":
+    """Make a progress bar; None when nobody watches or rich is not installed."""
+    if not stream.isatty():
+        return None
+    try:  # here, not above: a device needs no rich
+        from rich.console import Console as Terminal
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+    except ImportError:
+        return None
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}", style="bold", markup=False),
+        Remaining(),
+        console=Terminal(file=stream),
+        expand=True,
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and value == value  # NaN is not shown
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

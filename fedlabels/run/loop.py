@@ -1,0 +1,280 @@
+"""The round loop: exchanges, evaluation, tables, checkpoints, and an orderly end in every case."""
+
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import yaml
+from flwr.app import ArrayRecord
+
+from fedlabels import wire
+from fedlabels.errors import RunError
+from fedlabels.federation import Federation
+from fedlabels.run.callbacks import Callback
+from fedlabels.run.checkpoint import Checkpoint, write_checkpoint, write_model
+from fedlabels.run.console import Console
+from fedlabels.run.folder import RunFolder
+from fedlabels.run.hashing import config_hash, flatten
+from fedlabels.run.setup import World, build_backend
+from fedlabels.simulation.backend import Evaluation, SimulationBackend
+from fedlabels.simulation.grid import CohortGrid
+from fedlabels.simulation.job import ClientRow
+from strategies.support.contract import Server, State
+
+Settings = Mapping[str, Any]
+
+
+@dataclass
+class Done:
+    """The state after a finished round: all that a checkpoint needs."""
+
+    round: int
+    arrays: ArrayRecord
+    strategy: State
+
+
+class Loop:
+    """One run of one setting.
+
+    Parameters
+    ----------
+    config : mapping
+        Resolved settings.
+    world : World
+        Data, federation, population, strategy.
+    folder : RunFolder
+        Where everything is written.
+    console : Console
+        What the user sees.
+    checkpoint : Checkpoint or None
+        Where to go on from.
+    callbacks : sequence of Callback
+        Called after every round.
+    """
+
+    def __init__(
+        self,
+        config: Settings,
+        world: World,
+        folder: RunFolder,
+        console: Console,
+        checkpoint: Checkpoint | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self._config, self._world, self._folder, self._console = config, world, folder, console
+        self._checkpoint, self._callbacks = checkpoint, list(callbacks)
+        self._first = checkpoint.round + 1 if checkpoint else 1
+        self._saved = -1
+        self._last: Evaluation | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Run to the end and return the last round's record.
+
+        Raises
+        ------
+        RunError
+            If all sampled clients failed, or more than ``max_client_failures``; a checkpoint of
+            the last good round is written before.
+        KeyboardInterrupt
+            After a checkpoint was written.
+        """
+        began = time.time()
+        self._announce(began)
+        backend = build_backend(self._config, self._world, self._folder, self._first - 1)
+        status, done = "failed", None
+        try:
+            done = self._start(backend)
+            record = self._rounds(backend, done)
+            status = "finished"
+        except KeyboardInterrupt:
+            status = "stopped"
+            raise
+        finally:
+            if done is not None:
+                self._save(done)
+            backend.close()
+            self._folder.update_manifest(
+                status=status,
+                finished=time.time(),
+                seconds=self._spent() + time.time() - began,
+                rounds_done=done.round if done else self._first - 1,
+            )
+        return record
+
+    def _spent(self) -> float:
+        """Return the seconds that earlier processes of a resumed run took."""
+        return float(self._checkpoint.manifest.get("seconds", 0.0)) if self._checkpoint else 0.0
+
+    def _announce(self, began: float) -> None:
+        config = {k: v for k, v in self._config.items() if k != "resume"}
+        self._folder.write_config(yaml.safe_dump(config, sort_keys=False))
+        self._world.federation.save(self._folder.federation)
+        source = self._world.source
+        self._folder.update_manifest(
+            name=self._config["name"],
+            method=self._config["client"]["name"],
+            seed=self._config["seed"],
+            status="running",
+            started=began,
+            package=_versions(),
+            hardware={"machine": platform.machine(), "cores": os.cpu_count()},
+            config_hash=config_hash(config),
+            federation_hash=self._world.federation.hash,
+            class_names=list(source.train.class_names),
+            dataset=source.train.name,
+        )
+
+    def _start(self, backend: SimulationBackend) -> Done:
+        strategy = self._world.strategy
+        strategy.bind(
+            Server(
+                seed=self._config["seed"],
+                rounds=self._config["rounds"],
+                clients_per_round=self._config["per_round"],
+                client_of={1000 + i: i for i in range(self._config["clients"])},
+            )
+        )
+        initial = backend.initial()
+        self._folder.update_manifest(
+            num_parameters=int(sum(v.size for v in initial.values() if v.dtype.kind == "f"))
+        )
+        if self._checkpoint is None:
+            return Done(0, wire.to_record(initial), strategy.state())
+        state = State(self._checkpoint.strategy_arrays, self._checkpoint.strategy_values)
+        strategy.load_state(state)
+        return Done(self._checkpoint.round, wire.to_record(self._checkpoint.arrays), state)
+
+    def _rounds(self, backend: SimulationBackend, done: Done) -> dict[str, Any]:
+        grid = CohortGrid(range(self._config["clients"]), backend)
+        grid.needs = self._world.strategy.needs
+        for callback in self._callbacks:
+            callback.on_run_start(folder=self._folder, config=self._config)
+        self._console.start(self._config["rounds"], done=done.round)
+        record: dict[str, Any] = {}
+        for index in range(self._first, self._config["rounds"] + 1):
+            arrays, record, rows = self._round(grid, backend, index, done.arrays)
+            self._write(index, record, rows)
+            done.strategy = self._world.strategy.state()
+            done.round, done.arrays = index, arrays
+            if index % self._config["checkpoint_every"] == 0:
+                self._save(done)
+                backend.prune(index)
+            self._console.round(record)
+            stops = [callback.on_round_end(record=record) for callback in self._callbacks]
+            if any(stops):
+                break
+        for callback in self._callbacks:
+            callback.on_run_end(folder=self._folder)
+        return record
+
+    def _round(
+        self, grid: CohortGrid, backend: SimulationBackend, index: int, arrays: ArrayRecord
+    ) -> tuple[ArrayRecord, dict[str, Any], list[ClientRow]]:
+        began = time.perf_counter()
+        strategy, rows = self._world.strategy, list[ClientRow]()
+        metrics: dict[str, float] = {}
+        weight = 0.0
+        for exchange in strategy.exchanges(index):
+            messages = strategy.configure(exchange, index, arrays, grid)
+            replies = grid.send_and_receive(messages)
+            made = [row for result in grid.last for row in result.rows]
+            self._check_failures(index, exchange, made)
+            rows += made
+            outcome = strategy.aggregate(exchange, index, replies)
+            arrays = outcome.arrays if outcome.arrays is not None else arrays
+            metrics.update(outcome.metrics)
+            weight = outcome.weight or weight
+        trained = time.perf_counter()
+        record = _record(index, rows, weight, metrics)
+        if index % self._config["evaluate_every"] == 0 or index == self._config["rounds"]:
+            self._last = backend.evaluate(wire.from_record(arrays))
+            record |= {"test_loss": self._last.loss, "test_accuracy": self._last.accuracy}
+        ended = time.perf_counter()
+        record["seconds_train"], record["seconds_evaluate"] = trained - began, ended - trained
+        record["seconds_total"] = ended - began
+        return arrays, record, rows
+
+    def _check_failures(self, index: int, exchange: str, rows: Sequence[ClientRow]) -> None:
+        failed = [row for row in rows if row.status == "failed"]
+        allowed = self._config["max_client_failures"] * len(rows)
+        if not failed or (len(failed) <= allowed and len(failed) < len(rows)):
+            return
+        first = failed[0]
+        raise RunError(
+            f"{len(failed)} of {len(rows)} clients failed in round {index} ({exchange}), allowed is"
+            f" a share of {self._config['max_client_failures']:g}; client {first.client_id}: "
+            f"{first.error}. Mend the cause and resume={self._folder.path}"
+        )
+
+    def _write(self, index: int, record: Mapping[str, Any], rows: Sequence[ClientRow]) -> None:
+        federation = self._world.federation
+        self._folder.clients.append([_client_record(index, row, federation) for row in rows])
+        if "test_accuracy" in record and self._last is not None:
+            recall = {f"recall_{c}": float(v) for c, v in enumerate(self._last.recall)}
+            self._folder.test_class.append([{"round": index, **recall}])
+        # last, because a round is finished when its row is there
+        self._folder.rounds.append([record])
+
+    def _save(self, done: Done) -> None:
+        """Write the checkpoint of a finished round, and the model alone."""
+        if done.round == self._saved:
+            return
+        arrays = wire.from_record(done.arrays)
+        manifest = {
+            "config": flatten({k: v for k, v in self._config.items() if k != "resume"}),
+            "federation_hash": self._world.federation.hash,
+            "seconds": self._folder.read_manifest().get("seconds", 0.0),
+        }
+        state = (done.strategy.arrays, done.strategy.values)
+        write_checkpoint(self._folder.path, done.round, arrays, state, manifest)
+        write_model(self._folder.model, arrays)
+        self._saved = done.round
+
+
+def _record(
+    index: int, rows: Sequence[ClientRow], weight: float, metrics: Mapping[str, float]
+) -> dict[str, Any]:
+    counts = dict.fromkeys(("ok", "empty", "failed", "rejected"), 0)
+    for row in rows:
+        counts[row.status] += 1
+    finite = {k: v for k, v in metrics.items() if k not in counts and np.isfinite(v)}
+    return {
+        "round": index,
+        "sampled": len(rows),
+        **counts,
+        "weight": weight,
+        **finite,
+        "bytes_down": sum(row.bytes_down for row in rows),
+        "bytes_up": sum(row.bytes_up for row in rows),
+    }
+
+
+def _client_record(index: int, row: ClientRow, federation: Federation) -> dict[str, Any]:
+    means = {k: s / c for k, (s, c) in row.metrics.items() if c}
+    return {
+        "round": index,
+        "client_id": row.client_id,
+        "status": row.status,
+        "error": row.error,
+        "labeled": int(federation.labeled.sizes[row.client_id]),
+        "unlabeled": int(federation.unlabeled.sizes[row.client_id]),
+        "weight": row.weight,
+        "bytes_down": row.bytes_down,
+        "bytes_up": row.bytes_up,
+        **means,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("fedlabels", "flwr", "torch", "ray", "numpy", "hydra-core"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,156 @@
+"""The entry point behind ``run_sim.py``: from a composed config to a finished run folder."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from fedlabels.errors import CheckpointError, ConfigError, FedLabelsError, RunError
+from fedlabels.report import write_report
+from fedlabels.run.callbacks import Callback, EarlyStop
+from fedlabels.run.checkpoint import Checkpoint, latest_checkpoint, read_checkpoint
+from fedlabels.run.config import check
+from fedlabels.run.console import Console
+from fedlabels.run.folder import RunFolder
+from fedlabels.run.loop import Loop
+from fedlabels.run.setup import build_world
+from fedlabels.simulation.flower_compat import quiet
+
+INTERRUPTED = 130
+
+
+def main(composed: DictConfig) -> int:
+    """Run one job of ``run_sim.py``.
+
+    Returns
+    -------
+    int
+        Exit status: 0 finished, 1 an error that was explained, 130 interrupted.
+    """
+    quiet()
+    console = Console()
+    path = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        config = settings(composed)
+        check(config)
+        execute(config, path, command=_command())
+    except KeyboardInterrupt:
+        console.error(f"stopped; go on with: python run_sim.py resume={path}")
+        return INTERRUPTED
+    except FedLabelsError as error:
+        console.error(str(error))
+        return 1
+    return 0
+
+
+def settings(composed: DictConfig) -> dict[str, Any]:
+    """Return the settings of this job: composed, or those of the run to resume.
+
+    A resumed run takes its own settings, with what was given on the command line on top.
+    """
+    config = _plain(composed)
+    if config["resume"] is None:
+        return config
+    file = Path(config["resume"]) / "config.yaml"
+    if not file.exists():
+        raise CheckpointError(f"resume={config['resume']} holds no run (no config.yaml there)")
+    saved: dict[str, Any] = yaml.safe_load(file.read_text())
+    for override in HydraConfig.get().overrides.task:
+        key = override.lstrip("+~").partition("=")[0]
+        if key not in ("resume", "method", "preset"):
+            _copy(key.split("."), config, saved)
+    return {**saved, "resume": config["resume"]}
+
+
+def execute(
+    config: dict[str, Any],
+    path: Path,
+    *,
+    command: str = "",
+    callbacks: list[Callback] | None = None,
+) -> dict[str, Any]:
+    """Run a setting in a folder, new or resumed, and write its report.
+
+    Parameters
+    ----------
+    config : dict
+        Resolved settings.
+    path : Path
+        The run folder.
+    command : str
+        How it was started, for the report.
+    callbacks : list of Callback or None
+        Beside the early stop that the settings ask for.
+
+    Returns
+    -------
+    dict
+        The last round's record.
+    """
+    world = build_world(config)
+    resumed = config.get("resume") is not None
+    checkpoint = _checkpoint(config, path, world.federation.hash) if resumed else None
+    folder = RunFolder(path, resume=resumed)
+    if resumed:
+        folder.cut_back(checkpoint.round if checkpoint else 0)
+    if command:
+        folder.update_manifest(command=command)
+    console = Console(log=folder.log)
+    stop = EarlyStop(**config["early_stop"])
+    loop = Loop(config, world, folder, console, checkpoint, [stop, *(callbacks or [])])
+    try:
+        record = loop.run()
+    except BaseException:
+        console.finish()
+        raise
+    report = write_report(folder.path)
+    console.finish(_closing(record, report, path))
+    return record
+
+
+def _checkpoint(config: dict[str, Any], path: Path, federation_hash: str) -> Checkpoint | None:
+    newest = latest_checkpoint(path)
+    if newest is None:
+        return None  # killed before the first checkpoint: begin again, in the same folder
+    compared = {k: v for k, v in config.items() if k != "resume"}
+    checkpoint = read_checkpoint(newest, config=compared, federation_hash=federation_hash)
+    if checkpoint.round >= config["rounds"]:
+        raise RunError(
+            f"{path} has finished its {checkpoint.round} rounds; give a larger rounds=... to go on"
+        )
+    return checkpoint
+
+
+def _closing(record: dict[str, Any], report: Path, path: Path) -> list[str]:
+    accuracy = record.get("test_accuracy")
+    shown = "not evaluated" if accuracy is None else f"{100 * accuracy:.2f} %"
+    return [
+        f"accuracy on the global test set: {shown} after round {record.get('round')}",
+        f"report: {report}",
+        "next: python run_sim.py method=fedavg dataset=fashion_mnist partition.alpha=0.3"
+        " labels.fraction=0.05",
+    ]
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except Exception as error:
+        raise ConfigError(f"the settings are incomplete: {error}") from error
+    assert isinstance(plain, dict)
+    return {str(k): v for k, v in plain.items() if k not in ("method", "preset")}
+
+
+def _copy(keys: list[str], source: dict[str, Any], target: dict[str, Any]) -> None:
+    for key in keys[:-1]:
+        source, target = source[key], target.setdefault(key, {})
+    target[keys[-1]] = source[keys[-1]]
+
+
+def _command() -> str:
+    arguments = [a for a in sys.argv[1:] if not a.startswith(("resume=", "run_dir="))]
+    return shlex.join(["python", "run_sim.py", *arguments])

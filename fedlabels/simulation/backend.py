@@ -1,0 +1,172 @@
+"""What serial and Ray backends share: the order of a cohort, its ranges, the merge of reports."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedlabels.simulation.job import Arrays, ClientRow, EachTerm, Job, JobResult, SumTerm, Task
+from fedlabels.simulation.reduce import Key, Node, finish
+from fedlabels.simulation.state import StateStore
+from fedlabels.simulation.worker import EVALUATION_ROWS, Item, Order, Report, WorkerSpec
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Score of a model on the global test set.
+
+    Parameters
+    ----------
+    loss : float
+        Mean cross-entropy, nats.
+    accuracy : float
+        Share of right predictions, in [0, 1].
+    recall : ndarray, shape (classes,)
+        Per class; nan where the test set has no sample of it.
+    """
+
+    loss: float
+    accuracy: float
+    recall: NDArray[np.float64]
+
+
+class SimulationBackend(ABC):
+    """Base of the backends; a subclass says where ranges run.
+
+    Parameters
+    ----------
+    spec : WorkerSpec
+        What workers hold.
+    states : StateStore
+        What clients keep between rounds.
+    block_size : int
+        Unit of dispatch and retry, in clients; a power of two gives the fewest partial sums.
+    """
+
+    workers: int = 1
+
+    def __init__(self, spec: WorkerSpec, states: StateStore, block_size: int = 8) -> None:
+        self.spec, self._states, self._block = spec, states, block_size
+
+    @abstractmethod
+    def initial(self) -> Arrays:
+        """Return the initial weights of the global model."""
+
+    @abstractmethod
+    def _dispatch(self, orders: Sequence[Order], shared: Mapping[str, Arrays]) -> list[Report]:
+        """Run one range per worker and return the reports in order."""
+
+    @abstractmethod
+    def _evaluate(self, model: Arrays, blocks: int) -> list[NDArray[np.float64]]:
+        """Score all blocks of the test set, in order."""
+
+    def prune(self, kept_from: int) -> None:
+        """Remove client states that no resume from a round or later needs."""
+        self._states.prune(kept_from)
+
+    def close(self) -> None:
+        """Free what the backend holds; a second call does nothing."""
+        return None
+
+    def run(self, job: Job) -> JobResult:
+        """Run one exchange with a cohort."""
+        began = time.perf_counter()
+        ordered = self._ordered(job.tasks)
+        orders = self._ranges(job, ordered)
+        reports = self._dispatch(orders, job.shared)
+        result = self._merge(job, len(ordered), reports)
+        for report in reports:
+            for client_id, state in sorted(report.states.items()):
+                self._states.write(client_id, job.round, state)
+        result.seconds = {
+            "wall": time.perf_counter() - began,
+            "work": sum(report.seconds for report in reports),
+        }
+        return result
+
+    def evaluate(self, model: Arrays) -> Evaluation:
+        """Score a model on the global test set; the same bits for any number of workers."""
+        classes = self.spec.train.num_classes
+        blocks = -(-len(self.spec.test.y) // EVALUATION_ROWS)
+        total = np.zeros((classes + 1, classes))
+        for part in self._evaluate(model, blocks):
+            total += part
+        confusion, count = total[:classes], total[:classes].sum()
+        with np.errstate(invalid="ignore"):
+            recall = np.diag(confusion) / confusion.sum(1)
+        return Evaluation(
+            float(total[classes, 0] / count), float(np.trace(confusion) / count), recall
+        )
+
+    def _ordered(self, tasks: Sequence[Task]) -> list[Task]:
+        """Order a cohort by (group, samples, client): neighbours are alike, stacks pad little."""
+        federation, members = self.spec.federation, self.spec.population.members
+        samples = federation.labeled.sizes + federation.unlabeled.sizes
+
+        def place(task: Task) -> tuple[int, int, int]:
+            return int(members[task.client_id]), int(samples[task.client_id]), task.client_id
+
+        return sorted(tasks, key=place)
+
+    def _ranges(self, job: Job, ordered: Sequence[Task]) -> list[Order]:
+        items = [
+            Item(position, task.client_id, task.own, self._states.read(task.client_id))
+            for position, task in enumerate(ordered)
+        ]
+        blocks = [items[i : i + self._block] for i in range(0, len(items), self._block)]
+        share = -(-len(blocks) // self.workers)
+        ranges = [blocks[i : i + share] for i in range(0, len(blocks), share)]
+        return [self._order(job, [item for block in part for item in block]) for part in ranges]
+
+    def _order(self, job: Job, items: Sequence[Item]) -> Order:
+        return Order(
+            job.exchange, job.round, job.rounds, dict(job.settings), dict(job.needs),
+            tuple(items), self._block,
+        )  # fmt: skip
+
+    def _merge(self, job: Job, positions: int, reports: Sequence[Report]) -> JobResult:
+        rows = sorted((r for report in reports for r in report.rows), key=lambda r: r.client_id)
+        result = JobResult(rows)
+        for name, need in job.needs.items():
+            if need == "sum":
+                nodes: dict[Key, Node | None] = {}
+                for report in reports:
+                    nodes.update(report.nodes.get(name, {}))
+                total = finish(nodes, positions)
+                if total is not None:
+                    result.sums[name] = _sum_term(total)
+            else:
+                made = [entry for report in reports for entry in report.each.get(name, [])]
+                if made:
+                    result.each[name] = _each_term(made)
+        return result
+
+
+def failed_rows(order: Order, reason: str) -> Report:
+    """Make the report of a range whose worker died every time."""
+    report = Report()
+    report.rows = [ClientRow(item.client_id, "failed", reason) for item in order.items]
+    for name, need in order.needs.items():
+        if need == "sum":
+            report.nodes[name] = {(0, item.position): None for item in order.items}
+    return report
+
+
+def _sum_term(node: Node) -> SumTerm:
+    weight: Any
+    if isinstance(node.weight, dict):
+        weight = {k: w.numpy() for k, w in node.weight.items()}
+    else:
+        weight = float(node.weight)
+    return SumTerm({k: v.numpy() for k, v in node.total.items()}, weight, node.reduce, node.count)
+
+
+def _each_term(made: Sequence[tuple[int, int, float, Arrays]]) -> EachTerm:
+    made = sorted(made, key=lambda entry: entry[1])
+    names = made[0][3]
+    values = {name: np.stack([entry[3][name] for entry in made]) for name in names}
+    return EachTerm([entry[1] for entry in made], values, [entry[2] for entry in made])

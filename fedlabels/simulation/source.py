@@ -1,0 +1,32 @@
+"""The resident copy of a data set: floating-point values in [0, 1], normalized after the view."""
+
+from collections.abc import Mapping
+
+import torch
+
+from fedlabels.cohort import TensorSource
+from fedlabels.cohort.data import ViewLike
+from fedlabels.data import ArrayDataset
+
+
+def resident(
+    dataset: ArrayDataset, views: Mapping[str, ViewLike], dtype: torch.dtype
+) -> TensorSource:
+    """Put a data set into memory.
+
+    Parameters
+    ----------
+    dataset : ArrayDataset
+        Pixels (uint8) are scaled to [0, 1]; floating-point data stay as they are.
+    views : mapping of str to view
+        Augmentations; data without views are seen plain under those names.
+    dtype : torch.dtype
+        Floating-point type of the samples.
+    """
+    x = torch.tensor(dataset.x).to(dtype)
+    if dataset.x.dtype == "uint8":
+        x = x / 255
+    shape = (-1,) + (1,) * (x.dim() - 2)
+    mean = torch.tensor(dataset.mean, dtype=dtype).view(shape)
+    std = torch.tensor(dataset.std, dtype=dtype).view(shape)
+    return TensorSource(x, mean, std, views)

@@ -1,0 +1,406 @@
+"""A worker: holds the data on its device and trains ranges of a cohort."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedlabels.cohort import (
+    Cohort,
+    DataSpec,
+    FitRequest,
+    FitResult,
+    LoopedCohort,
+    Nets,
+    Shard,
+    StackedCohort,
+    Term,
+)
+from fedlabels.cohort.tree import row, stack
+from fedlabels.cohort.types import Scalar
+from fedlabels.data import ArrayDataset, make_views
+from fedlabels.federation import Federation
+from fedlabels.models import build as build_model
+from fedlabels.simulation.job import Arrays, ClientRow, Need, num_bytes
+from fedlabels.simulation.population import Population
+from fedlabels.simulation.reduce import Key, Node, TreeSum, leaf
+from fedlabels.simulation.scoring import score
+from fedlabels.simulation.source import resident
+from fedlabels.simulation.state import flatten, unflatten
+
+EVALUATION_ROWS = 500  # fixed: the sum of the test loss must not depend on the number of workers
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """Everything a worker needs, sent once.
+
+    Parameters
+    ----------
+    train, test : ArrayDataset
+        The data; the training set's labels are the hidden truth and stay in the worker.
+    federation : Federation
+        Who holds what.
+    population : Population
+        Who runs which client.
+    views, view_options : str and mapping
+        Preset of the weak and strong views, and what differs from it.
+    seed : int
+        The run's seed.
+    execution : {"looped", "stacked"}
+        How cohorts run; clients that cannot be stacked are always looped.
+    stack_size : int
+        Clients in a stack at most.
+    threads : int
+        torch threads.
+    dtype : str
+        ``"float32"`` or ``"float64"``.
+    """
+
+    train: ArrayDataset
+    test: ArrayDataset
+    federation: Federation
+    population: Population
+    views: str
+    seed: int
+    view_options: Mapping[str, Any] = field(default_factory=dict)
+    execution: str = "looped"
+    stack_size: int = 16
+    threads: int = 1
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One client of a range: its position in the cohort, payload and committed state."""
+
+    position: int
+    client_id: int
+    own: Mapping[str, Arrays]
+    state: Arrays | None
+
+
+@dataclass(frozen=True)
+class Order:
+    """A contiguous range of a cohort.
+
+    Parameters
+    ----------
+    exchange, round, rounds, settings, needs
+        Of the job.
+    items : tuple of Item
+        In ascending position.
+    block_size : int
+        Stacks never cross a multiple of it.
+    """
+
+    exchange: str
+    round: int
+    rounds: int
+    settings: Mapping[str, Scalar]
+    needs: Mapping[str, Need]
+    items: tuple[Item, ...]
+    block_size: int
+
+
+@dataclass
+class Report:
+    """What a worker sends back for a range.
+
+    Parameters
+    ----------
+    rows : list of ClientRow
+        One per item.
+    nodes : dict of term to subtrees
+        Of terms needed as sums.
+    each : dict of term to list of (position, client_id, weight, Arrays)
+        Of terms needed one by one.
+    states : dict of client_id to Arrays
+        New states, flat.
+    seconds : float
+        Time of work.
+    """
+
+    rows: list[ClientRow] = field(default_factory=list)
+    nodes: dict[str, dict[Key, Node | None]] = field(default_factory=dict)
+    each: dict[str, list[tuple[int, int, float, Arrays]]] = field(default_factory=dict)
+    states: dict[int, Arrays] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Worker:
+    """Trains clients in this process.
+
+    Parameters
+    ----------
+    spec : WorkerSpec
+        What to hold.
+    """
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        torch.set_num_threads(spec.threads)
+        torch.set_flush_denormal(True)  # over-confident softmax makes denormal gradients: 2x slower
+        self._spec = spec
+        self._dtype = getattr(torch, spec.dtype)
+        self._data = DataSpec(tuple(spec.train.x.shape[1:]), spec.train.num_classes)
+        views = make_views(spec.views, **spec.view_options)
+        self._source = resident(spec.train, views, self._dtype)
+        self._test = resident(spec.test, {}, self._dtype)
+        self._nets = [self._build(g) for g in spec.population.groups]
+
+    def _build(self, group: Any) -> Nets:
+        def factory() -> dict[str, torch.nn.Module]:
+            model = build_model(group.model, self._data, **group.settings)
+            nets: dict[str, torch.nn.Module] = group.client.nets(model, self._data)
+            return nets
+
+        return Nets(factory, self._spec.seed, self._dtype)
+
+    def initial(self, group: int = 0, net: str = "model") -> Arrays:
+        """Return the initial weights of a net."""
+        return {k: v.numpy().copy() for k, v in self._nets[group][net].init.items()}
+
+    # ---- training
+
+    def run(self, order: Order, shared: Mapping[str, Arrays]) -> Report:
+        """Run an exchange for a range of clients; a client that raises becomes a failed row."""
+        began = time.perf_counter()
+        trees = {name: _tensors(arrays) for name, arrays in shared.items()}
+        down = sum(num_bytes(arrays) for arrays in shared.values())
+        report, sums = Report(), {name: TreeSum() for name, n in order.needs.items() if n == "sum"}
+        for stack_items in self._stacks(order):
+            for item, out in self._run_stack(order, trees, stack_items):
+                self._take(report, sums, order.needs, item, out, down)
+        report.nodes = {name: tree.nodes for name, tree in sums.items()}
+        report.seconds = time.perf_counter() - began
+        return report
+
+    def _stacks(self, order: Order) -> Iterator[list[Item]]:
+        """Cut a range into stacks: one group, all with or all without state, inside a block."""
+        current: list[Item] = []
+        for item in order.items:
+            if current and (
+                len(current) >= self._limit(item) or self._differs(order, current[-1], item)
+            ):
+                yield current
+                current = []
+            current.append(item)
+        if current:
+            yield current
+
+    def _limit(self, item: Item) -> int:
+        group = self._spec.population.groups[self._group(item)]
+        stacked = self._spec.execution == "stacked" and group.client.stackable
+        return self._spec.stack_size if stacked else 1
+
+    def _differs(self, order: Order, last: Item, item: Item) -> bool:
+        return (
+            self._group(last) != self._group(item)
+            or (last.state is None) != (item.state is None)
+            or last.position // order.block_size != item.position // order.block_size
+        )
+
+    def _group(self, item: Item) -> int:
+        return int(self._spec.population.members[item.client_id])
+
+    def _run_stack(
+        self, order: Order, trees: Mapping[str, Any], items: Sequence[Item]
+    ) -> list[tuple[Item, "_Outcome"]]:
+        stacked = self._limit(items[0]) > 1
+        try:
+            return list(zip(items, self._fit(order, trees, items, stacked), strict=True))
+        except Exception as error:
+            if stacked and len(items) > 1:  # run one by one to name the client that raised
+                return [out for item in items for out in self._alone(order, trees, item)]
+            return [(item, _Outcome(error=f"{type(error).__name__}: {error}")) for item in items]
+
+    def _alone(
+        self, order: Order, trees: Mapping[str, Any], item: Item
+    ) -> list[tuple[Item, "_Outcome"]]:
+        try:
+            return [(item, self._fit(order, trees, [item], False)[0])]
+        except Exception as error:
+            return [(item, _Outcome(error=f"{type(error).__name__}: {error}"))]
+
+    def _fit(
+        self, order: Order, trees: Mapping[str, Any], items: Sequence[Item], stacked: bool
+    ) -> list["_Outcome"]:
+        group = self._group(items[0])
+        client = self._spec.population.groups[group].client
+        kind: type[Cohort] = StackedCohort if stacked else LoopedCohort
+        states = [_trees(unflatten(i.state)) for i in items if i.state is not None]
+        own = [_trees(i.own) for i in items]
+        cohort = kind(
+            spec=self._data,
+            nets=self._nets[group],
+            source=self._source,
+            shards=[self.shard(i.client_id, client.sees_all_labels) for i in items],
+            seed=self._spec.seed,
+            round_index=order.round,
+            state=(stack(states) if stacked else states[0]) if states else {},
+        )
+        request = FitRequest(
+            order.exchange, order.round, order.rounds, order.settings, trees,
+            stack(own) if stacked else own[0],
+        )  # fmt: skip
+        method = getattr(client, "fit" if order.exchange == "train" else order.exchange)
+        result: FitResult = method(cohort, request)
+        return [self._outcome(cohort, result, k if stacked else None) for k in range(len(items))]
+
+    def shard(self, client_id: int, reveal: bool) -> Shard:
+        """Return who may see what; ``reveal`` gives the hidden labels, for the upper bound."""
+        federation, truth = self._spec.federation, self._spec.train.y
+        labeled, unlabeled = federation.labeled[client_id], federation.unlabeled[client_id]
+        if reveal:
+            both = np.union1d(labeled, unlabeled)
+            labeled, unlabeled = both[truth[both] >= 0], both[truth[both] < 0]
+        return Shard(client_id, labeled, truth[labeled], unlabeled)
+
+    def _outcome(self, cohort: Cohort, result: FitResult, k: int | None) -> "_Outcome":
+        def take(value: Any) -> Any:
+            return value if k is None else row(value, k)
+
+        terms = {}
+        for name, term in result.terms.items():
+            weight = None if term.weight is None else take(term.weight)
+            terms[name] = Term(take(dict(term.value)), weight, term.reduce)
+        metrics = {
+            name: (float(take(ratio.sum)), float(take(ratio.count)))
+            for name, ratio in result.metrics.items()
+        }
+        metrics.update(score(cohort.pseudo_labels, self._spec.train.y, k))
+        state = {name: _arrays(take(dict(tree))) for name, tree in result.state.items()}
+        return _Outcome(terms, metrics, flatten(state) if state else None)
+
+    def _take(
+        self,
+        report: Report,
+        sums: Mapping[str, TreeSum],
+        needs: Mapping[str, Need],
+        item: Item,
+        out: "_Outcome",
+        down: int,
+    ) -> None:
+        """Check one client's result and add it to the report."""
+        made = ClientRow(item.client_id, "ok", out.error, metrics=out.metrics)
+        made.bytes_down = down + sum(num_bytes(arrays) for arrays in item.own.values())
+        made.bytes_up = sum(_size(term) for term in out.terms.values())
+        bad = next((n for n, term in out.terms.items() if not _finite(term)), None)
+        if out.error is not None:
+            made.status = "failed"
+        elif bad is not None:
+            made.status, made.error = "rejected", f"term '{bad}' has entries that are not finite"
+            made.metrics = {}
+        else:
+            made.weight = _weight(out.terms)
+            made.status = "empty" if needs and made.weight == 0 else "ok"
+            if out.state is not None:
+                report.states[item.client_id] = out.state
+        report.rows.append(made)
+        used = made.status == "ok"
+        for name, need in needs.items():
+            term = out.terms.get(name) if used else None
+            if need == "sum":
+                sums[name].push(item.position, None if term is None else leaf(term))
+            elif term is not None:
+                value = (item.position, item.client_id, _weight({name: term}), _arrays(term.value))
+                report.each.setdefault(name, []).append(value)
+
+    # ---- evaluation
+
+    def evaluate(self, model: Arrays, start: int, stop: int) -> list[NDArray[np.float64]]:
+        """Score a model on a range of blocks of the global test set.
+
+        Returns
+        -------
+        list of ndarray, shape (classes + 1, classes)
+            Per block the confusion matrix (truth, prediction), and the summed loss at [-1, 0].
+        """
+        cohort = LoopedCohort(
+            spec=self._data, nets=self._nets[0], source=self._test, shards=[Shard(0)],
+            seed=self._spec.seed, round_index=0,
+        )  # fmt: skip
+        tree, net = _tensors(model), cohort.net("model")
+        out = []
+        for block in range(start, stop):
+            rows = np.arange(
+                block * EVALUATION_ROWS, min((block + 1) * EVALUATION_ROWS, len(self._spec.test.y))
+            )
+            index = torch.from_numpy(rows)
+            x = self._source_rows(index)
+            logits = cohort.map(lambda x: net.at(tree)(x), x)
+            out.append(_confusion(logits, torch.from_numpy(self._spec.test.y[rows])))
+        return out
+
+    def _source_rows(self, index: Tensor) -> Tensor:
+        return self._test.rows(index, "plain", torch.empty(len(index), 0))
+
+
+@dataclass
+class _Outcome:
+    terms: dict[str, Term] = field(default_factory=dict)
+    metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
+    state: Arrays | None = None
+    error: str | None = None
+
+
+def _confusion(logits: Tensor, truth: Tensor) -> NDArray[np.float64]:
+    classes = logits.shape[1]
+    out = np.zeros((classes + 1, classes))
+    known = truth >= 0
+    pairs = truth[known] * classes + logits[known].argmax(1)
+    out[:classes] = (
+        torch.bincount(pairs, minlength=classes * classes).view(classes, classes).numpy()
+    )
+    loss = torch.nn.functional.cross_entropy(logits[known], truth[known], reduction="none")
+    out[classes, 0] = float(loss.double().sum())
+    return out
+
+
+def _tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
+    """Copy arrays into tensors: shared memory is read-only, and a client must not reach it."""
+    return {k: torch.tensor(v) for k, v in arrays.items()}
+
+
+def _trees(arrays: Mapping[str, Arrays]) -> dict[str, dict[str, Tensor]]:
+    return {name: _tensors(tree) for name, tree in arrays.items()}
+
+
+def _arrays(tree: Mapping[str, Tensor]) -> Arrays:
+    return {k: v.detach().numpy() for k, v in tree.items()}
+
+
+def _size(term: Term) -> int:
+    return sum(v.numel() * v.element_size() for v in term.value.values())
+
+
+def _finite(term: Term) -> bool:
+    """Check by the sum of squares, which is many times faster than ``isfinite`` everywhere."""
+    parts = [v for v in term.value.values() if v.is_floating_point()]
+    if isinstance(term.weight, dict):
+        parts += list(term.weight.values())
+    elif term.weight is not None:
+        parts.append(term.weight.double())
+    total = sum((float(torch.linalg.vector_norm(v, dtype=torch.float64)) for v in parts), 0.0)
+    return bool(np.isfinite(total))
+
+
+def _weight(terms: Mapping[str, Term]) -> float:
+    """Return the number of examples: the model's weight, else the largest of any term."""
+    chosen = [terms["model"]] if "model" in terms else list(terms.values())
+    weights = []
+    for term in chosen:
+        if term.weight is None:
+            weights.append(1.0)
+        elif isinstance(term.weight, dict):
+            weights.append(
+                max((float(w.max()) for w in term.weight.values() if w.numel()), default=0.0)
+            )
+        else:
+            weights.append(float(term.weight))
+    return max(weights, default=0.0)

@@ -1,0 +1,362 @@
+"""The agreed form of messages: the only place that knows the keys of Flower's records.
+
+Down: ``arrays`` (the model), ``config`` (round, rounds and settings), ``shared.<name>`` and
+``own.<name>``. Up: ``arrays`` (term ``model``), ``metrics`` (``num-examples``, and every metric as
+``.sum`` and ``.count``), ``term.<name>``; where a term other than the model has a weight that is
+not 1, or is a sum, ``terms`` holds ``<name>.weight`` and ``<name>.reduce``, and ``weight.<name>``
+weights per entry.
+"""
+
+from fedlabels import telemetry
+
+telemetry.disable()  # before Flower is imported: it reads the environment then
+
+# ruff: noqa: E402
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+from fedlabels.cohort.types import EMPTY, Reduce, Scalar
+from fedlabels.errors import WireError
+
+Arrays = dict[str, NDArray[Any]]
+Metrics = Mapping[str, tuple[float, float]]
+
+MODEL = "model"
+ARRAYS, CONFIG, METRICS, TERMS = "arrays", "config", "metrics", "terms"
+SHARED, OWN, TERM, WEIGHT = "shared.", "own.", "term.", "weight."
+ROUND, ROUNDS, NUM_EXAMPLES = "server-round", "rounds", "num-examples"
+_SUM, _COUNT, _WEIGHT_OF, _REDUCE_OF = ".sum", ".count", ".weight", ".reduce"
+
+
+@dataclass(frozen=True)
+class Downlink:
+    """What the server sends to one client.
+
+    Parameters
+    ----------
+    round : int
+        Round index, from 1.
+    rounds : int
+        Rounds planned; 0 when the sender does not know.
+    shared : mapping of str to Arrays
+        ``"model"`` and further payloads for all.
+    own : mapping of str to Arrays
+        Payloads of this client alone.
+    settings : mapping of str to Scalar
+        Scalars sent along.
+    """
+
+    round: int
+    rounds: int
+    shared: Mapping[str, Arrays]
+    own: Mapping[str, Arrays] = field(default_factory=lambda: EMPTY)
+    settings: Mapping[str, Scalar] = field(default_factory=lambda: EMPTY)
+
+
+@dataclass(frozen=True)
+class UpTerm:
+    """One term of one client.
+
+    Parameters
+    ----------
+    value : Arrays
+        Named arrays.
+    weight : float or Arrays
+        A number, or numbers that broadcast to the entries of each tensor. For ``"model"`` it must
+        be a number: the uplink's ``weight``.
+    reduce : {"mean", "sum"}
+        How the server reduces it over clients.
+    """
+
+    value: Arrays
+    weight: float | Arrays = 1.0
+    reduce: Reduce = "mean"
+
+
+@dataclass(frozen=True)
+class Uplink:
+    """What one client sends back.
+
+    Parameters
+    ----------
+    terms : mapping of str to UpTerm
+        Empty when the client has nothing to add.
+    weight : float
+        Number of examples, >= 0.
+    metrics : mapping of str to (float, float)
+        Name -> (sum, count).
+    """
+
+    terms: Mapping[str, UpTerm]
+    weight: float
+    metrics: Metrics = field(default_factory=lambda: EMPTY)
+
+
+def to_record(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
+    """Turn named arrays into a record.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        Booleans, integers, float16, float32 or float64.
+
+    Returns
+    -------
+    flwr.app.ArrayRecord
+        Copies, as bytes.
+
+    Raises
+    ------
+    WireError
+        If a dtype cannot be sent; bfloat16 is one of them: send float32.
+    """
+    for name, value in arrays.items():
+        _check_dtype(name, value)
+    return ArrayRecord({name: Array(np.asarray(value)) for name, value in arrays.items()})
+
+
+def from_record(record: ArrayRecord) -> Arrays:
+    """Turn a record into named arrays, which are copies and may be written to.
+
+    Raises
+    ------
+    WireError
+        If an array is damaged, pickled, or of another library's format.
+    """
+    arrays: Arrays = {}
+    for name, array in record.items():
+        try:
+            arrays[name] = array.numpy()
+        except (ValueError, TypeError, EOFError, OSError) as error:
+            raise WireError(f"array {name!r} cannot be read: {error}") from error
+        _check_dtype(name, arrays[name])
+    return arrays
+
+
+def config_record(round_index: int, rounds: int, settings: Mapping[str, Scalar]) -> ConfigRecord:
+    """Make the config of a downlink.
+
+    Raises
+    ------
+    WireError
+        If a setting is no scalar, or takes the name of a round key.
+    """
+    taken = {ROUND, ROUNDS} & set(settings)
+    if taken:
+        raise WireError(f"setting {min(taken)!r} is set by the round itself: rename it")
+    for key, value in settings.items():
+        if not isinstance(value, bool | int | float | str):
+            raise WireError(
+                f"setting {key!r} must be a bool, int, float or str, got {type(value).__name__}"
+            )
+    return ConfigRecord({ROUND: round_index, ROUNDS: rounds, **settings})
+
+
+def encode_down(message: Downlink) -> RecordDict:
+    """Make the content of a message to one client.
+
+    Raises
+    ------
+    WireError
+        If an array or a setting cannot be sent.
+    """
+    config = config_record(message.round, message.rounds, message.settings)
+    content = RecordDict({CONFIG: config})
+    for name, arrays in message.shared.items():
+        content[shared_key(name)] = to_record(arrays)
+    for name, arrays in message.own.items():
+        content[OWN + name] = to_record(arrays)
+    return content
+
+
+def decode_down(
+    content: RecordDict, *, read: Callable[[ArrayRecord], Arrays] = from_record
+) -> Downlink:
+    """Read the content of a message to one client.
+
+    Parameters
+    ----------
+    content : flwr.app.RecordDict
+        Content as :func:`encode_down` makes it, or a stock strategy.
+    read : callable
+        Turns a record into arrays; a caller with many messages passes one that remembers.
+
+    Returns
+    -------
+    Downlink
+        The parts.
+
+    Raises
+    ------
+    WireError
+        If there is no config, or something in it is no scalar.
+    """
+    config = content.get(CONFIG)
+    if not isinstance(config, ConfigRecord):
+        raise WireError(f"message has no config record {CONFIG!r}, got {sorted(content)}")
+    settings = {key: _scalar(key, value) for key, value in config.items()}
+    round_index, rounds = settings.pop(ROUND, None), settings.pop(ROUNDS, 0)
+    if not isinstance(round_index, int) or not isinstance(rounds, int):
+        raise WireError(f"config must hold integers {ROUND!r} and {ROUNDS!r}, got {dict(config)}")
+    shared: dict[str, Arrays] = {}
+    own: dict[str, Arrays] = {}
+    for key, record in content.array_records.items():
+        if key.startswith(OWN):
+            own[key.removeprefix(OWN)] = read(record)
+        elif key == ARRAYS or key.startswith(SHARED):
+            shared[MODEL if key == ARRAYS else key.removeprefix(SHARED)] = read(record)
+    return Downlink(round_index, rounds, shared, own, settings)
+
+
+def shared_key(name: str) -> str:
+    """Return the record key of a shared payload."""
+    return ARRAYS if name == MODEL else SHARED + name
+
+
+def shared_identity(content: RecordDict) -> tuple[tuple[str, int], ...]:
+    """Tell which records a message shares with others: keys and identities, without its own ones.
+
+    Messages with equal tuples get the same model, payloads and settings. Only the identity counts:
+    nothing is decoded or compared.
+    """
+    return tuple(sorted((k, id(v)) for k, v in content.items() if not k.startswith(OWN)))
+
+
+def encode_up(
+    result: Uplink, *, write: Callable[[Mapping[str, NDArray[Any]]], ArrayRecord] = to_record
+) -> RecordDict:
+    """Make the content of a reply.
+
+    Parameters
+    ----------
+    result : Uplink
+        What the client returns.
+    write : callable
+        Turns the arrays of a term into a record.
+
+    Returns
+    -------
+    flwr.app.RecordDict
+        Stock strategies find their one array record and one metric record in it, if the model is
+        the only term.
+
+    Raises
+    ------
+    WireError
+        If an array, a weight or a metric cannot be sent.
+    """
+    content = RecordDict({METRICS: _metric_record(result)})
+    notes: dict[str, Scalar] = {}
+    for name, term in result.terms.items():
+        content[ARRAYS if name == MODEL else TERM + name] = write(term.value)
+        if name != MODEL and isinstance(term.weight, Mapping):
+            content[WEIGHT + name] = to_record(term.weight)
+        elif name != MODEL and term.weight != 1.0:
+            notes[name + _WEIGHT_OF] = _number(name, term.weight)
+        if term.reduce != "mean":
+            notes[name + _REDUCE_OF] = term.reduce
+    if notes:
+        content[TERMS] = ConfigRecord({**notes})
+    return content
+
+
+def decode_up(
+    content: RecordDict, *, read: Callable[[ArrayRecord], Arrays] = from_record
+) -> Uplink:
+    """Read the content of a reply.
+
+    Parameters
+    ----------
+    content : flwr.app.RecordDict
+        Content as :func:`encode_up` makes it.
+    read : callable
+        Turns a record into arrays.
+
+    Returns
+    -------
+    Uplink
+        The parts; nothing is checked against a model here.
+
+    Raises
+    ------
+    WireError
+        If the metric record or the number of examples is missing or not finite and >= 0.
+    """
+    metrics = content.get(METRICS)
+    if not isinstance(metrics, MetricRecord) or NUM_EXAMPLES not in metrics:
+        raise WireError(f"reply has no {NUM_EXAMPLES!r} in a metric record {METRICS!r}")
+    weight = _number(NUM_EXAMPLES, metrics[NUM_EXAMPLES])
+    notes = content.get(TERMS, ConfigRecord())
+    if not isinstance(notes, ConfigRecord):
+        raise WireError(f"record {TERMS!r} must be a config record, got {type(notes).__name__}")
+    terms: dict[str, UpTerm] = {}
+    for key, record in content.array_records.items():
+        if key == ARRAYS or key.startswith(TERM):
+            name = MODEL if key == ARRAYS else key.removeprefix(TERM)
+            terms[name] = _term(name, read(record), weight, notes, content.get(WEIGHT + name))
+    return Uplink(terms, weight, _metrics(metrics))
+
+
+def _term(
+    name: str, value: Arrays, num_examples: float, notes: ConfigRecord, weights: object
+) -> UpTerm:
+    reduce = notes.get(name + _REDUCE_OF, "mean")
+    if reduce not in ("mean", "sum"):
+        raise WireError(f"term {name!r} must be reduced by mean or sum, got {reduce!r}")
+    kind: Reduce = "sum" if reduce == "sum" else "mean"
+    if name == MODEL:
+        return UpTerm(value, num_examples, kind)
+    if isinstance(weights, ArrayRecord):
+        return UpTerm(value, from_record(weights), kind)
+    return UpTerm(value, _number(name, notes.get(name + _WEIGHT_OF, 1.0)), kind)
+
+
+def _metric_record(result: Uplink) -> MetricRecord:
+    values = {NUM_EXAMPLES: _number(NUM_EXAMPLES, result.weight)}
+    for name, (total, count) in result.metrics.items():
+        values[name + _SUM], values[name + _COUNT] = float(total), float(count)
+    return MetricRecord({**values})
+
+
+def _metrics(record: MetricRecord) -> dict[str, tuple[float, float]]:
+    """Pair sums with counts; a plain number, as other clients send it, counts once."""
+    metrics: dict[str, tuple[float, float]] = {}
+    for key, value in record.items():
+        if key == NUM_EXAMPLES or isinstance(value, list):
+            continue
+        name = key.removesuffix(_SUM)
+        if name != key and name + _COUNT in record:
+            count = record[name + _COUNT]
+            metrics[name] = (float(value), 1.0 if isinstance(count, list) else float(count))
+        elif not (key.endswith(_COUNT) and key.removesuffix(_COUNT) + _SUM in record):
+            metrics[key] = (float(value), 1.0)
+    return metrics
+
+
+def _number(name: str, value: object) -> float:
+    if not isinstance(value, int | float | np.number) or isinstance(value, bool):
+        raise WireError(f"weight {name!r} must be a number, got {value!r}")
+    number = float(value)
+    if not math.isfinite(number) or number < 0:
+        raise WireError(f"weight {name!r} must be finite and >= 0, got {number}")
+    return number
+
+
+def _scalar(key: str, value: object) -> Scalar:
+    if not isinstance(value, bool | int | float | str):
+        raise WireError(f"setting {key!r} must be a scalar, got {type(value).__name__}")
+    return value
+
+
+def _check_dtype(name: str, value: NDArray[Any]) -> None:
+    # bfloat16 has no numpy type of its own: its kind is "V"; objects would need pickle.
+    if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
+        raise WireError(
+            f"array {name!r} has dtype {value.dtype}, which cannot be sent: convert it to float32"
+        )

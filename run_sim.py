@@ -1,0 +1,38 @@
+"""Simulate federated learning: one run, or a sweep with -m. See README.md."""
+
+from fedlabels import telemetry
+
+telemetry.disable()  # before Flower and Ray are imported
+
+# ruff: noqa: E402
+import os
+import sys
+from datetime import datetime
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from fedlabels.run.config import register
+from fedlabels.run.main import main
+
+_STARTED = datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
+
+
+def _folder(resume: str | None, run_dir: str | None, method: str) -> str:
+    """Choose the run folder: the one to resume, the one given, or a new one by date."""
+    return resume or run_dir or os.path.join("runs", f"{_STARTED}-{method}")
+
+
+register()
+OmegaConf.register_new_resolver("run_folder", _folder)
+
+
+@hydra.main(version_base="1.3", config_path="configs", config_name="config")
+def _job(config: DictConfig) -> None:
+    status = main(config)
+    if status:
+        sys.exit(status)
+
+
+if __name__ == "__main__":
+    _job()

@@ -1,0 +1,274 @@
+"""Runs any strategy that ships with Flower as it is: robust rules, server optimizers, DP wrappers.
+
+Flower's strategies see every client's model, so they cost one model of memory a client. What would
+stop or bend them is kept away from them: see :class:`Stock`.
+"""
+
+import copy
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app.exception import AppExitException
+from flwr.serverapp import Grid
+from flwr.serverapp import strategy as flower
+
+from fedlabels import wire
+from fedlabels.errors import CheckpointError, ConfigError, RunError
+from fedlabels.simulation.flower_compat import lazy_record, peek
+from fedlabels.simulation.job import Arrays, Need
+from fedlabels.simulation.replies import Replies
+from strategies.base import MODEL_KEPT, Outcome, ServerStrategy, State, restored
+from strategies.support import Collected, SampledGrid, finite_norms, global_random, snapshot
+from strategies.support.replies import check, count_rows
+
+_PREFIX = "flwr.serverapp.strategy."
+_SAMPLING = {
+    "fraction_train": 1.0,
+    "fraction_evaluate": 1.0,
+    "min_train_nodes": 1,
+    "min_evaluate_nodes": 1,
+    "min_available_nodes": 1,
+}
+_FIXED = frozenset({*_SAMPLING, "weighted_by_key", "arrayrecord_key", "configrecord_key"})
+
+
+@dataclass(frozen=True)
+class StockSettings:
+    """Settings of a stock strategy.
+
+    Parameters
+    ----------
+    rule : str
+        Class in ``flwr.serverapp.strategy``, such as ``"FedMedian"``; with that prefix or without.
+    options : dict
+        Its arguments, without those of sampling and record keys. An argument that is a strategy,
+        as wrappers for differential privacy take one, is again a mapping of ``name`` and options:
+        ``{"noise_multiplier": 0.1, ..., "strategy": {"name": "FedAvg"}}``.
+    """
+
+    rule: str = "FedAvg"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class Stock(ServerStrategy):
+    """An unchanged Flower strategy behind the toolkit's sampling, checks and state.
+
+    - Global ``random`` and ``numpy.random``, Flower's only sources of noise, are seeded from the
+      run's seed and the round, and put back afterwards.
+    - Integer and boolean tensors are hidden from the strategy and stay the server's; 0-d floats
+      are shown with shape (1,), because in-place arithmetic misses 0-d values. Clients get and
+      send whole models. Dtypes are restored.
+    - Clients with weight 0 are left out; metrics are cut to those that all clients report, and the
+      ones that come out are merged by sums and counts, over all clients.
+    - Replies are copies that the strategy may empty or overwrite. Updates that are exactly zero
+      pass through clipping.
+    - Failed clients are shown to the strategy, which decides: differential privacy skips a round
+      in which one failed.
+
+    Parameters
+    ----------
+    settings : StockSettings or None
+        None is Flower's FedAvg.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown or an option is not one of its arguments.
+    """
+
+    Settings: ClassVar[type] = StockSettings
+    needs: Mapping[str, Need] = {wire.MODEL: "each"}
+
+    def __init__(self, settings: StockSettings | None = None) -> None:
+        chosen = settings or StockSettings()
+        self.strategy = _make(chosen.rule, chosen.options)
+        self._marks = snapshot.marks(self.strategy)
+
+    def summary(self) -> None:
+        """Log the strategy's settings."""
+        self.strategy.summary()
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> list[Message]:
+        """Make the messages of a round; ``config`` stays as it is."""
+        self._received = wire.from_record(arrays)
+        chosen = SampledGrid(grid, self.sample(server_round, grid))
+        shown = _shown(arrays, self.server.private)
+        with global_random(self.server.seed, "stock-configure", server_round):
+            made = self.strategy.configure_train(server_round, shown, config.copy(), chosen)
+            messages = list(made)
+        if shown is not arrays:
+            _send_whole(messages, shown, arrays)
+        return self._addressed("train", server_round, messages)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> list[Message]:
+        """Ask the clients of the round to evaluate; ``config`` stays as it is."""
+        chosen = SampledGrid(grid, self.sample(server_round, grid))
+        with global_random(self.server.seed, "stock-evaluate", server_round):
+            made = self.strategy.configure_evaluate(server_round, arrays, config.copy(), chosen)
+            messages = list(made)
+        return self._addressed("evaluate", server_round, messages)
+
+    def train_outcome(self, round_index: int, replies: Iterable[Message]) -> Outcome:
+        """Let the strategy aggregate what it can digest."""
+        if self._received is None:
+            raise RunError("aggregate was called before configure: the model sent is not known")
+        got, digestible = self._digestible(replies)
+        arrays: ArrayRecord | None = None
+        if any(reply.has_content() for reply in digestible):
+            arrays = self._aggregated(round_index, digestible)
+        metrics = got.means()
+        if not arrays:
+            metrics[MODEL_KEPT] = 1.0
+        new = wire.to_record(restored(peek(arrays), self._received)) if arrays else None
+        clients = {str(status): count for status, count in got.clients.items()}
+        return Outcome(new, metrics, got.weight, clients)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Aggregate as Flower's round loop asks for it."""
+        outcome = self.train_outcome(server_round, replies)
+        return outcome.arrays, MetricRecord({**outcome.metrics})
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Merge metrics by sums and counts."""
+        return MetricRecord({**self.aggregate("evaluate", server_round, replies).metrics})
+
+    def state(self) -> State:
+        """Return everything that the strategy holds.
+
+        Raises
+        ------
+        CheckpointError
+            If something changed since the start that has no stored form, such as a privacy
+            accountant.
+        """
+        arrays: Arrays = {}
+        return State(arrays, snapshot.take(self.strategy, self._marks, arrays))
+
+    def load_state(self, state: State) -> None:
+        """Go on from a stored state."""
+        if not state.values:
+            raise CheckpointError("the state is empty: resume with the run's strategy")
+        snapshot.restore(self.strategy, state.values, state.arrays)
+
+    def _aggregated(self, round_index: int, replies: Sequence[Message]) -> ArrayRecord | None:
+        random = global_random(self.server.seed, "stock-aggregate", round_index)
+        try:
+            with random, finite_norms(self.strategy):
+                arrays, _ = self.strategy.aggregate_train(round_index, replies)
+        except AppExitException as error:  # Flower would end the whole ServerApp with it
+            name = type(self.strategy).__name__
+            raise RunError(
+                f"Flower's {name} cannot aggregate round {round_index}: {error}"
+            ) from error
+        return arrays
+
+    def _digestible(self, replies: Iterable[Message]) -> tuple[Collected, list[Message]]:
+        """Check replies, and rewrite them in a form that every stock strategy takes."""
+        ordered = sorted(replies, key=lambda reply: self.client_of(reply.metadata.src_node_id))
+        got = Collected()
+        simulated = isinstance(replies, Replies)
+        usable = check(
+            ordered, got, expected=self.expected, client_of=self.client_of, finite=simulated
+        )
+        if isinstance(replies, Replies):
+            got = count_rows(replies)  # knows the clients that gave no reply, too
+        uplinks = [(client_id, up) for client_id, up in usable if wire.MODEL in up.terms]
+        common = set.intersection(*(_counted(up) for _, up in uplinks)) if uplinks else set()
+        contents = {client_id: _content(up, common) for client_id, up in uplinks}
+        shown: list[Message] = []
+        for reply in ordered:
+            client_id = self.client_of(reply.metadata.src_node_id)
+            if reply.has_error():
+                shown.append(reply)
+            elif client_id in contents:
+                clone = copy.copy(reply)  # the caller's reply keeps its content
+                clone.content = contents[client_id]
+                shown.append(clone)
+        return got, shown
+
+
+def _make(name: object, options: Mapping[str, Any]) -> flower.Strategy:
+    kind = _find(name)
+    forbidden = sorted(_FIXED & set(options))
+    if forbidden:
+        raise ConfigError(
+            f"option {forbidden[0]!r} of Flower's {kind.__name__} is set by the run: use the run's"
+            " own number of clients per round"
+        )
+    allowed = inspect.signature(kind).parameters
+    given = {key: _made(value) for key, value in options.items()}
+    given.update({key: value for key, value in _SAMPLING.items() if key in allowed})
+    try:
+        return kind(**given)
+    except (TypeError, ValueError) as error:
+        open_to_user = ", ".join(key for key in allowed if key not in _FIXED)
+        raise ConfigError(
+            f"Flower's {kind.__name__}: {error}; its options are {open_to_user}"
+        ) from error
+
+
+def _made(value: object) -> object:
+    if isinstance(value, Mapping) and "name" in value:
+        return _make(value["name"], {str(k): v for k, v in value.items() if k != "name"})
+    return value
+
+
+def _find(name: object) -> type[flower.Strategy]:
+    kinds = {
+        key: value
+        for key in flower.__all__
+        if isinstance(value := getattr(flower, key), type)
+        and issubclass(value, flower.Strategy)
+        and not inspect.isabstract(value)
+        and not key.startswith("FedXgb")  # trees as bytes, not tensors
+    }
+    kind = kinds.get(str(name).removeprefix(_PREFIX))
+    if kind is None:
+        raise ConfigError(f"Flower has no strategy {name!r}; choose one of {', '.join(kinds)}")
+    return kind
+
+
+def _shown(arrays: ArrayRecord, private: frozenset[str]) -> ArrayRecord:
+    """Leave out what strategies mistreat; the very same record if there is nothing of the kind."""
+    seen = {n: a for n, a in arrays.items() if np.dtype(a.dtype).kind == "f" and n not in private}
+    if len(seen) == len(arrays) and all(array.shape for array in arrays.values()):
+        return arrays
+    record = ArrayRecord()
+    for name, array in seen.items():
+        record[name] = array if array.shape else Array(np.atleast_1d(array.numpy()))
+    return record
+
+
+def _send_whole(messages: Iterable[Message], shown: ArrayRecord, whole: ArrayRecord) -> None:
+    """Put the whole model back into messages; those that shared their content still do."""
+    made: dict[int, RecordDict] = {}
+    for message in messages:
+        content = message.content
+        if id(content) not in made:
+            records = {k: whole if v is shown else v for k, v in content.items()}
+            made[id(content)] = RecordDict(records)
+        message.content = made[id(content)]
+
+
+def _counted(up: wire.Uplink) -> set[str]:
+    return {name for name, (_, count) in up.metrics.items() if count}
+
+
+def _content(up: wire.Uplink, metrics: set[str]) -> RecordDict:
+    model = up.terms[wire.MODEL].value
+    values = {name: np.atleast_1d(v) for name, v in model.items() if v.dtype.kind == "f"}
+    means = {name: up.metrics[name][0] / up.metrics[name][1] for name in sorted(metrics)}
+    record = MetricRecord({wire.NUM_EXAMPLES: up.weight, **means})
+    return RecordDict({wire.ARRAYS: lazy_record(values), wire.METRICS: record})

@@ -1,0 +1,20 @@
+"""What strategies are made of: sampling, reading replies, guards, snapshots."""
+
+from strategies.support.contract import NoSettings, Outcome, Server, State
+from strategies.support.guard import finite_norms, global_random
+from strategies.support.replies import Collected, collect
+from strategies.support.sampling import SampledGrid, connected_nodes, draw
+
+__all__ = [
+    "Collected",
+    "NoSettings",
+    "Outcome",
+    "SampledGrid",
+    "Server",
+    "State",
+    "collect",
+    "connected_nodes",
+    "draw",
+    "finite_norms",
+    "global_random",
+]

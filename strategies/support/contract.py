@@ -1,0 +1,87 @@
+"""Values that the round loop and a strategy exchange."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flwr.app import ArrayRecord
+
+from fedlabels.cohort.types import EMPTY, Scalar
+from fedlabels.simulation.job import Arrays
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """Settings of a strategy that has none."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a strategy is told of the run that it serves.
+
+    Parameters
+    ----------
+    seed : int
+        The run's seed, >= 0.
+    rounds : int
+        Rounds planned; 0 when not known.
+    clients_per_round : int or None
+        Clients drawn each round; None takes all that are connected.
+    min_clients : int
+        Fewest connected clients that a round goes on with, >= 1.
+    deadline_seconds : float
+        How long to wait for clients to connect, >= 0.
+    settings : mapping of str to Scalar
+        Sent to the clients with every exchange.
+    client_of : mapping of int to int
+        Node id -> client_id. A node that is not in it counts by its node id.
+    private : frozenset of str
+        Names of the model's tensors that never leave a client.
+    """
+
+    seed: int = 0
+    rounds: int = 0
+    clients_per_round: int | None = None
+    min_clients: int = 1
+    deadline_seconds: float = 60.0
+    settings: Mapping[str, Scalar] = field(default_factory=lambda: EMPTY)
+    client_of: Mapping[int, int] = field(default_factory=dict)
+    private: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an exchange came to.
+
+    Parameters
+    ----------
+    arrays : flwr.app.ArrayRecord or None
+        The new model in the dtypes of the old one; None keeps the old one.
+    metrics : dict of str to float
+        Every metric as sum over count, and ``model_kept`` = 1 if nobody had weight.
+    weight : float
+        Number of examples behind it.
+    clients : dict of str to int
+        How many of the replies were ok, empty, failed and rejected.
+    """
+
+    arrays: ArrayRecord | None
+    metrics: dict[str, float]
+    weight: float = 0.0
+    clients: Mapping[str, int] = field(default_factory=lambda: EMPTY)
+
+
+@dataclass(frozen=True)
+class State:
+    """What a strategy remembers between rounds.
+
+    Parameters
+    ----------
+    arrays : dict of str to ndarray
+        Flat, any dtype that can be sent.
+    values : dict
+        Anything JSON can hold.
+    """
+
+    arrays: Arrays = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)

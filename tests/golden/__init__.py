@@ -1,0 +1,1 @@
+"""Golden vectors: stored inputs and outputs that decide whether the maths is right."""

@@ -1,0 +1,85 @@
+"""The console shows little, and writes the same to the log."""
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedlabels.run import Console
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def show(console: Console, rounds: int) -> None:
+    console.start(rounds)
+    for index in range(1, rounds + 1):
+        accuracy = index / 100 if index % 5 == 0 else None
+        console.round({"round": index, "test_accuracy": accuracy, "loss_labeled": float("nan")})
+    console.finish(["accuracy 0.5 [bold]"])
+
+
+def test_plain_lines_every_n_rounds(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    show(Console(every=5, stream=stream, log=tmp_path / "run.log"), 12)
+    lines = stream.getvalue().splitlines()
+    assert [line.split()[1] for line in lines[:-1]] == ["1/12", "5/12", "10/12", "12/12"]
+    assert "accuracy 0.0500" in lines[1]
+    assert "nan" not in stream.getvalue()
+    assert (tmp_path / "run.log").read_text() == stream.getvalue()
+
+
+def test_about_twenty_lines_by_default() -> None:
+    stream = io.StringIO()
+    show(Console(stream=stream), 1000)
+    assert 20 <= len(stream.getvalue().splitlines()) <= 23
+
+
+def test_failures_are_always_shown() -> None:
+    stream = io.StringIO()
+    console = Console(every=100, stream=stream)
+    console.start(100)
+    console.round({"round": 7, "failed": 2, "rejected": 0})
+    assert "2 failed" in stream.getvalue()
+
+
+def test_a_terminal_gets_a_progress_bar(tmp_path: Path) -> None:
+    stream = Terminal()
+    show(Console(stream=stream, log=tmp_path / "run.log"), 10)
+    assert "10/10" in stream.getvalue()
+    assert "accuracy 0.5 [bold]" in stream.getvalue()
+    assert "round 10/10" in (tmp_path / "run.log").read_text().replace("  ", " ")
+
+
+def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rich.progress", None)
+    stream = Terminal()
+    show(Console(stream=stream), 3)
+    assert stream.getvalue().startswith("round 1/3")
+
+
+def test_errors_go_to_their_stream_and_the_log(tmp_path: Path) -> None:
+    stream, errors = io.StringIO(), io.StringIO()
+    console = Console(stream=stream, errors=errors, log=tmp_path / "run.log")
+    console.start(3)
+    console.error("no client is left: see clients.csv")
+    assert stream.getvalue() == ""
+    assert errors.getvalue() == (tmp_path / "run.log").read_text()
+
+
+def test_a_resumed_run_shows_its_first_round() -> None:
+    stream = io.StringIO()
+    console = Console(every=10, stream=stream)
+    console.start(20, done=6)
+    console.round({"round": 7})
+    assert stream.getvalue().startswith("round  7/20")
+
+
+def test_every_is_validated() -> None:
+    with pytest.raises(ValueError, match="every must be >= 1, got 0"):
+        Console(every=0)
