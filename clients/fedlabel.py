@@ -168,6 +168,11 @@ class FedLabel(Client):
             self.clip is None or self.clip > 0, f"client.clip must be > 0 or null, got {self.clip}"
         )
         require(
+            self.variant != "joint" or self.threshold_rule == "fixed",
+            "client.variant=joint has no pass over the shard to set thresholds from: use "
+            f"client.threshold_rule=fixed, got {self.threshold_rule}",
+        )
+        require(
             self.lambda_anchor is None or self.lambda_anchor >= 0,
             f"client.lambda_anchor must be >= 0 or null, got {self.lambda_anchor}",
         )

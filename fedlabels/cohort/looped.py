@@ -133,24 +133,44 @@ class ScriptedCohort(LoopedCohort):
         The sums of every step, in order.
     """
 
-    def __init__(self, *, script: Mapping[str, Sequence[Mapping[str, Tensor]]], **settings: Any):
+    def __init__(
+        self, *, script: Mapping[str, Sequence[Mapping[str, Tensor]]], **settings: Any
+    ) -> None:
         super().__init__(**settings)
         self._script = script
         self.trace: list[dict[str, Tensor]] = []
 
     def samples(self, part: str) -> Samples:
-        """Return as many rows as the script's batches of a part have (largest batch)."""
-        sizes = [_rows(batch) for batch in self._script.get(part, ())]
-        count = max(sizes, default=0)
+        """Return as many rows as the script's batches of a part have (largest batch).
+
+        Unless it is scripted itself, ``"all"`` has the rows of ``"labeled"`` and ``"unlabeled"``.
+        """
+        both = part == "all" and part not in self._script
+        count = sum(self._widest(p) for p in (("labeled", "unlabeled") if both else (part,)))
         zero = torch.zeros(1, count, dtype=torch.int64)
         return Samples(part, (count,), zero, zero - 1, False)
 
+    def _widest(self, part: str) -> int:
+        return max((_rows(batch) for batch in self._script.get(part, ())), default=0)
+
     def batches(self, samples: Any, **settings: Any) -> Any:
-        """Return the scripted batches; only ``steps`` is honoured."""
+        """Return the scripted batches, or dicts of them; only ``steps`` is honoured."""
         steps = settings.get("steps")
-        script = [b for b in self._script.get(samples.part, ()) if _rows(b)]
-        steps = len(script) if steps is None else steps
-        return [self._batch(script[t % len(script)], t) for t in range(steps)] if script else []
+        if not isinstance(samples, Mapping):
+            return self._replay(samples.part, steps)
+        streams = {name: self._replay(rows.part, steps) for name, rows in samples.items()}
+        if not any(streams.values()):
+            raise ValueError(f"the script has no batch for any of {', '.join(streams)}")
+        none = self._batch({"plain": self._source.blank().unsqueeze(0)[:0]}, 0)
+        return [
+            {name: stream[t] if stream else none for name, stream in streams.items()}
+            for t in range(max(map(len, streams.values())))
+        ]
+
+    def _replay(self, part: str, steps: int | None) -> list[Batch]:
+        script = [b for b in self._script.get(part, ()) if _rows(b)]
+        count = len(script) if steps is None else steps
+        return [self._batch(script[t % len(script)], t) for t in range(count)] if script else []
 
     def _batch(self, values: Mapping[str, Tensor], step: int) -> Batch:
         views = {k: v for k, v in values.items() if k not in ("y", "index")}
@@ -171,7 +191,8 @@ class ScriptedCohort(LoopedCohort):
         with torch.no_grad(), primitive(donate=True):
             for batch in batches:
                 carry, sums = step(carry, fixed, batch)
-                sums, _ = split_sums(sums)
+                sums, pseudo = split_sums(sums)
+                self.pseudo_labels += pseudo
                 self.trace.append(sums)
                 totals = add_sums(totals, sums)
         return carry, Sums(totals, lambda: self._blank_sums(step, carry, fixed))

@@ -1,12 +1,24 @@
 """The resident copy of a data set: floating-point values in [0, 1], normalized after the view."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from fedlabels.cohort import TensorSource
 from fedlabels.cohort.data import ViewLike
 from fedlabels.data import ArrayDataset
+
+
+def canonical(array: NDArray[Any]) -> torch.Tensor:
+    """Copy an array into a tensor with the strides of a new one.
+
+    Axes of size 1 may have any stride, and convolutions choose their algorithm, and so their last
+    bits, by strides: an array that came through shared memory must not differ from a local one.
+    """
+    source = torch.tensor(array)
+    return torch.empty(source.shape, dtype=source.dtype).copy_(source)
 
 
 def resident(
@@ -23,7 +35,7 @@ def resident(
     dtype : torch.dtype
         Floating-point type of the samples.
     """
-    x = torch.tensor(dataset.x).to(dtype)
+    x = canonical(dataset.x).to(dtype)
     if dataset.x.dtype == "uint8":
         x = x / 255
     shape = (-1,) + (1,) * (x.dim() - 2)

@@ -30,7 +30,7 @@ from fedlabels.simulation.job import Arrays, ClientRow, Need, num_bytes
 from fedlabels.simulation.population import Population
 from fedlabels.simulation.reduce import Key, Node, TreeSum, leaf
 from fedlabels.simulation.scoring import score
-from fedlabels.simulation.source import resident
+from fedlabels.simulation.source import canonical, resident
 from fedlabels.simulation.state import flatten, unflatten
 
 EVALUATION_ROWS = 500  # fixed: the sum of the test loss must not depend on the number of workers
@@ -364,7 +364,7 @@ def _confusion(logits: Tensor, truth: Tensor) -> NDArray[np.float64]:
 
 def _tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
     """Copy arrays into tensors: shared memory is read-only, and a client must not reach it."""
-    return {k: torch.tensor(v) for k, v in arrays.items()}
+    return {k: canonical(v) for k, v in arrays.items()}
 
 
 def _trees(arrays: Mapping[str, Arrays]) -> dict[str, dict[str, Tensor]]:

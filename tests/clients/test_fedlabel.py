@@ -2,8 +2,19 @@
 
 import pytest
 import torch
+from torch import nn
 
 from clients import build
+from fedlabels import losses
+from fedlabels.cohort import (
+    DataSpec,
+    FitRequest,
+    Nets,
+    ScriptedCohort,
+    Shard,
+    TensorSource,
+    tree_map,
+)
 from fedlabels.errors import ConfigError
 from tests.cohort.harness import SIZES, World
 
@@ -66,7 +77,7 @@ def test_counts_are_labels_plus_passing_samples():
 
 
 def test_integer_buffers_are_the_servers():
-    world, results = models({"name": "fedlabel", **SAME})
+    _, results = models({"name": "fedlabel", **SAME})
     for result in results:
         assert result.terms["model"].value["norm.num_batches_tracked"] == 0
 
@@ -86,9 +97,168 @@ def test_accumulated_gradients_agree_with_zeroed_ones_for_one_step_only():
     assert not torch.allclose(student(2, True), student(2, False))
 
 
+def bits(tree):
+    return tree_map(torch.clone, dict(tree))
+
+
+def equal(left, right):
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"phase2_start": "local"}, {"variant": "flute"},
+     {"variant": "flute", "accumulate_grad": True}],
+    ids=lambda o: "-".join(map(str, o.values())) or "paper",
+)  # fmt: skip
+def test_phase_two_changes_neither_expert(options, stacked):
+    world = World(build({"name": "fedlabel", **SAME, "threshold": 0.0, **options}))
+    cohort, request = world.cohort(range(8) if stacked else [0], stacked, 1, None), world.request()
+    received = bits(request.shared["model"])
+    local, _ = world.client.labeled_phase(cohort, request)
+    before = bits(local)
+    student, _ = world.client.unlabeled_phase(cohort, request, local)
+    assert equal(bits(local), before)
+    assert equal(bits(request.shared["model"]), received)
+    assert not torch.equal(student["head.bias"], before["head.bias"])
+
+
+@pytest.mark.parametrize("variant", ["paper", "flute", "joint"])
+def test_the_whole_call_leaves_the_received_model(variant):
+    world = World(build({"name": "fedlabel", **SAME, "threshold": 0.0, "variant": variant}))
+    request = world.request()
+    before, skeleton = (
+        bits(request.shared["model"]),
+        bits(world.nets["model"].skeleton.state_dict()),
+    )
+    world.looped("train", request, None)
+    world.stacked("train", request, None)
+    assert equal(bits(request.shared["model"]), before)
+    assert equal(bits(world.nets["model"].skeleton.state_dict()), skeleton)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize("start", ["received", "local"])
+def test_without_passing_samples_the_student_does_not_move(start, stacked):
+    world = World(build({"name": "fedlabel", **SAME, "threshold": 1.0, "phase2_start": start}))
+    cohort, request = world.cohort(range(8) if stacked else [0], stacked, 1, None), world.request()
+    local, _ = world.client.labeled_phase(cohort, request)
+    student, sums = world.client.unlabeled_phase(cohort, request, local)
+    begin = local if start == "local" else cohort.start(request.shared["model"])
+    assert equal(student, begin)  # buffers, too: no step at all
+    assert not sums["pass"].any()
+    assert not sums["steps"].any()
+    assert sums["rows"].all() or stacked
+
+
+def test_burn_in_of_flute_sends_the_received_model_as_student():
+    world, results = models({"name": "fedlabel", **SAME, "variant": "flute", "burn_in_rounds": 1})
+    for result in results:
+        assert equal(result.terms["student"].value, world.nets["model"].init)
+        assert result.terms["student"].weight == 1
+
+
+LINEAR = {"name": "fedlabel", "tau_prime": 1, "lr_unlabeled": 0.5, "threshold": 0.4}
+
+
+def one_linear_step(labeled=0, **settings):
+    """Run one unlabeled step of a linear model; return its start, its end and the batch."""
+    generator = torch.Generator().manual_seed(4)
+    weak, strong, plain = (
+        torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in (9, 9, max(labeled, 1))
+    )
+    labels = torch.arange(max(labeled, 1)) % 4
+    script = {
+        "labeled": [{"plain": plain[:labeled], "y": labels[:labeled]}],
+        "unlabeled": [{"weak": weak, "strong": strong}],
+    }
+    nets = Nets(lambda: {"model": nn.Linear(3, 4)}, 3, torch.float64)
+    cohort = ScriptedCohort(
+        script=script, spec=DataSpec((3,), 4), nets=nets, shards=[Shard(0)], seed=0, round_index=1,
+        source=TensorSource(weak, torch.tensor(0.0), torch.tensor(1.0)),
+    )  # fmt: skip
+    client = build({**LINEAR, **settings})
+    start = nets["model"].init
+    request = FitRequest("train", 1, 1, shared={"model": start})
+    local, _ = client.labeled_phase(cohort, request)
+    student, sums = client.unlabeled_phase(cohort, request, local)
+    return start, student, weak, strong, sums
+
+
+def moved_by(loss, start):
+    weights = {k: v.clone().requires_grad_() for k, v in start.items()}
+    grads = torch.autograd.grad(loss(weights), list(weights.values()))
+    return {k: v - 0.5 * g for (k, v), g in zip(start.items(), grads, strict=True)}
+
+
+def linear(weights, x):
+    return nn.functional.linear(x, weights["weight"], weights["bias"])
+
+
+def test_tau_zero_is_pseudo_labeling_by_the_received_model_with_self_distillation():
+    start, student, weak, strong, _ = one_linear_step(labeled=6, tau=0, lambda0=0.7)
+    teacher = linear(start, weak).softmax(-1)
+    kept = teacher.amax(-1) > 0.4
+    assert 0 < kept.sum() < 9
+
+    def expected(weights):
+        log = linear(weights, strong[kept]).log_softmax(-1)
+        labels = nn.functional.nll_loss(log, teacher[kept].argmax(-1))
+        return labels + 0.7 * nn.functional.kl_div(log, teacher[kept], reduction="batchmean")
+
+    for name, value in moved_by(expected, start).items():
+        torch.testing.assert_close(student[name], value, rtol=0, atol=1e-12)
+
+
+def test_forced_global_expert_without_distillation_is_fixmatch_over_the_passing_samples():
+    options = {"tau": 5, "lr_labeled": 0.5, "lambda0": 0.0, "expert": "global"}
+    start, student, weak, strong, sums = one_linear_step(labeled=6, **options)
+
+    def expected(weights):
+        out = losses.fixmatch_loss(linear(start, weak), linear(weights, strong), threshold=0.4)
+        return out.total * 9 / sums["pass"]
+
+    assert 0 < sums["pass"] < 9
+    for name, value in moved_by(expected, start).items():
+        torch.testing.assert_close(student[name], value, rtol=0, atol=1e-12)
+    _, whole, *_ = one_linear_step(labeled=6, unlabeled_divisor="batch", **options)
+    fixmatch = moved_by(lambda w: expected(w) * sums["pass"] / 9, start)
+    torch.testing.assert_close(whole["bias"], fixmatch["bias"], rtol=0, atol=1e-12)
+
+
+def test_a_client_without_labels_takes_the_received_model_for_both_experts():
+    with_labels = one_linear_step(labeled=6, tau=0, lambda0=0.7)[1]
+    without = one_linear_step(labeled=0, tau=5, lr_labeled=0.5, lambda0=0.7)[1]
+    assert equal(with_labels, without)
+
+
+def test_scripted_cohort_feeds_clients_with_two_streams():
+    x = torch.rand(4, 3, dtype=torch.float64)
+    script = {
+        "labeled": [{"plain": x, "y": torch.arange(4)}],
+        "unlabeled": [{"weak": x, "strong": x}],
+    }
+    nets = Nets(lambda: {"model": nn.Linear(3, 4)}, 3, torch.float64)
+    source = TensorSource(x, torch.tensor(0.0), torch.tensor(1.0))
+    settings = {"spec": DataSpec((3,), 4), "nets": nets, "shards": [Shard(0)], "source": source,
+                "seed": 0, "round_index": 1}  # fmt: skip
+    request = FitRequest("train", 1, 1, shared={"model": nets["model"].init})
+    client = build({"name": "fixmatch", "local_steps": 3, "threshold": 0.0})
+    cohort = ScriptedCohort(script=script, **settings)
+    result = client.fit(cohort, request)
+    assert result.terms["model"].weight == 8  # "all" is labeled and unlabeled
+    assert result.metrics["pass_rate"].count == 12
+    assert [s["pass"].item() for s in cohort.trace] == [4, 4, 4]
+    assert len(cohort.pseudo_labels) == 3
+    with pytest.raises(ValueError, match="no batch for any of labeled, unlabeled"):
+        client.fit(ScriptedCohort(script={}, **settings), request)
+
+
 @pytest.mark.parametrize(
     ("bad", "text"),
     [({"threshold": 1.5}, "threshold"), ({"variant": "x"}, "variant"), ({"tau": -1}, "tau"),
+     ({"variant": "joint", "threshold_rule": "flexmatch"}, "threshold_rule"),
      ({"lr_labeled": 0}, "lr_labeled"), ({"lamda0": 1}, "lamda0"), ({"clip": 0}, "clip")],
 )  # fmt: skip
 def test_bad_settings_are_refused(bad, text):
