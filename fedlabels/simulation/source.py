@@ -11,14 +11,17 @@ from fedlabels.cohort.data import ViewLike
 from fedlabels.data import ArrayDataset
 
 
-def canonical(array: NDArray[Any]) -> torch.Tensor:
-    """Copy an array into a tensor with the strides of a new one.
+def canonical(
+    array: NDArray[Any], memory_format: torch.memory_format = torch.contiguous_format
+) -> torch.Tensor:
+    """Copy an array into a tensor with the strides of a new one in a memory format.
 
     Axes of size 1 may have any stride, and convolutions choose their algorithm, and so their last
     bits, by strides: an array that came through shared memory must not differ from a local one.
     """
     source = torch.tensor(array)
-    return torch.empty(source.shape, dtype=source.dtype).copy_(source)
+    new = torch.empty(source.shape, dtype=source.dtype, memory_format=memory_format)
+    return new.copy_(source)
 
 
 def resident(

@@ -234,7 +234,7 @@ def test_a_client_without_labels_takes_the_received_model_for_both_experts():
 
 
 def test_scripted_cohort_feeds_clients_with_two_streams():
-    x = torch.rand(4, 3, dtype=torch.float64)
+    x = torch.linspace(0, 1, 12, dtype=torch.float64).view(4, 3)
     script = {
         "labeled": [{"plain": x, "y": torch.arange(4)}],
         "unlabeled": [{"weak": x, "strong": x}],

@@ -1,0 +1,136 @@
+"""FedLabel between its two bounds on Fashion-MNIST; writes benchmarks/results/label_scarcity.json.
+
+    python benchmarks/label_scarcity.py headroom short long [--seeds 0 1] [--jobs 2]
+
+Every cell is one run of run_sim.py in a folder of its own below runs/label_scarcity/. Finished cells
+are skipped and killed ones resumed, so the script can be stopped and started at any time.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = ROOT / "runs" / "label_scarcity"
+RESULTS = ROOT / "benchmarks" / "results" / "label_scarcity.json"
+
+COMMON = [
+    "dataset=fashion_mnist", "model=lenet", "clients=100", "per_round=10", "partition=dirichlet",
+    "backend=serial", "evaluate_every=10", "checkpoint_every=20",
+]  # fmt: skip
+# 10 labeled steps of at most 64 samples for every method
+LABELED = ["client.batch_size=64", "client.local_steps=10", "client.lr=0.1"]
+FEDLABEL = [
+    "client.tau=10", "client.tau_prime=10", "client.batch_labeled=64", "client.batch_unlabeled=64",
+    "client.lr_labeled=0.1", "client.lr_unlabeled=0.1",
+]  # fmt: skip
+METHODS = {
+    "labeled_only": ["method=labeled_only", *LABELED],
+    "fully_labeled": ["method=fully_labeled", *LABELED],
+    "fixmatch": ["method=fixmatch", *LABELED],
+    "fedlabel": ["method=fedlabel", *FEDLABEL],
+    "fedlabel_stable": ["method=fedlabel_stable", *FEDLABEL],
+}
+BOUNDS = ["labeled_only", "fully_labeled"]
+
+
+def cell(alpha: float, fraction: float, rounds: int, *extra: str) -> list[str]:
+    """Return the overrides of a setting."""
+    return [f"partition.alpha={alpha}", f"labels.fraction={fraction}", f"rounds={rounds}", *extra]
+
+
+SETTINGS = {
+    "headroom": {
+        "a0.3-f5-r80": (cell(0.3, 0.05, 80), BOUNDS),
+        "a0.3-f1-r80": (cell(0.3, 0.01, 80), BOUNDS),
+        "a1-f1-r80": (cell(1.0, 0.01, 80), BOUNDS),
+        "a1-f1-r80-p20": (cell(1.0, 0.01, 80, "per_round=20"), BOUNDS),
+    },
+    "short": {"a0.3-f5-r80": (cell(0.3, 0.05, 80), list(METHODS))},
+    "wide": {"a1-f1-r80-p20": (cell(1.0, 0.01, 80, "per_round=20"), list(METHODS))},
+    "long": {"a0.3-f1-r300": (cell(0.3, 0.01, 300), list(METHODS))},
+}
+
+
+def run(setting: str, overrides: list[str], method: str, seed: int) -> dict[str, object]:
+    """Run or resume one cell and return its figures."""
+    folder = RUNS / f"{setting}-{method}-s{seed}"
+    if not finished(folder):
+        where = f"resume={folder}" if (folder / "config.yaml").exists() else f"run_dir={folder}"
+        command = [sys.executable, "run_sim.py", *COMMON, *METHODS[method], *overrides]
+        if where.startswith("resume"):
+            command = [sys.executable, "run_sim.py"]
+        command += [where] if where.startswith("resume") else [where, f"seed={seed}"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+    return figures(folder, setting, method, seed)
+
+
+def finished(folder: Path) -> bool:
+    """Return whether a cell's run is complete."""
+    manifest = folder / "manifest.json"
+    return manifest.exists() and json.loads(manifest.read_text())["status"] == "finished"
+
+
+def figures(folder: Path, setting: str, method: str, seed: int) -> dict[str, object]:
+    """Read the figures of a finished run."""
+    with (folder / "rounds.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    accuracies = [float(row["test_accuracy"]) for row in rows if row["test_accuracy"]]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    last = {k: float(v) for k, v in rows[-1].items() if k.startswith("pseudo") and v}
+    return {
+        "setting": setting, "method": method, "seed": seed,
+        "accuracy": accuracies[-1], "accuracy_last_three": mean(accuracies[-3:]),
+        "accuracy_best": max(accuracies), "rounds": len(rows),
+        "seconds_per_round": mean(float(row["seconds_train"]) for row in rows), **last,
+        "federation_hash": manifest["federation_hash"], "package": manifest["package"],
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("groups", nargs="+", choices=list(SETTINGS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS))
+    arguments = parser.parse_args()
+    cells = [
+        (name, overrides, method, seed)
+        for seed in arguments.seeds
+        for group in arguments.groups
+        for name, (overrides, methods) in SETTINGS[group].items()
+        for method in methods
+        if arguments.methods is None or method in arguments.methods
+    ]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for row in pool.map(lambda one: run(*one), dict.fromkeys(map(freeze, cells))):
+            save(row)
+
+
+def freeze(one: tuple[str, list[str], str, int]) -> tuple[str, tuple[str, ...], str, int]:
+    """Make a cell hashable, so that a cell of two groups runs once."""
+    return one[0], tuple(one[1]), one[2], one[3]
+
+
+def save(row: dict[str, object]) -> None:
+    """Add a row to the results, replacing an older one of the same cell."""
+    key = ("setting", "method", "seed")
+    old = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    rows = [r for r in old if any(r[k] != row[k] for k in key)] + [row]
+    rows.sort(key=lambda r: [str(r[k]) for k in key])
+    hardware = {"machine": platform.machine(), "cores": os.cpu_count()}
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps({"hardware": hardware, "rows": rows}, indent=1) + "\n")
+    print(row["setting"], row["method"], row["seed"], f"{row['accuracy_last_three']:.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,326 @@
+"""The layers of the project: who may import whom, what nobody may do, how long files may be."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("fedlabels", "strategies", "clients")
+MAX_LINES = 500
+
+# Part -> parts of the project that it may import; every part may import itself and COMMON.
+COMMON = {"fedlabels", "fedlabels.errors", "fedlabels.seeds", "fedlabels.telemetry"}
+ARROWS = {
+    "fedlabels": set(),
+    "fedlabels.errors": set(),
+    "fedlabels.seeds": set(),
+    "fedlabels.telemetry": set(),
+    "fedlabels.cohort": set(),
+    "fedlabels.losses": set(),
+    "fedlabels.aggregation": set(),
+    "fedlabels.data": set(),
+    "fedlabels.models": {"fedlabels.cohort"},
+    "fedlabels.federation": {"fedlabels.data"},
+    "fedlabels.wire": {"fedlabels.cohort"},
+    "fedlabels.simulation": {
+        "fedlabels.cohort",
+        "fedlabels.data",
+        "fedlabels.federation",
+        "fedlabels.models",
+        "fedlabels.wire",
+    },
+    "fedlabels.deploy": {
+        "fedlabels.cohort",
+        "fedlabels.data",
+        "fedlabels.federation",
+        "fedlabels.models",
+        "fedlabels.wire",
+    },
+    "fedlabels.report": set(),
+    "clients": {"fedlabels.cohort", "fedlabels.losses", "fedlabels.models"},
+    "strategies": {
+        "fedlabels.aggregation",
+        "fedlabels.cohort",
+        "fedlabels.losses",
+        "fedlabels.models",
+        "fedlabels.simulation",
+        "fedlabels.wire",
+    },
+    "fedlabels.run": {
+        "clients",
+        "strategies",
+        "fedlabels.cohort",
+        "fedlabels.data",
+        "fedlabels.federation",
+        "fedlabels.models",
+        "fedlabels.report",
+        "fedlabels.simulation",
+        "fedlabels.wire",
+    },
+    "run_sim": {"fedlabels.run"},
+}
+
+# What Flower documents; everything else of it, and every underscore, is private.
+PUBLIC_FLOWER = {
+    "flwr",
+    "flwr.app",
+    "flwr.app.exception",
+    "flwr.clientapp",
+    "flwr.serverapp",
+    "flwr.serverapp.strategy",
+}
+COMPAT = "fedlabels/simulation/flower_compat.py"
+# Where a library that not everybody has may be imported.
+ONLY_IN = {
+    "ray": ("fedlabels/simulation/ray_backend.py",),
+    "hydra": ("fedlabels/run/", "fedlabels/deploy/", "run_sim.py"),
+    "omegaconf": ("fedlabels/run/", "fedlabels/deploy/", "run_sim.py"),
+    "rich": ("fedlabels/run/console.py",),
+    "sklearn": ("fedlabels/data/",),
+    "flwr": (
+        "fedlabels/wire.py",
+        "fedlabels/simulation/",
+        "fedlabels/run/",
+        "fedlabels/deploy/",
+        "strategies/",
+    ),
+}
+PRINTS = ("fedlabels/run/console.py",)
+# Functions with a global effect on random numbers -> the files that may call them.
+SEEDED_NETS, STOCK_GUARD = "fedlabels/cohort/net.py", "strategies/support/guard.py"
+NUMPY_RANDOM_TYPES = {"default_rng", "SeedSequence", "Generator", "PCG64", "Philox", "BitGenerator"}
+TORCH_GLOBAL = {
+    "torch.manual_seed", "torch.seed", "torch.random.manual_seed", "torch.random.seed",
+    "torch.set_rng_state", "torch.random.set_rng_state", "torch.cuda.manual_seed",
+    "torch.cuda.manual_seed_all", "torch.rand", "torch.randn", "torch.randint", "torch.randperm",
+    "torch.bernoulli", "torch.multinomial", "torch.normal",
+}  # fmt: skip
+
+
+# ---- the source
+
+
+@cache
+def files() -> tuple[str, ...]:
+    """Return the source files as paths relative to the root."""
+    found = [p for package in PACKAGES for p in sorted((ROOT / package).rglob("*.py"))]
+    return (*(p.relative_to(ROOT).as_posix() for p in found), "run_sim.py")
+
+
+@cache
+def tree(file: str) -> ast.Module:
+    """Return the syntax tree of a file."""
+    return ast.parse((ROOT / file).read_text(encoding="utf-8"), file)
+
+
+def part_of(module: str) -> str:
+    """Return the part a module belongs to: its package, for fedlabels the one below."""
+    names = module.split(".")
+    return ".".join(names[: 2 if names[0] == "fedlabels" else 1])
+
+
+def part_of_file(file: str) -> str:
+    """Return the part a file belongs to."""
+    names = Path(file).with_suffix("").parts
+    return part_of(".".join(n for n in names if n != "__init__"))
+
+
+def is_module(name: str) -> bool:
+    """Say whether a dotted name is a module of the project."""
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def imports(module: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield (module, name) of every import in a tree; the name is empty for ``import x``."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+def arrows(module: ast.AST) -> set[str]:
+    """Return the parts of the project that a tree imports."""
+    found = set()
+    for source, name in imports(module):
+        if source.split(".")[0] in PACKAGES:
+            full = f"{source}.{name}"
+            found.add(part_of(full if name and is_module(full) else source))
+    return found
+
+
+def qualified_calls(module: ast.AST) -> Iterator[str]:
+    """Yield the called functions by their full names, import aliases resolved."""
+    names = {}
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                bound = alias.asname or alias.name.split(".")[0]
+                names[bound] = alias.name if alias.asname else bound
+        elif isinstance(node, ast.ImportFrom):
+            names.update({a.asname or a.name: f"{node.module}.{a.name}" for a in node.names})
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call):
+            first, _, rest = ast.unparse(node.func).partition(".")
+            if first in names or not rest:
+                yield f"{names.get(first, first)}.{rest}".rstrip(".")
+
+
+def global_randomness(module: ast.AST, file: str) -> set[str]:
+    """Return the calls that draw from, or seed, a generator that nobody passed."""
+    bad = set()
+    for call in qualified_calls(module):
+        package, _, function = call.rpartition(".")
+        numpy = package == "numpy.random" and function not in NUMPY_RANDOM_TYPES
+        python = package == "random" and function not in ("Random", "SystemRandom")
+        if (numpy or python) and file != STOCK_GUARD:
+            bad.add(call)
+        if call in TORCH_GLOBAL and file != SEEDED_NETS:
+            bad.add(call)
+    return bad
+
+
+def private_flower(module: ast.AST) -> set[str]:
+    """Return the imports of names of Flower that it does not document."""
+    bad = set()
+    for source, name in imports(module):
+        if source.split(".")[0] == "flwr" and (source not in PUBLIC_FLOWER or name.startswith("_")):
+            bad.add(f"{source}.{name}")
+    return bad
+
+
+# ---- arrows
+
+
+@pytest.mark.parametrize("file", files())
+def test_arrows_point_one_way(file: str) -> None:
+    part = part_of_file(file)
+    assert part in ARROWS, f"{part} is new: say in ARROWS what it may import"
+    assert arrows(tree(file)) - COMMON - {part} <= ARROWS[part]
+
+
+def test_arrows_have_no_cycle() -> None:
+    left = {part: set(targets) for part, targets in ARROWS.items()}
+    while left:
+        free = {part for part, targets in left.items() if not targets & left.keys()}
+        assert free, f"a cycle among {sorted(left)}"
+        left = {part: targets for part, targets in left.items() if part not in free}
+
+
+@pytest.mark.parametrize("file", [f for f in files() if f != COMPAT])
+def test_only_the_compatibility_module_touches_private_names_of_flower(file: str) -> None:
+    assert private_flower(tree(file)) == set()
+
+
+@pytest.mark.parametrize("file", files())
+def test_libraries_are_imported_only_where_they_belong(file: str) -> None:
+    for source, _ in imports(tree(file)):
+        allowed = ONLY_IN.get(source.split(".")[0])
+        assert allowed is None or file.startswith(allowed), f"{file} imports {source}"
+
+
+@pytest.mark.parametrize("file", files())
+def test_only_the_console_prints(file: str) -> None:
+    assert file in PRINTS or "print" not in set(qualified_calls(tree(file)))
+
+
+@pytest.mark.parametrize("file", files())
+def test_no_global_randomness(file: str) -> None:
+    assert global_randomness(tree(file), file) == set()
+
+
+def test_the_checks_see_what_they_look_for() -> None:
+    source = """
+import numpy as np
+import random as r
+from torch import manual_seed
+from numpy import random
+from flwr.server import strategy
+from flwr.app import _inner
+from fedlabels import wire
+from fedlabels.run.loop import x
+
+def f(rng):
+    np.random.rand(3)
+    np.random.default_rng(3).normal()
+    r.shuffle([])
+    manual_seed(3)
+    random.permutation(3)
+    rng.permutation(3)
+    print("x")
+"""
+    module = ast.parse(source)
+    assert global_randomness(module, "x.py") == {
+        "numpy.random.rand",
+        "random.shuffle",
+        "torch.manual_seed",
+        "numpy.random.permutation",
+    }
+    assert private_flower(module) == {"flwr.server.strategy", "flwr.app._inner"}
+    assert arrows(module) == {"fedlabels.wire", "fedlabels.run"}
+    assert "print" in set(qualified_calls(module))
+    assert len(files()) > 60
+
+
+# ---- house style
+
+
+@pytest.mark.parametrize("file", files())
+def test_files_are_short(file: str) -> None:
+    assert len((ROOT / file).read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+def functions(node: ast.AST, public: bool = True) -> Iterator[tuple[ast.FunctionDef, bool]]:
+    """Yield functions and methods, each with whether it is reached by public names only."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield child, public and not child.name.startswith("_")
+            yield from functions(child, public=False)
+        else:
+            hidden = isinstance(child, ast.ClassDef) and child.name.startswith("_")
+            yield from functions(child, public and not hidden)
+
+
+@pytest.mark.parametrize("file", files())
+def test_every_public_name_has_a_docstring(file: str) -> None:
+    module = tree(file)
+    assert ast.get_docstring(module), f"{file} has no docstring"
+    classes = [c for c in ast.walk(module) if isinstance(c, ast.ClassDef) and c.name[0] != "_"]
+    named = [function for function, public in functions(module) if public]
+    assert [n.name for n in [*classes, *named] if not ast.get_docstring(n)] == []
+
+
+@pytest.mark.parametrize("file", files())
+def test_every_function_says_what_it_takes_and_returns(file: str) -> None:
+    bare = set()
+    for function, _ in functions(tree(file)):
+        # mypy takes an __init__ with typed arguments for one that returns None
+        if function.returns is None and function.name != "__init__":
+            bare.add(function.name)
+        every = function.args
+        given = [*every.posonlyargs, *every.args, *every.kwonlyargs, every.vararg, every.kwarg]
+        for argument in given:
+            if argument and argument.annotation is None and argument.arg not in ("self", "cls"):
+                bare.add(f"{function.name}({argument.arg})")
+    assert bare == set()
+
+
+# ---- a device: no Flower, no Ray, no Hydra
+
+
+def test_clients_run_without_flower_ray_and_hydra() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.device_run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
