@@ -1,0 +1,42 @@
+# Each target makes its own .venv when there is none.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Without a GPU the CPU build of torch is taken first: a plain "torch" pulls gigabytes of CUDA.
+TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo torch || echo torch==2.13.0)
+export OMP_NUM_THREADS ?= 1
+export FLWR_TELEMETRY_ENABLED = 0
+export RAY_USAGE_STATS_ENABLED = 0
+
+.PHONY: sim test lint data bench golden clean
+
+sim: $(VENV)/installed
+	$(BIN)/python run_sim.py preset=quickstart
+
+test: $(VENV)/installed lint
+	$(BIN)/python -m pytest
+	$(BIN)/python -m tests.golden tests/golden/fedlabel.json
+	$(BIN)/python -m tests.golden tests/golden/ssfl_baselines.json
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Fashion-MNIST, from Debian: 31 MB below /usr/share/datasets
+data:
+	@test -d /usr/share/datasets/fashion-mnist || apt-get install -y dataset-fashion-mnist \
+	  || echo "no apt here: put the four idx.gz files into \$$FEDLABELS_DATA/FashionMNIST/raw"
+
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/label_scarcity.py headroom short wide long
+
+clean:
+	rm -rf runs .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q "$(TORCH)"
+	$(BIN)/python -m pip install -q -e ".[sim,report,dev]"
+	@touch $@
