@@ -19,19 +19,20 @@ class FedProx(LabeledClient):
 
     Parameters
     ----------
-    mu : float
-        Coefficient, >= 0; 0 is FedAvg. A ``proximal-mu`` sent by the server takes precedence.
+    mu : float or None
+        Coefficient, >= 0; 0 is FedAvg. None takes the server's ``proximal-mu``, or 0.01.
     """
 
-    mu: float = 0.01
+    mu: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.mu >= 0, f"client.mu must be >= 0, got {self.mu}")
+        require(self.mu is None or self.mu >= 0, f"client.mu must be >= 0, got {self.mu}")
 
     def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
         """Train on the labeled samples, held back to the received model."""
-        mu = float(request.settings.get("proximal-mu", self.mu))
+        sent = request.settings.get("proximal-mu", 0.01)
+        mu = float(sent if self.mu is None else self.mu)
 
         def penalty(view: View, fixed: Mapping[str, Tree]) -> Tensor:
             return proximal_term(view.tree, fixed["received"], mu, view.net.parameters)

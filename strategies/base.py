@@ -310,7 +310,12 @@ class CohortStrategy(ServerStrategy, flower.FedAvg):
         term = got.usable(wire.MODEL)
         if term is None:
             return None
-        return self.flower_step(round_index, {**server, **term.value(keep=server)}, got.weight)
+        mean = {**server, **term.value(keep=server)}
+        stepped = self.flower_step(round_index, mean, got.weight)
+        if stepped is None:
+            return None
+        # a server optimizer on running statistics could make a variance negative: they are averaged
+        return {**stepped, **{name: mean[name] for name in self.server.buffers & mean.keys()}}
 
     def flower_step(self, round_index: int, mean: Arrays, weight: float) -> Arrays | None:
         """Let Flower's class aggregate one reply that stands for all.

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from torch import nn
 from torch.nn import functional
 
@@ -80,8 +79,3 @@ def score(cohort: "Cohort", tree: Tree, part: str) -> dict[str, Ratio]:
         "loss": Ratio(sums["loss"], sums["n"]),
         "accuracy": Ratio(sums["hit"], sums["n"]),
     }
-
-
-def no_weight(count: torch.Tensor) -> torch.Tensor:
-    """Return a per-client number of examples as a weight (float64)."""
-    return count.to(torch.float64)

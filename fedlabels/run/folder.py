@@ -147,6 +147,6 @@ class RunFolder:
         checkpoints = self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
         if self.manifest.exists() or self.rounds.path.exists() or checkpoints:
             raise RunError(
-                f"{self.path} already holds a run: resume it (resume=true), choose another folder,"
-                " or move that one away"
+                f"{self.path} already holds a run: go on with it (resume={self.path}), choose"
+                " another folder, or move that one away"
             )

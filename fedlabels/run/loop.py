@@ -13,6 +13,7 @@ import yaml
 from flwr.app import ArrayRecord
 
 from fedlabels import wire
+from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import RunError
 from fedlabels.federation import Federation
 from fedlabels.run.callbacks import Callback
@@ -22,14 +23,14 @@ from fedlabels.run.folder import RunFolder
 from fedlabels.run.hashing import config_hash, flatten
 from fedlabels.run.setup import World, build_backend
 from fedlabels.simulation.backend import Evaluation, SimulationBackend
-from fedlabels.simulation.grid import CohortGrid
+from fedlabels.simulation.grid import FIRST_NODE_ID, CohortGrid
 from fedlabels.simulation.job import ClientRow
 from strategies.support.contract import Server, State
 
 Settings = Mapping[str, Any]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Done:
     """The state after a finished round: all that a checkpoint needs."""
 
@@ -55,6 +56,8 @@ class Loop:
         Where to go on from.
     callbacks : sequence of Callback
         Called after every round.
+    facts : mapping
+        Further values of the manifest, such as the command.
     """
 
     def __init__(
@@ -65,12 +68,15 @@ class Loop:
         console: Console,
         checkpoint: Checkpoint | None = None,
         callbacks: Sequence[Callback] = (),
+        facts: Settings = EMPTY,
     ) -> None:
         self._config, self._world, self._folder, self._console = config, world, folder, console
-        self._checkpoint, self._callbacks = checkpoint, list(callbacks)
+        self._checkpoint, self._callbacks, self._facts = checkpoint, list(callbacks), facts
         self._first = checkpoint.round + 1 if checkpoint else 1
-        self._saved = -1
+        self._saved = checkpoint.round if checkpoint else -1
+        self._began = time.time()
         self._last: Evaluation | None = None
+        self._done: Done | None = None
 
     def run(self) -> dict[str, Any]:
         """Run to the end and return the last round's record.
@@ -83,34 +89,40 @@ class Loop:
         KeyboardInterrupt
             After a checkpoint was written.
         """
-        began = time.time()
-        self._announce(began)
+        self._began = time.time()
         backend = build_backend(self._config, self._world, self._folder, self._first - 1)
-        status, done = "failed", None
+        status = "failed"
         try:
-            done = self._start(backend)
-            record = self._rounds(backend, done)
+            self._announce()  # only now: a folder in which nothing could start holds no run
+            record = self._rounds(backend, self._start(backend))
             status = "finished"
         except KeyboardInterrupt:
             status = "stopped"
             raise
         finally:
+            self._end(backend, status)
+        return record
+
+    def _end(self, backend: SimulationBackend, status: str) -> None:
+        done = self._done
+        try:
             if done is not None:
                 self._save(done)
+        finally:  # a full disk must not leave workers behind
             backend.close()
             self._folder.update_manifest(
                 status=status,
                 finished=time.time(),
-                seconds=self._spent() + time.time() - began,
+                seconds=self._seconds(),
                 rounds_done=done.round if done else self._first - 1,
             )
-        return record
 
-    def _spent(self) -> float:
-        """Return the seconds that earlier processes of a resumed run took."""
-        return float(self._checkpoint.manifest.get("seconds", 0.0)) if self._checkpoint else 0.0
+    def _seconds(self) -> float:
+        """Return the seconds that this process and those before it took."""
+        before = self._checkpoint.manifest.get("seconds", 0.0) if self._checkpoint else 0.0
+        return float(before) + time.time() - self._began
 
-    def _announce(self, began: float) -> None:
+    def _announce(self) -> None:
         config = {k: v for k, v in self._config.items() if k != "resume"}
         self._folder.write_config(yaml.safe_dump(config, sort_keys=False))
         self._world.federation.save(self._folder.federation)
@@ -120,13 +132,14 @@ class Loop:
             method=self._config["client"]["name"],
             seed=self._config["seed"],
             status="running",
-            started=began,
+            started=self._began,
             package=_versions(),
             hardware={"machine": platform.machine(), "cores": os.cpu_count()},
             config_hash=config_hash(config),
             federation_hash=self._world.federation.hash,
             class_names=list(source.train.class_names),
             dataset=source.train.name,
+            **self._facts,
         )
 
     def _start(self, backend: SimulationBackend) -> Done:
@@ -136,7 +149,9 @@ class Loop:
                 seed=self._config["seed"],
                 rounds=self._config["rounds"],
                 clients_per_round=self._config["per_round"],
-                client_of={1000 + i: i for i in range(self._config["clients"])},
+                client_of={FIRST_NODE_ID + i: i for i in range(self._config["clients"])},
+                private=self._world.client.private(self._world.layout),
+                buffers=self._world.layout.names(role="buffer"),
             )
         )
         initial = backend.initial()
@@ -155,15 +170,17 @@ class Loop:
         for callback in self._callbacks:
             callback.on_run_start(folder=self._folder, config=self._config)
         self._console.start(self._config["rounds"], done=done.round)
+        self._done = done
         record: dict[str, Any] = {}
         for index in range(self._first, self._config["rounds"] + 1):
             arrays, record, rows = self._round(grid, backend, index, done.arrays)
             self._write(index, record, rows)
-            done.strategy = self._world.strategy.state()
-            done.round, done.arrays = index, arrays
+            # one assignment: an interrupt finds the old round or the new one, never a mixture
+            self._done = done = Done(index, arrays, self._world.strategy.state())
             if index % self._config["checkpoint_every"] == 0:
+                previous = self._saved
                 self._save(done)
-                backend.prune(index)
+                backend.prune(max(previous, 0))  # two checkpoints are kept, and their states
             self._console.round(record)
             stops = [callback.on_round_end(record=record) for callback in self._callbacks]
             if any(stops):
@@ -228,7 +245,7 @@ class Loop:
         manifest = {
             "config": flatten({k: v for k, v in self._config.items() if k != "resume"}),
             "federation_hash": self._world.federation.hash,
-            "seconds": self._folder.read_manifest().get("seconds", 0.0),
+            "seconds": self._seconds(),
         }
         state = (done.strategy.arrays, done.strategy.values)
         write_checkpoint(self._folder.path, done.round, arrays, state, manifest)

@@ -97,11 +97,10 @@ def execute(
     folder = RunFolder(path, resume=resumed)
     if resumed:
         folder.cut_back(checkpoint.round if checkpoint else 0)
-    if command:
-        folder.update_manifest(command=command)
     console = Console(log=folder.log)
     stop = EarlyStop(**config["early_stop"])
-    loop = Loop(config, world, folder, console, checkpoint, [stop, *(callbacks or [])])
+    facts = {"command": command} if command else {}
+    loop = Loop(config, world, folder, console, checkpoint, [stop, *(callbacks or [])], facts)
     try:
         record = loop.run()
     except BaseException:

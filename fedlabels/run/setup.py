@@ -6,9 +6,11 @@ from typing import Any
 
 import clients
 import strategies
-from fedlabels.cohort import Client
+from fedlabels.cohort import Client, DataSpec, Layout
+from fedlabels.cohort.net import build_seeded
 from fedlabels.data import DataSource, load
 from fedlabels.federation import PARTITIONS, POLICIES, Federation, build, make
+from fedlabels.models import build as build_model
 from fedlabels.run.folder import RunFolder
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.population import Group, Population
@@ -29,6 +31,7 @@ class World:
     population: Population
     client: Client
     strategy: ServerStrategy
+    layout: Layout
 
 
 def build_world(config: Settings) -> World:
@@ -48,7 +51,10 @@ def build_world(config: Settings) -> World:
     model = {k: v for k, v in config["model"].items() if k != "name"}
     group = Group(client, config["model"]["name"], model)
     population = Population.uniform(group, config["clients"])
-    return World(source, federation, population, client, strategy)
+    spec = DataSpec(source.train.shape, source.train.num_classes)
+    name = config["model"]["name"]
+    built = build_seeded(lambda: {"model": build_model(name, spec, **model)}, config["seed"])
+    return World(source, federation, population, client, strategy, Layout(built["model"]))
 
 
 def build_federation(config: Settings, source: DataSource) -> Federation:

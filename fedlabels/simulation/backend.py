@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedlabels.data import make_views
 from fedlabels.simulation.job import Arrays, ClientRow, EachTerm, Job, JobResult, SumTerm, Task
 from fedlabels.simulation.reduce import Key, Node, finish
 from fedlabels.simulation.state import StateStore
@@ -44,12 +45,14 @@ class SimulationBackend(ABC):
     states : StateStore
         What clients keep between rounds.
     block_size : int
-        Unit of dispatch and retry, in clients; a power of two gives the fewest partial sums.
+        Unit of retry and, of stacked cohorts, of dispatch, in clients; a power of two gives the
+        fewest partial sums.
     """
 
     workers: int = 1
 
     def __init__(self, spec: WorkerSpec, states: StateStore, block_size: int = 8) -> None:
+        make_views(spec.views, **spec.view_options)  # a wrong name is refused before workers start
         self.spec, self._states, self._block = spec, states, block_size
 
     @abstractmethod
@@ -117,10 +120,12 @@ class SimulationBackend(ABC):
             Item(position, task.client_id, task.own, self._states.read(task.client_id))
             for position, task in enumerate(ordered)
         ]
-        blocks = [items[i : i + self._block] for i in range(0, len(items), self._block)]
-        share = -(-len(blocks) // self.workers)
-        ranges = [blocks[i : i + share] for i in range(0, len(blocks), share)]
-        return [self._order(job, [item for block in part for item in block]) for part in ranges]
+        # A stack must not depend on the number of workers, so blocks stay whole; clients that run
+        # one by one are dealt evenly.
+        unit = self._block if self.spec.execution == "stacked" else 1
+        share = -(-len(items) // (unit * self.workers)) * unit
+        ranges = [items[i : i + share] for i in range(0, len(items), share)]
+        return [self._order(job, part) for part in ranges]
 
     def _order(self, job: Job, items: Sequence[Item]) -> Order:
         return Order(

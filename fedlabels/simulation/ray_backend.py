@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ telemetry.disable()  # before Ray is imported
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray.exceptions import RayActorError
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
 
 from fedlabels.errors import ConfigError, RunError
 from fedlabels.simulation.backend import SimulationBackend, failed_rows
@@ -25,6 +26,7 @@ from fedlabels.simulation.state import StateStore
 from fedlabels.simulation.worker import Order, Report, Worker, WorkerSpec
 
 LOG = logging.getLogger(__name__)
+_DIED = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError)
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,17 @@ class RaySettings:
 
 
 class _Actor:
-    """A worker process."""
+    """A worker process; one that cannot start says why instead of dying."""
 
     def __init__(self, spec: WorkerSpec) -> None:
-        self._worker = Worker(spec)
+        self._problem = ""
+        try:
+            self._worker = Worker(spec)
+        except Exception as error:
+            self._problem = f"{type(error).__name__}: {error}"
+
+    def problem(self) -> str:
+        return self._problem
 
     def initial(self) -> Arrays:
         return self._worker.initial()
@@ -97,7 +106,9 @@ def start_ray(settings: RaySettings) -> None:
         if settings.num_gpus is not None:
             options["num_gpus"] = settings.num_gpus
     try:
-        ray.init(**options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # tips for developers, not for users
+            ray.init(**options)
     except Exception as error:
         raise RunError(
             f"Ray could not be {'started' if settings.address == 'local' else 'joined'} at address "
@@ -125,6 +136,17 @@ class RayBackend(SimulationBackend):
         self._started = not ray.is_initialized()
         if self._started:
             start_ray(self._settings)
+        try:
+            self._fit_resources()
+            # once into shared memory: actors map the pixels instead of copying them
+            self._spec = ray.put(spec)
+            self._actors = [self._start() for _ in range(self.workers)]
+        except BaseException:
+            self.close()
+            raise
+
+    def _fit_resources(self) -> None:
+        """Choose the number of workers; more than Ray has room for would wait for ever."""
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
         self.workers = self._settings.num_workers or gpus or cores
@@ -135,9 +157,11 @@ class RayBackend(SimulationBackend):
                 f"{self.workers} workers of {self._gpus:g} GPUs each are too many: "
                 f"Ray has {gpus}; lower backend.num_workers or backend.gpus_per_worker"
             )
-        # once into shared memory: actors map the pixels instead of copying them
-        self._spec = ray.put(spec)
-        self._actors = [self._start() for _ in range(self.workers)]
+        if self.workers > cores:
+            raise ConfigError(
+                f"{self.workers} workers are too many: Ray has {cores} cores; lower"
+                " backend.num_workers"
+            )
 
     def _start(self) -> Any:
         options = {"num_cpus": 1, "num_gpus": self._gpus, "max_restarts": 0}
@@ -149,7 +173,19 @@ class RayBackend(SimulationBackend):
         return out
 
     def initial(self) -> Arrays:
-        """Return the initial weights of the global model."""
+        """Return the initial weights of the global model.
+
+        Raises
+        ------
+        RunError
+            If a worker could not start.
+        """
+        try:
+            problems = ray.get([actor.problem.remote() for actor in self._actors])
+        except _DIED as error:
+            raise RunError(f"a worker died while it started: {error}") from error
+        if any(problems):
+            raise RunError(f"a worker could not start: {next(filter(None, problems))}")
         weights: Arrays = ray.get(self._actors[0].initial.remote())
         return weights
 
@@ -163,7 +199,7 @@ class RayBackend(SimulationBackend):
         for slot, (order, future) in enumerate(zip(orders, waiting, strict=True)):
             try:
                 reports.append(ray.get(future))
-            except RayActorError:
+            except _DIED:
                 LOG.warning("worker %d died; its %d clients run again", slot, len(order.items))
                 self._actors[slot] = self._start()
                 reports.append(self._again(slot, order, payload))
@@ -175,7 +211,7 @@ class RayBackend(SimulationBackend):
         for part in _blocks(order):
             try:
                 report = ray.get(self._actors[slot].run.remote(part, payload))
-            except RayActorError:
+            except _DIED:
                 self._actors[slot] = self._start()
                 report = failed_rows(part, "its worker process died twice")
             whole.rows += report.rows
@@ -199,10 +235,21 @@ class RayBackend(SimulationBackend):
         for slot, (part, cut) in enumerate(zip(parts, cuts, strict=True)):
             try:
                 out += ray.get(part)
-            except RayActorError:
+            except _DIED:
                 self._actors[slot] = self._start()
-                out += ray.get(self._actors[slot].evaluate.remote(payload, *cut))
+                out += self._evaluate_again(slot, payload, cut)
         return out
+
+    def _evaluate_again(
+        self, slot: int, payload: Any, cut: tuple[int, int]
+    ) -> list[NDArray[np.float64]]:
+        try:
+            part: list[NDArray[np.float64]] = ray.get(
+                self._actors[slot].evaluate.remote(payload, *cut)
+            )
+        except _DIED as error:
+            raise RunError(f"a worker died twice while it evaluated: {error}") from error
+        return part
 
     def close(self) -> None:
         """Stop the actors, and Ray where this backend started it."""

@@ -15,6 +15,7 @@ from fedlabels.cohort import (
     DataSpec,
     FitRequest,
     FitResult,
+    Layout,
     LoopedCohort,
     Nets,
     Shard,
@@ -250,7 +251,10 @@ class Worker:
         )  # fmt: skip
         method = getattr(client, "fit" if order.exchange == "train" else order.exchange)
         result: FitResult = method(cohort, request)
-        return [self._outcome(cohort, result, k if stacked else None) for k in range(len(items))]
+        hidden = client.private(Layout(self._nets[group]["model"].skeleton))
+        return [
+            self._outcome(cohort, result, hidden, k if stacked else None) for k in range(len(items))
+        ]
 
     def shard(self, client_id: int, reveal: bool) -> Shard:
         """Return who may see what; ``reveal`` gives the hidden labels, for the upper bound."""
@@ -261,14 +265,17 @@ class Worker:
             labeled, unlabeled = both[truth[both] >= 0], both[truth[both] < 0]
         return Shard(client_id, labeled, truth[labeled], unlabeled)
 
-    def _outcome(self, cohort: Cohort, result: FitResult, k: int | None) -> "_Outcome":
+    def _outcome(
+        self, cohort: Cohort, result: FitResult, private: frozenset[str], k: int | None
+    ) -> "_Outcome":
         def take(value: Any) -> Any:
             return value if k is None else row(value, k)
 
         terms = {}
         for name, term in result.terms.items():
             weight = None if term.weight is None else take(term.weight)
-            terms[name] = Term(take(dict(term.value)), weight, term.reduce)
+            value = {k: v for k, v in term.value.items() if name != "model" or k not in private}
+            terms[name] = Term(take(value), weight, term.reduce)
         metrics = {
             name: (float(take(ratio.sum)), float(take(ratio.count)))
             for name, ratio in result.metrics.items()
@@ -289,7 +296,7 @@ class Worker:
         """Check one client's result and add it to the report."""
         made = ClientRow(item.client_id, "ok", out.error, metrics=out.metrics)
         made.bytes_down = down + sum(num_bytes(arrays) for arrays in item.own.values())
-        made.bytes_up = sum(_size(term) for term in out.terms.values())
+        made.bytes_up = sum(_size(term) for name, term in out.terms.items() if name in needs)
         bad = next((n for n, term in out.terms.items() if not _finite(term)), None)
         if out.error is not None:
             made.status = "failed"
@@ -390,7 +397,7 @@ def _finite(term: Term) -> bool:
     """Check by the sum of squares, which is many times faster than ``isfinite`` everywhere."""
     parts = [v for v in term.value.values() if v.is_floating_point()]
     if isinstance(term.weight, dict):
-        parts += list(term.weight.values())
+        parts += [w.double() for w in term.weight.values()]
     elif term.weight is not None:
         parts.append(term.weight.double())
     total = sum((float(torch.linalg.vector_norm(v, dtype=torch.float64)) for v in parts), 0.0)

@@ -37,6 +37,8 @@ class Server:
         Node id -> client_id. A node that is not in it counts by its node id.
     private : frozenset of str
         Names of the model's tensors that never leave a client.
+    buffers : frozenset of str
+        Names of its floating-point buffers: always averaged, never stepped by a server optimizer.
     """
 
     seed: int = 0
@@ -47,6 +49,7 @@ class Server:
     settings: Mapping[str, Scalar] = field(default_factory=lambda: EMPTY)
     client_of: Mapping[int, int] = field(default_factory=dict)
     private: frozenset[str] = frozenset()
+    buffers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def test_a_folder_with_other_files_is_fine(tmp_path: Path) -> None:
 def test_a_run_is_not_overwritten(tmp_path: Path, trace: str) -> None:
     RunFolder(tmp_path)
     (tmp_path / trace).mkdir()
-    with pytest.raises(RunError, match=r"already holds a run.*resume=true"):
+    with pytest.raises(RunError, match=r"already holds a run.*resume="):
         RunFolder(tmp_path)
     assert RunFolder(tmp_path, resume=True).path == tmp_path
 
