@@ -13,7 +13,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from fedlabels.run.config import register
-from fedlabels.run.main import main
+from fedlabels.run.main import main, own_overrides
 
 _STARTED = datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
 
@@ -21,6 +21,12 @@ _STARTED = datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
 def _folder(resume: str | None, run_dir: str | None, method: str) -> str:
     """Choose the run folder: the one to resume, the one given, or a new one by date."""
     return resume or run_dir or os.path.join("runs", f"{_STARTED}-{method}")
+
+
+def _arguments(given: list[str]) -> list[str]:
+    """Put the overrides of a run to resume first: then it is composed of the same groups."""
+    folders = [a.partition("=")[2] for a in given if a.startswith("resume=")]
+    return [*own_overrides(folders[-1]), *given] if folders else given
 
 
 register()
@@ -35,4 +41,5 @@ def _job(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = _arguments(sys.argv[1:])
     _job()

@@ -48,24 +48,15 @@ METHODS = {
 # What was tried for fedlabel_stable, on validation data (the last 10,000 training pictures, never
 # the test set) and with a seed of its own.
 VARIANTS = {
-    "t0.6": [],
-    "t0.8": ["client.threshold=0.8"],
     "t0.95": ["client.threshold=0.95"],
-    "t0.6-received": ["client.phase2_start=received"],
-    "t0.8-burn20": ["client.threshold=0.8", "client.burn_in_rounds=20"],
+    "t0.95-burn40": ["client.threshold=0.95", "client.burn_in_rounds=40"],
+    "t0.95-global": ["client.threshold=0.95", "client.expert=global"],
     "t0.95-flexmatch": ["client.threshold=0.95", "client.threshold_rule=flexmatch"],
-    "t0.95-freematch": ["client.threshold=0.95", "client.threshold_rule=freematch"],
-    "t0.8-pass": ["client.threshold=0.8", "client.unlabeled_divisor=pass"],
-    "t0.8-steps20": ["client.threshold=0.8", "client.tau_prime=20"],
-    "t0.8-lr0.03": ["client.threshold=0.8", "client.lr_unlabeled=0.03"],
-    "t0.8-global": ["client.threshold=0.8", "client.expert=global"],
-    "t0.8-lambda0": ["client.threshold=0.8", "client.lambda0=0"],
-}
+    "t0.95-burn40-lr0.03": [
+        "client.threshold=0.95", "client.burn_in_rounds=40", "client.lr_unlabeled=0.03",
+    ],
+}  # fmt: skip
 METHODS |= {f"tune-{k}": [*METHODS["fedlabel_stable"], *v] for k, v in VARIANTS.items()}
-METHODS |= {
-    "fixmatch-t0.8": [*METHODS["fixmatch"], "client.threshold=0.8"],
-    "fixmatch-t0.6": [*METHODS["fixmatch"], "client.threshold=0.6"],
-}
 BOUNDS = ["labeled_only", "fully_labeled"]
 MAIN = [*BOUNDS, "fixmatch", "fedlabel", "fedlabel_stable"]
 VALIDATION = ROOT / "runs" / "validation"
@@ -87,12 +78,18 @@ SETTINGS = {
     "wide": {"a1-f1-r80-p20": (cell(1.0, 0.01, 80, "per_round=20"), MAIN)},
     "mild": {"a1-f1-r80": (cell(1.0, 0.01, 80), MAIN)},
     "tune": {
-        "validation-a1-f1-r80": (
+        f"validation-{name}": (
             cell(
-                1.0, 0.01, 80, "dataset=npz", f"dataset.root={VALIDATION}", "dataset.views=fashion"
+                alpha,
+                0.01,
+                80,
+                "dataset=npz",
+                f"dataset.root={VALIDATION}",
+                "dataset.views=fashion",
             ),
-            [m for m in METHODS if m not in ("fedlabel",)],
+            [m for m in METHODS if m not in ("fedlabel", "fixmatch")],
         )
+        for name, alpha in (("a0.3-f1-r80", 0.3), ("a1-f1-r80", 1.0))
     },
     "long": {"a0.3-f1-r300": (cell(0.3, 0.01, 300), MAIN)},
 }

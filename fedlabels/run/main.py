@@ -1,7 +1,9 @@
 """The entry point behind ``run_sim.py``: from a composed config to a finished run folder."""
 
+import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import CheckpointError, ConfigError, FedLabelsError, RunError
 from fedlabels.report import write_report
 from fedlabels.run.callbacks import Callback, EarlyStop
@@ -21,6 +24,7 @@ from fedlabels.run.setup import build_world
 from fedlabels.simulation.flower_compat import quiet
 
 INTERRUPTED = 130
+_PLACES = ("resume=", "run_dir=")  # overrides that say where a run is, not what it is
 
 
 def main(composed: DictConfig) -> int:
@@ -37,9 +41,11 @@ def main(composed: DictConfig) -> int:
     try:
         config = settings(composed)
         check(config)
-        execute(config, path, command=_command())
+        execute(config, path, facts={"command": _command(), "overrides": _overrides()})
     except KeyboardInterrupt:
-        console.error(f"stopped; go on with: python run_sim.py resume={path}")
+        begun = (path / "config.yaml").exists()
+        then = f"; go on with: python run_sim.py resume={shlex.quote(str(path))}" if begun else ""
+        console.error(f"stopped{then}")
         return INTERRUPTED
     except FedLabelsError as error:
         console.error(str(error))
@@ -59,18 +65,30 @@ def settings(composed: DictConfig) -> dict[str, Any]:
     if not file.exists():
         raise CheckpointError(f"resume={config['resume']} holds no run (no config.yaml there)")
     saved: dict[str, Any] = yaml.safe_load(file.read_text())
-    for override in HydraConfig.get().overrides.task:
-        key = override.lstrip("+~").partition("=")[0]
-        if key not in ("resume", "method", "preset"):
-            _copy(key.split("."), config, saved)
+    own, given = own_overrides(config["resume"]), list(HydraConfig.get().overrides.task)
+    new = given[len(own) if given[: len(own)] == own else 0 :]
+    keys = [override.lstrip("+~").partition("=")[0] for override in new]
+    if "method" in keys or "preset" in keys:  # they may change any key
+        return {**config, "run_dir": saved["run_dir"]}
+    for key in keys:
+        _copy(key.split("."), config, saved)
     return {**saved, "resume": config["resume"]}
+
+
+def own_overrides(folder: str) -> list[str]:
+    """Return the overrides that a run was started with; none where there is no such run."""
+    try:
+        manifest = json.loads((Path(folder) / "manifest.json").read_bytes())
+        return [str(override) for override in manifest["overrides"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def execute(
     config: dict[str, Any],
     path: Path,
     *,
-    command: str = "",
+    facts: Mapping[str, Any] = EMPTY,
     callbacks: list[Callback] | None = None,
 ) -> dict[str, Any]:
     """Run a setting in a folder, new or resumed, and write its report.
@@ -81,8 +99,8 @@ def execute(
         Resolved settings.
     path : Path
         The run folder.
-    command : str
-        How it was started, for the report.
+    facts : mapping
+        What else the manifest says: the command, and the overrides that a resume starts from.
     callbacks : list of Callback or None
         Beside the early stop that the settings ask for.
 
@@ -99,7 +117,6 @@ def execute(
         folder.cut_back(checkpoint.round if checkpoint else 0)
     console = Console(log=folder.log)
     stop = EarlyStop(**config["early_stop"])
-    facts = {"command": command} if command else {}
     loop = Loop(config, world, folder, console, checkpoint, [stop, *(callbacks or [])], facts)
     try:
         record = loop.run()
@@ -151,5 +168,9 @@ def _copy(keys: list[str], source: dict[str, Any], target: dict[str, Any]) -> No
 
 
 def _command() -> str:
-    arguments = [a for a in sys.argv[1:] if not a.startswith(("resume=", "run_dir="))]
+    arguments = [a for a in sys.argv[1:] if not a.startswith(_PLACES)]
     return shlex.join(["python", "run_sim.py", *arguments])
+
+
+def _overrides() -> list[str]:
+    return [o for o in HydraConfig.get().overrides.task if not o.startswith(_PLACES)]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fedlabels.simulation.backend import SimulationBackend
@@ -16,6 +17,7 @@ class SerialBackend(SimulationBackend):
 
     def __init__(self, spec: WorkerSpec, states: StateStore, block_size: int = 8) -> None:
         super().__init__(spec, states, block_size)
+        self._before = torch.get_num_threads(), _flushes_denormal()
         self._worker = Worker(spec)
 
     def initial(self) -> Arrays:
@@ -27,3 +29,14 @@ class SerialBackend(SimulationBackend):
 
     def _evaluate(self, model: Arrays, blocks: int) -> list[NDArray[np.float64]]:
         return self._worker.evaluate(model, 0, blocks)
+
+    def close(self) -> None:
+        """Put back what a worker sets for its process: torch's threads, flushing of denormals."""
+        threads, flushes = self._before
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushes)
+
+
+def _flushes_denormal() -> bool:
+    """Tell by an example: torch can set it, but not say it."""
+    return float(torch.tensor(1e-310, dtype=torch.float64) * 1) == 0

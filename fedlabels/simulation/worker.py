@@ -1,5 +1,6 @@
 """A worker: holds the data on its device and trains ranges of a cohort."""
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from fedlabels.simulation.scoring import score
 from fedlabels.simulation.source import canonical, resident
 from fedlabels.simulation.state import flatten, unflatten
 
+LOG = logging.getLogger(__name__)
 EVALUATION_ROWS = 500  # fixed: the sum of the test loss must not depend on the number of workers
 
 
@@ -216,8 +218,11 @@ class Worker:
         try:
             return list(zip(items, self._fit(order, trees, items, stacked), strict=True))
         except Exception as error:
-            if stacked and len(items) > 1:  # run one by one to name the client that raised
-                return [out for item in items for out in self._alone(order, trees, item)]
+            if stacked:  # run one by one to name the client that raised
+                alone = [out for item in items for out in self._alone(order, trees, item)]
+                if all(out.error is None for _, out in alone):
+                    LOG.warning("a stack failed and ran one by one, which is slow: %s", error)
+                return alone
             return [(item, _Outcome(error=f"{type(error).__name__}: {error}")) for item in items]
 
     def _alone(
