@@ -30,7 +30,7 @@ def _arguments(given: list[str]) -> list[str]:
 
 
 register()
-OmegaConf.register_new_resolver("run_folder", _folder)
+OmegaConf.register_new_resolver("run_folder", _folder, replace=True)
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="config")

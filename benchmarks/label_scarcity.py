@@ -143,7 +143,8 @@ def figures(folder: Path, setting: str, method: str, seed: int) -> dict[str, obj
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("groups", nargs="+", choices=list(SETTINGS))
+    parser.add_argument("groups", nargs="*", choices=[*SETTINGS, []])
+    parser.add_argument("--table", action="store_true", help="print what is there as Markdown")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS))
@@ -156,11 +157,28 @@ def main() -> None:
         for method in methods
         if arguments.methods is None or method in arguments.methods
     ]
+    if arguments.table:
+        print_table()
+        return
     if "tune" in arguments.groups:
         make_validation()
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for row in pool.map(lambda one: run(*one), dict.fromkeys(map(freeze, cells))):
             save(row)
+
+
+def print_table() -> None:
+    """Print mean and range over the seeds of all finished cells."""
+    rows = json.loads(RESULTS.read_text())["rows"]
+    print("| setting | method | seeds | accuracy | by seed | pseudo-labels right |")
+    print("|---|---|---|---|---|---|")
+    for setting, method in dict.fromkeys((r["setting"], r["method"]) for r in rows):
+        cells = [r for r in rows if (r["setting"], r["method"]) == (setting, method)]
+        values = [100 * r["accuracy_last_three"] for r in cells]
+        pseudo = [100 * r["pseudo_accuracy"] for r in cells if "pseudo_accuracy" in r]
+        right = f"{mean(pseudo):.0f} %" if pseudo else ""
+        listed = ", ".join(f"{v:.1f}" for v in values)
+        print(f"| {setting} | {method} | {len(cells)} | {mean(values):.1f} | {listed} | {right} |")
 
 
 def freeze(one: tuple[str, list[str], str, int]) -> tuple[str, tuple[str, ...], str, int]:

@@ -4,6 +4,7 @@ A client is found by the name of its module. Its settings are the fields of its 
 with types and defaults; adding a client is adding a file.
 """
 
+import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Mapping
@@ -63,7 +64,7 @@ def build(settings: Mapping[str, Any]) -> Client:
     """
     fields = dict(settings)
     kind = find(str(fields.pop("name", "")))
-    known = list(kind.__dataclass_fields__)
+    known = [field.name for field in dataclasses.fields(kind)]  # without class attributes
     unknown = sorted(set(fields) - set(known))
     if unknown:
         raise ConfigError(

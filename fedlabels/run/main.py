@@ -64,7 +64,10 @@ def settings(composed: DictConfig) -> dict[str, Any]:
     file = Path(config["resume"]) / "config.yaml"
     if not file.exists():
         raise CheckpointError(f"resume={config['resume']} holds no run (no config.yaml there)")
-    saved: dict[str, Any] = yaml.safe_load(file.read_text())
+    try:
+        saved: dict[str, Any] = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, ValueError) as error:
+        raise CheckpointError(f"{file} is damaged ({error}): restore it") from error
     own, given = own_overrides(config["resume"]), list(HydraConfig.get().overrides.task)
     new = given[len(own) if given[: len(own)] == own else 0 :]
     keys = [override.lstrip("+~").partition("=")[0] for override in new]

@@ -1,0 +1,102 @@
+"""Runs of tiny federations in this process: settings, worlds with other clients, fingerprints."""
+
+import contextlib
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from hydra import compose, initialize_config_dir
+
+from fedlabels.cohort import Client
+from fedlabels.run import file_sha256, rounds_hash
+from fedlabels.run import main as entry
+from fedlabels.run.callbacks import Callback
+from fedlabels.run.config import check, register
+from fedlabels.run.setup import World
+from fedlabels.simulation.population import Group, Population
+
+REPO = Path(__file__).resolve().parents[2]
+TINY = (
+    "backend=serial", "dataset=digits", "model=mlp", "model.hidden=[32]", "clients=10",
+    "per_round=5", "partition.alpha=1.0", "labels.fraction=0.5",
+)  # fmt: skip
+FEDAVG = (*TINY, "method=fedavg", "client.lr=0.1", "client.local_steps=20", "rounds=4")
+
+register()
+
+
+def config_of(*overrides: str) -> dict[str, Any]:
+    """Compose and check settings as ``run_sim.py`` does."""
+    with initialize_config_dir(str(REPO / "configs"), version_base="1.3"):
+        config = entry.settings(compose("config", overrides=list(overrides)))
+    check(config)
+    return config
+
+
+def with_client(client: Client, *, also: Client | None = None) -> Callable[[World], World]:
+    """Change who is simulated; ``also`` becomes every second client, as a group of its own."""
+
+    def changed(world: World) -> World:
+        first = world.population.groups[0]
+        groups = (Group(client, first.model, first.settings),)
+        members = world.population.members.copy()
+        if also is not None:
+            groups += (Group(also, first.model, first.settings),)
+            members[1::2] = 1
+        return replace(world, client=client, population=Population(groups, members))
+
+    return changed
+
+
+def simulate(
+    folder: Path,
+    config: dict[str, Any],
+    change: Callable[[World], World] = lambda world: world,
+    *,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> dict[str, Any]:
+    """Run settings in a folder and return the last round's record."""
+    build = entry.build_world
+    with mock.patch.object(entry, "build_world", lambda c: change(build(c))):
+        return entry.execute(
+            {**config, "resume": str(folder) if resume else None}, folder, callbacks=list(callbacks)
+        )
+
+
+def prints(folder: Path) -> tuple[str, str]:
+    """Fingerprint the model and the rounds of a run."""
+    return file_sha256(folder / "model.safetensors"), rounds_hash(folder / "rounds.csv")
+
+
+def table(folder: Path, name: str = "rounds") -> list[dict[str, str]]:
+    """Read a table of a run."""
+    with (folder / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def column(folder: Path, name: str) -> list[float]:
+    """Read one column of the rounds; blanks are left out."""
+    return [float(row[name]) for row in table(folder) if row.get(name)]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Fingerprint every file below a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): file_sha256(path) for path in files}
+
+
+@contextlib.contextmanager
+def changed_once(path: Path, position: int) -> Iterator[None]:
+    """Flip a byte of a file, and put it back."""
+    content = path.read_bytes()
+    path.write_bytes(
+        content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :]
+    )
+    try:
+        yield
+    finally:
+        path.write_bytes(content)
