@@ -44,6 +44,7 @@ METHODS = {
     "fixmatch": ["method=fixmatch", *LABELED],
     "fedlabel": ["method=fedlabel", *FEDLABEL],
     "fedlabel_stable": ["method=fedlabel_stable", *FEDLABEL],
+    "fedlabel_adaptive": ["method=fedlabel_adaptive", *FEDLABEL],
 }
 # What was tried for fedlabel_stable, on validation data (the last 10,000 training pictures, never
 # the test set) and with a seed of its own.
@@ -58,7 +59,7 @@ VARIANTS = {
 }  # fmt: skip
 METHODS |= {f"tune-{k}": [*METHODS["fedlabel_stable"], *v] for k, v in VARIANTS.items()}
 BOUNDS = ["labeled_only", "fully_labeled"]
-MAIN = [*BOUNDS, "fixmatch", "fedlabel", "fedlabel_stable"]
+MAIN = [*BOUNDS, "fixmatch", "fedlabel", "fedlabel_stable", "fedlabel_adaptive"]
 VALIDATION = ROOT / "runs" / "validation"
 
 
@@ -87,9 +88,15 @@ SETTINGS = {
                 f"dataset.root={VALIDATION}",
                 "dataset.views=fashion",
             ),
-            [m for m in METHODS if m not in ("fedlabel", "fixmatch")],
+            [m for m in METHODS if m not in ("fedlabel", "fixmatch", "fedlabel_adaptive")],
         )
         for name, alpha in (("a0.3-f1-r80", 0.3), ("a1-f1-r80", 1.0))
+    },
+    "digits": {
+        "digits-a0.5-f10-r60": (
+            cell(0.5, 0.1, 60, "dataset=digits", "clients=20", "evaluate_every=5"),
+            MAIN,
+        )
     },
     "long": {"a0.3-f1-r300": (cell(0.3, 0.01, 300), MAIN)},
 }
@@ -100,7 +107,8 @@ def run(setting: str, overrides: list[str], method: str, seed: int) -> dict[str,
     folder = RUNS / f"{setting}-{method}-s{seed}"
     if not finished(folder):
         where = f"resume={folder}" if (folder / "config.yaml").exists() else f"run_dir={folder}"
-        command = [sys.executable, "run_sim.py", *COMMON, *METHODS[method], *overrides]
+        merged = {o.partition("=")[0]: o for o in [*COMMON, *METHODS[method], *overrides]}
+        command = [sys.executable, "run_sim.py", *merged.values()]
         if where.startswith("resume"):
             command = [sys.executable, "run_sim.py"]
         command += [where] if where.startswith("resume") else [where, f"seed={seed}"]
