@@ -10,6 +10,8 @@ import sys
 from datetime import datetime
 
 import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from fedlabels.run.config import register
@@ -25,8 +27,14 @@ def _folder(resume: str | None, run_dir: str | None, method: str) -> str:
 
 def _arguments(given: list[str]) -> list[str]:
     """Put the overrides of a run to resume first: then it is composed of the same groups."""
-    folders = [a.partition("=")[2] for a in given if a.startswith("resume=")]
-    return [*own_overrides(folders[-1]), *given] if folders else given
+    named = [argument for argument in given if argument.startswith("resume=")]
+    if not named:
+        return given
+    try:
+        folder = OverridesParser.create().parse_override(named[-1]).value()
+    except HydraException:
+        return given  # Hydra says what is wrong with it
+    return [*own_overrides(str(folder)), *given]
 
 
 register()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
 
 import clients
 import strategies
@@ -81,7 +82,7 @@ class RunConfig:
 def register() -> None:
     """Put all schemas into Hydra's store; call it before ``hydra.main`` or ``compose``."""
     store = ConfigStore.instance()
-    store.store(name="run_schema", node=RunConfig)
+    store.store(name="run_schema", node=_open(RunConfig))
     extra = {"reuse": (bool, False), "samples_per_client": (int | None, None)}
     for name, kind in PARTITIONS.items():
         store.store(group="partition", name=name, node=_schema(name, kind, extra))
@@ -93,7 +94,19 @@ def register() -> None:
         store.store(group="strategy", name=name, node=_schema(name, strategies.find(name).Settings))
 
 
-def _schema(name: str, kind: type, extra: Mapping[str, tuple[Any, Any]] | None = None) -> type:
+def _open(schema: Any) -> DictConfig:
+    """Let the dicts of a schema take new keys, which Hydra forbids everywhere else."""
+    node: DictConfig = OmegaConf.structured(schema)
+    for key in node:
+        part = None if OmegaConf.is_missing(node, key) else node[key]
+        if isinstance(part, DictConfig) and OmegaConf.get_type(part) is dict:
+            OmegaConf.set_struct(part, False)
+        elif isinstance(part, DictConfig):
+            node[key] = _open(part)
+    return node
+
+
+def _schema(name: str, kind: type, extra: Mapping[str, tuple[Any, Any]] | None = None) -> Any:
     """Make a structured config of a settings class: its fields, and ``name``."""
     hints = get_type_hints(kind)
     fields: list[Any] = [("name", str, field(default=name))]
@@ -101,7 +114,7 @@ def _schema(name: str, kind: type, extra: Mapping[str, tuple[Any, Any]] | None =
         fields.append((entry.name, _plain(hints[entry.name]), _default(entry)))
     for key, (hint, value) in (extra or {}).items():
         fields.append((key, _plain(hint), field(default=value)))
-    return dataclasses.make_dataclass(f"{kind.__name__}Config", fields)
+    return _open(dataclasses.make_dataclass(f"{kind.__name__}Config", fields))
 
 
 def _default(entry: Any) -> Any:
@@ -116,7 +129,7 @@ def _default(entry: Any) -> Any:
 
 
 def _plain(hint: Any) -> Any:
-    """Reduce a type to what OmegaConf checks: numbers, strings, their optional forms; else Any."""
+    """Reduce a type to what OmegaConf checks: scalars, their optional forms, dicts; else Any."""
     if get_origin(hint) is Literal:
         return str
     if get_origin(hint) in (Union, types.UnionType):
@@ -125,6 +138,8 @@ def _plain(hint: Any) -> Any:
             plain = _plain(inner[0])
             return typing.Any if plain is typing.Any else plain | None
         return typing.Any
+    if get_origin(hint) is dict:
+        return dict[str, typing.Any]
     return hint if hint in (bool, int, float, str) else typing.Any
 
 

@@ -34,6 +34,7 @@ from fedlabels.simulation.reduce import Key, Node, TreeSum, leaf
 from fedlabels.simulation.scoring import score
 from fedlabels.simulation.source import canonical, resident
 from fedlabels.simulation.state import flatten, unflatten
+from fedlabels.simulation.terms import finite, size, weight_of
 
 LOG = logging.getLogger(__name__)
 EVALUATION_ROWS = 500  # fixed: the sum of the test loss must not depend on the number of workers
@@ -301,15 +302,15 @@ class Worker:
         """Check one client's result and add it to the report."""
         made = ClientRow(item.client_id, "ok", out.error, metrics=out.metrics)
         made.bytes_down = down + sum(num_bytes(arrays) for arrays in item.own.values())
-        made.bytes_up = sum(_size(term) for name, term in out.terms.items() if name in needs)
-        bad = next((n for n, term in out.terms.items() if not _finite(term)), None)
+        made.bytes_up = sum(size(term) for name, term in out.terms.items() if name in needs)
+        bad = next((n for n, term in out.terms.items() if not finite(term)), None)
         if out.error is not None:
             made.status = "failed"
         elif bad is not None:
             made.status, made.error = "rejected", f"term '{bad}' has entries that are not finite"
             made.metrics = {}
         else:
-            made.weight = _weight(out.terms)
+            made.weight = weight_of(out.terms)
             made.status = "empty" if needs and made.weight == 0 else "ok"
             if out.state is not None:
                 report.states[item.client_id] = out.state
@@ -320,8 +321,9 @@ class Worker:
             if need == "sum":
                 sums[name].push(item.position, None if term is None else leaf(term))
             elif term is not None:
-                value = (item.position, item.client_id, _weight({name: term}), _arrays(term.value))
-                report.each.setdefault(name, []).append(value)
+                weight, value = weight_of({name: term}), _arrays(term.value)
+                made_by = (item.position, item.client_id, weight, value)
+                report.each.setdefault(name, []).append(made_by)
 
     # ---- evaluation
 
@@ -392,34 +394,3 @@ def _trees(arrays: Mapping[str, Arrays]) -> dict[str, dict[str, Tensor]]:
 
 def _arrays(tree: Mapping[str, Tensor]) -> Arrays:
     return {k: v.detach().numpy() for k, v in tree.items()}
-
-
-def _size(term: Term) -> int:
-    return sum(v.numel() * v.element_size() for v in term.value.values())
-
-
-def _finite(term: Term) -> bool:
-    """Check by the norm, one pass without a mask of the size of the model."""
-    parts = [v for v in term.value.values() if v.is_floating_point()]
-    if isinstance(term.weight, dict):
-        parts += [w.double() for w in term.weight.values()]
-    elif term.weight is not None:
-        parts.append(term.weight.double())
-    total = sum((float(torch.linalg.vector_norm(v, dtype=torch.float64)) for v in parts), 0.0)
-    return bool(np.isfinite(total))
-
-
-def _weight(terms: Mapping[str, Term]) -> float:
-    """Return the number of examples: the model's weight, else the largest of any term."""
-    chosen = [terms["model"]] if "model" in terms else list(terms.values())
-    weights = []
-    for term in chosen:
-        if term.weight is None:
-            weights.append(1.0)
-        elif isinstance(term.weight, dict):
-            weights.append(
-                max((float(w.max()) for w in term.weight.values() if w.numel()), default=0.0)
-            )
-        else:
-            weights.append(float(term.weight))
-    return max(weights, default=0.0)

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ TINY = (
 FEDAVG = (*TINY, "method=fedavg", "client.lr=0.1", "client.local_steps=20", "rounds=4")
 
 register()
+logging.getLogger("flwr").setLevel(logging.WARNING)
 
 
 def config_of(*overrides: str) -> dict[str, Any]:

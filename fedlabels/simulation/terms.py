@@ -1,0 +1,40 @@
+"""What a worker asks of one client's terms: their size, whether they are finite, their weight."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from fedlabels.cohort.types import Term
+
+
+def size(term: Term) -> int:
+    """Return the bytes of a term."""
+    return sum(v.numel() * v.element_size() for v in term.value.values())
+
+
+def finite(term: Term) -> bool:
+    """Check by the norm, one pass without a mask of the size of the model."""
+    parts = [v for v in term.value.values() if v.is_floating_point()]
+    if isinstance(term.weight, dict):
+        parts += [w.double() for w in term.weight.values()]
+    elif term.weight is not None:
+        parts.append(term.weight.double())
+    total = sum((float(torch.linalg.vector_norm(v, dtype=torch.float64)) for v in parts), 0.0)
+    return bool(np.isfinite(total))
+
+
+def weight_of(terms: Mapping[str, Term]) -> float:
+    """Return the number of examples: the model's weight, else the largest of any term."""
+    chosen = [terms["model"]] if "model" in terms else list(terms.values())
+    weights = []
+    for term in chosen:
+        if term.weight is None:
+            weights.append(1.0)
+        elif isinstance(term.weight, dict):
+            weights.append(
+                max((float(w.max()) for w in term.weight.values() if w.numel()), default=0.0)
+            )
+        else:
+            weights.append(float(term.weight))
+    return max(weights, default=0.0)

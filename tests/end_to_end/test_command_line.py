@@ -1,0 +1,252 @@
+"""What a user sees of ``run_sim.py``: one clear line for a mistake, and an orderly end."""
+
+import contextlib
+import os
+import re
+import runpy
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.end_to_end.harness import FEDAVG, REPO, contents, prints, table
+
+WRONG = {
+    "nonsense=1": "nonsense",
+    "client.nonsense=1": "Key 'nonsense' not in 'FedAvgConfig'",
+    "client.lr=abc": "client.lr",
+    "client.lr=-1": "client.lr must be > 0, got -1",
+    "method=nonsense": "Could not find 'method/nonsense'",
+    "client=nonsense": "Could not find 'client/nonsense'",
+    "strategy=nonsense": "Could not find 'strategy/nonsense'",
+    "partition.alpha=0": "alpha must be > 0",
+    "labels.fraction=1.5": "fraction must be in [0, 1], got 1.5",
+    "per_round=11": "per_round=11 is more than clients=10",
+    "rounds=0": "rounds must be >= 1, got 0",
+    "clients=5000": "partition.reuse=true",
+    "backend.execution=fast": "backend.execution must be one of looped, stacked",
+    "dataset.views=nonsense": "'nonsense' are not known",
+    "dataset=fashion_mnist dataset.root=/nonexistent": "/nonexistent",
+    "max_client_failures=2": "share in [0, 1]",
+    "model.hidden=[0]": "hidden",
+    "resume=nowhere": "resume=nowhere holds no run",
+    "resume='nowhere": "See https://hydra.cc",
+    "client.local_epochs=1": "exactly one of client.local_steps and client.local_epochs",
+    "strategy=stock strategy.rule=Nonsense": "no strategy 'Nonsense'",
+    "strategy=stock strategy.rule=FedAdam strategy.options={nonsense: 1}": "options are",
+}
+
+
+class Ended(NamedTuple):
+    status: int
+    output: str
+
+
+def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Ended:
+    """Run ``run_sim.py`` in this process: starting one costs seconds."""
+    before, status = sys.argv, 0
+    sys.argv = ["run_sim.py", *arguments]
+    try:
+        runpy.run_path(str(REPO / "run_sim.py"), run_name="__main__")
+    except SystemExit as end:
+        status = int(end.code or 0)
+    finally:
+        sys.argv = before
+    captured = capsys.readouterr()
+    return Ended(status, captured.out + captured.err)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_mistake_gets_one_clear_line(
+    wrong: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fedlabels.data.roots.SYSTEM", tmp_path / "system")
+    folder = tmp_path / "run"
+    given = [*FEDAVG, "dataset=digits", f"run_dir={folder}", *_words(wrong)]
+    if "resume" in wrong:
+        given = [g.replace("nowhere", str(folder)) for g in given]
+    ended = run(given, capsys)
+    assert ended.status == 1
+    expected = WRONG[wrong].replace("nowhere", str(folder))
+    assert expected in ended.output
+    assert "Traceback" not in ended.output
+    lines = [line for line in ended.output.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 or "HYDRA_FULL_ERROR" in ended.output
+    assert not folder.exists() or not list(folder.rglob("*.*"))
+
+
+def _words(text: str) -> list[str]:
+    return re.split(r" (?=[a-z_.]+=)", text)
+
+
+def test_missing_data_says_where_it_was_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedlabels.data.roots.SYSTEM", tmp_path / "system")
+    given = ["dataset=fashion_mnist", "dataset.root=/nonexistent", f"run_dir={tmp_path / 'run'}"]
+    ended = run([*given, "backend=serial"], capsys)
+    assert ended.status == 1
+    assert ended.output.startswith("error: data set 'fashion_mnist' was not found")
+    assert "\n  /nonexistent/FashionMNIST/raw\n" in ended.output
+    assert f"\n  {tmp_path / 'system'}" in ended.output
+    assert "apt-get install" in ended.output or "make data" in ended.output
+
+
+def test_a_run_its_resume_and_its_neighbour(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, whole = tmp_path / "a run", tmp_path / "whole"
+    place = f"run_dir='{folder}'"
+    first = run([*FEDAVG, "rounds=2", place], capsys)
+    assert first.status == 0
+    assert "accuracy on the global test set" in first.output
+    assert (folder / "report.html").exists()
+    assert not list(folder.glob("*.log")) or (folder / "run.log").stat().st_size > 0
+    before = contents(folder)
+
+    again = run([*FEDAVG, "rounds=2", place], capsys)
+    assert again.status == 1
+    assert "already holds a run" in again.output
+    other = run([f"resume='{folder}'", "rounds=4", "client.lr=0.2"], capsys)
+    assert other.status == 1
+    assert "client.lr: 0.1 -> 0.2" in other.output
+    method = run([f"resume='{folder}'", "rounds=4", "method=fedprox"], capsys)
+    assert method.status == 1
+    assert 'client.name: "fedavg" -> "fedprox"' in method.output
+    assert contents(folder) == before
+
+    assert run([f"resume='{folder}'", "rounds=4"], capsys).status == 0
+    assert run([*FEDAVG, "rounds=4", f"run_dir={whole}"], capsys).status == 0
+    assert prints(folder) == prints(whole)
+    finished = run([f"resume='{folder}'"], capsys)
+    assert finished.status == 1
+    assert "has finished its 4 rounds" in finished.output
+
+
+def test_dicts_take_new_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ended = run(
+        [*FEDAVG, "rounds=1", "strategy=stock", "strategy.rule=FedAdam", "method=stock",
+         "strategy.options={eta: 0.01}", "dataset.view_options={shift: 0.0}",
+         f"run_dir={tmp_path / 'run'}"],
+        capsys,
+    )  # fmt: skip
+    assert ended.status == 0, ended.output
+
+
+@contextlib.contextmanager
+def started(arguments: list[str]) -> Iterator["subprocess.Popen[str]"]:
+    """Start ``run_sim.py`` as a process group of its own, as a shell does."""
+    process = subprocess.Popen(
+        [sys.executable, "run_sim.py", *arguments],
+        cwd=REPO,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def wait_for_rounds(process: "subprocess.Popen[str]", folder: Path, count: int) -> None:
+    deadline = time.monotonic() + 90
+    while not (folder / "rounds.csv").exists() or len(table(folder)) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def descendants(pid: int) -> set[int]:
+    """Return the processes below a process, from /proc."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found, new = set[int](), {pid}
+    while new:
+        new = {child for child, parent in parents.items() if parent in new} - found
+        found |= new
+    return found
+
+
+def alive(pids: set[int]) -> set[int]:
+    living = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            state = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
+            if state != "Z":
+                living.add(pid)
+    return living
+
+
+CASES = [
+    pytest.param("serial", "process"),
+    pytest.param("ray", "process", marks=pytest.mark.ray),
+    pytest.param("ray", "group", marks=pytest.mark.ray),
+]
+
+
+@pytest.mark.parametrize(("backend", "target"), CASES)
+def test_one_interrupt_ends_a_run_in_order(
+    backend: str, target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, whole = tmp_path / "run", tmp_path / "whole"
+    workers = ["backend.num_workers=2"] if backend == "ray" else []
+    given = [*FEDAVG, f"backend={backend}", *workers, "rounds=5000", f"run_dir={folder}"]
+    with started(given) as process:
+        wait_for_rounds(process, folder, 3)
+        below = descendants(process.pid)
+        began = time.monotonic()
+        # a terminal sends the signal to every process of the group, workers included
+        (os.killpg if target == "group" else os.kill)(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        seconds = time.monotonic() - began
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert seconds < 5
+    (line,) = [line for line in errors.splitlines() if "stopped" in line]
+    command = shlex.split(line.partition("go on with: ")[2])
+    assert command == ["python", "run_sim.py", f"resume={folder}"]
+    assert len(below) > 4 or backend == "serial"
+    time.sleep(1)
+    assert not alive(below)
+
+    rounds = len(table(folder)) + 1
+    assert run([command[2], f"rounds={rounds}", "backend=serial"], capsys).status == 0
+    assert run([*FEDAVG, f"rounds={rounds}", f"run_dir={whole}"], capsys).status == 0
+    assert prints(folder) == prints(whole)
+
+
+def test_a_failed_run_ends_with_status_1(tmp_path: Path) -> None:
+    """In a process of its own: no traceback, and the checkpoint of the last good round."""
+    script = (
+        "import runpy, clients.fedavg as f; fit = f.FedAvg.fit\n"
+        "def bad(self, cohort, request):\n"
+        "    if request.round > 1: raise OSError('no luck')\n"
+        "    return fit(self, cohort, request)\n"
+        "f.FedAvg.fit = bad; runpy.run_path('run_sim.py', run_name='__main__')\n"
+    )
+    arguments = [*FEDAVG, f"run_dir={tmp_path / 'run'}"]
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=REPO, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "error: 5 of 5 clients failed in round 2 (train)" in ended.stderr
+    assert "OSError: no luck" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert (tmp_path / "run" / "checkpoints" / "round-00000001").is_dir()

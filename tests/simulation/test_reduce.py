@@ -1,0 +1,122 @@
+"""The tree sum: the same bits however the positions are dealt, and the sum of numpy."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedlabels.cohort.types import Reduce, Term
+from fedlabels.simulation.backend import _sum_term
+from fedlabels.simulation.job import SumTerm
+from fedlabels.simulation.reduce import Key, Node, TreeSum, finish, leaf
+
+
+def terms_of(
+    count: int, missing: Sequence[int] = (), reduce: Reduce = "mean", entries: bool = False
+) -> list[Term | None]:
+    """Make clients' terms of very different sizes, so that the order of a sum shows."""
+    generator = torch.Generator().manual_seed(count)
+    made: list[Term | None] = []
+    for position in range(count):
+        scale = 10.0 ** (position % 9 - 4)
+        value = {
+            "w": torch.randn(3, 4, generator=generator) * scale,
+            "b": torch.randn((), generator=generator) * scale,
+        }
+        weight = torch.rand((), generator=generator) + position
+        each = {"w": torch.rand(3, 1, generator=generator), "b": weight.double()}
+        made.append(
+            None if position in missing else Term(value, each if entries else weight, reduce)
+        )
+    return made
+
+
+def total(terms: Sequence[Term | None], cuts: Sequence[int] = ()) -> Node | None:
+    """Sum with one worker for each range between the cuts; the last worker answers first."""
+    bounds = [0, *sorted(set(cuts) - {0, len(terms)}), len(terms)]
+    nodes: dict[Key, Node | None] = {}
+    for start, stop in reversed(list(pairwise(bounds))):
+        tree = TreeSum()
+        for position in range(start, stop):
+            term = terms[position]
+            tree.push(position, None if term is None else leaf(term))
+        nodes.update(tree.nodes)
+    return finish(nodes, len(terms))
+
+
+def bits(node: Node | None) -> list[bytes]:
+    assert node is not None
+    weight = node.weight if isinstance(node.weight, dict) else {"": node.weight}
+    return [t.numpy().tobytes() for t in (*node.total.values(), *weight.values())]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_same_bits_for_every_split(data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, 33))
+    positions = st.integers(0, count - 1)
+    missing = data.draw(st.sets(positions, max_size=count - 1))
+    entries = data.draw(st.booleans())
+    terms = terms_of(count, tuple(missing), entries=entries)
+    one = total(terms)
+    cuts = data.draw(st.lists(st.integers(0, count)))
+    split = total(terms_of(count, tuple(missing), entries=entries), cuts)
+    assert bits(one) == bits(split)
+    assert one is not None
+    assert split is not None
+    assert one.count == split.count == count - len(missing)
+
+
+def test_order_matters_without_the_tree() -> None:
+    # Otherwise the property above would hold for any sum.
+    values = [leaf(term).total["w"] for term in terms_of(33) if term is not None]
+    assert not torch.equal(sum(values), sum(reversed(values)))
+
+
+@pytest.mark.parametrize("missing", [(), (0, 3, 4, 5, 12)])
+def test_is_the_sum_of_numpy(missing: tuple[int, ...]) -> None:
+    terms = terms_of(13, missing)
+    node = total(terms, [5, 9])
+    assert node is not None
+    there = [t for t in terms if t is not None]
+    weights = np.array([float(t.weight) for t in there])  # type: ignore[arg-type]
+    values = np.stack([t.value["w"].double().numpy() for t in there])
+    expected = (values * weights[:, None, None]).sum(0)
+    np.testing.assert_allclose(node.total["w"], expected, rtol=1e-12)
+    np.testing.assert_allclose(float(node.weight), weights.sum(), rtol=1e-12)  # type: ignore[arg-type]
+    mean = _sum_term(node).value()["w"]
+    np.testing.assert_allclose(mean, np.average(values, axis=0, weights=weights), rtol=1e-12)
+
+
+def test_weights_per_entry() -> None:
+    terms = terms_of(7, entries=True)
+    term = _sum_term(total(terms, [3]) or pytest.fail("no sum"))
+    values = np.stack([t.value["w"].double().numpy() for t in terms if t is not None])
+    weights = np.stack([t.weight["w"].double().numpy() for t in terms if t is not None])  # type: ignore[index]
+    expected = (values * weights).sum(0) / weights.sum(0)
+    np.testing.assert_allclose(term.value()["w"], expected, rtol=1e-12)
+
+
+def test_a_sum_stays_a_sum() -> None:
+    terms = terms_of(6, (2,), reduce="sum")
+    term = _sum_term(total(terms, [1, 4]) or pytest.fail("no sum"))
+    assert term.reduce == "sum"
+    np.testing.assert_array_equal(term.value()["w"], term.total["w"])
+
+
+def test_without_weight_a_client_counts_once() -> None:
+    value = {"w": torch.full((2,), 3.0)}
+    node = total([Term(value), Term(value)])
+    assert node is not None
+    assert float(node.weight) == 2.0  # type: ignore[arg-type]
+    assert node.total["w"].tolist() == [6.0, 6.0]
+    assert value["w"].tolist() == [3.0, 3.0]  # a client's own tensors are not written to
+
+
+def test_nobody_has_a_value() -> None:
+    assert total([None, None, None], [1]) is None
+    assert not SumTerm({}, 0.0).has_weight()
