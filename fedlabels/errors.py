@@ -21,28 +21,5 @@ class WireError(FedLabelsError):
     """A message between server and client does not have the agreed form."""
 
 
-class ClientError(FedLabelsError):
-    """A client's code raised.
-
-    Parameters
-    ----------
-    client_id : int
-        The partition's number.
-    round_index : int
-        Round in which it happened, from 1.
-    stage : str
-        The exchange or the primitive that ran, for instance ``"train"``.
-    reason : str
-        The original error as text.
-    """
-
-    def __init__(self, client_id: int, round_index: int, stage: str, reason: str) -> None:
-        super().__init__(f"client {client_id} failed in round {round_index} ({stage}): {reason}")
-        self.client_id = client_id
-        self.round_index = round_index
-        self.stage = stage
-        self.reason = reason
-
-
 class RunError(FedLabelsError):
     """A run cannot go on, for instance because every sampled client failed."""

@@ -36,21 +36,24 @@ class Reader(Protocol):
 
 
 def search_roots(root: str | None) -> Roots:
-    """List the roots in search order: the option, ``$FEDLABELS_DATA``, the system's folder.
+    """List the roots in search order: the option alone, or else the shared folders.
 
     Parameters
     ----------
     root : str or None
-        The ``root`` option; a leading ``~`` is the home folder.
+        The ``root`` option; a leading ``~`` is the home folder. Where it is given nothing else is
+        searched: a mistyped root must not read other data.
 
     Returns
     -------
     Roots
-        The option by itself, and the shared folders.
+        The option, or ``$FEDLABELS_DATA`` and the system's folder.
     """
+    if root:
+        return Roots(Path(root).expanduser(), ())
     shared = os.environ.get(VARIABLE)
     folders = [Path(shared).expanduser()] if shared else []
-    return Roots(Path(root).expanduser() if root else None, (*folders, SYSTEM))
+    return Roots(None, (*folders, SYSTEM))
 
 
 def candidates(roots: Roots, folders: Sequence[str]) -> list[Path]:

@@ -129,7 +129,6 @@ class Loop:
         source = self._world.source
         self._folder.update_manifest(
             name=self._config["name"],
-            method=self._config["client"]["name"],
             seed=self._config["seed"],
             status="running",
             started=self._began,
@@ -139,7 +138,7 @@ class Loop:
             federation_hash=self._world.federation.hash,
             class_names=list(source.train.class_names),
             dataset=source.train.name,
-            **self._facts,
+            **{"method": self._config["client"]["name"], **self._facts},
         )
 
     def _start(self, backend: SimulationBackend) -> Done:

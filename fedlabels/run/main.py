@@ -41,7 +41,7 @@ def main(composed: DictConfig) -> int:
     try:
         config = settings(composed)
         check(config)
-        execute(config, path, facts={"command": _command(), "overrides": _overrides()})
+        execute(config, path, facts=_facts())
     except KeyboardInterrupt:
         begun = (path / "config.yaml").exists()
         then = f"; go on with: python run_sim.py resume={shlex.quote(str(path))}" if begun else ""
@@ -173,6 +173,15 @@ def _copy(keys: list[str], source: dict[str, Any], target: dict[str, Any]) -> No
 def _command() -> str:
     arguments = [a for a in sys.argv[1:] if not a.startswith(_PLACES)]
     return shlex.join(["python", "run_sim.py", *arguments])
+
+
+def _facts() -> dict[str, Any]:
+    """Return what only the command line knows: it goes into the manifest."""
+    choices, given = HydraConfig.get().runtime.choices, _overrides()
+    method = str(choices["method"])
+    if any(o.startswith(("client=", "strategy=")) for o in given):
+        method = f"{choices['client']} + {choices['strategy']}"
+    return {"command": _command(), "overrides": given, "method": method}
 
 
 def _overrides() -> list[str]:

@@ -13,6 +13,28 @@ def size(term: Term) -> int:
     return sum(v.numel() * v.element_size() for v in term.value.values())
 
 
+def misfit(term: Term, like: Mapping[str, torch.Size], whole: bool) -> str | None:
+    """Say what is wrong with the names or shapes of a term; None when it fits.
+
+    Parameters
+    ----------
+    term : Term
+        One client's term.
+    like : mapping of str to torch.Size
+        Shapes by name that it is compared with.
+    whole : bool
+        Whether all names must be there, or a part of them may.
+    """
+    for name, value in term.value.items():
+        if name not in like:
+            return f"tensor '{name}' is not known; expected are: {', '.join(like)}"
+        if value.shape != like[name]:
+            got, wanted = tuple(value.shape), tuple(like[name])
+            return f"tensor '{name}' has shape {got}, expected is {wanted}"
+    missing = sorted(set(like) - set(term.value)) if whole else []
+    return f"tensors are missing: {', '.join(missing)}" if missing else None
+
+
 def finite(term: Term) -> bool:
     """Check by the norm, one pass without a mask of the size of the model."""
     parts = [v for v in term.value.values() if v.is_floating_point()]

@@ -28,13 +28,14 @@ from fedlabels.cohort.types import Scalar
 from fedlabels.data import ArrayDataset, make_views
 from fedlabels.federation import Federation
 from fedlabels.models import build as build_model
+from fedlabels.simulation.convert import arrays_of, confusion, tensors, told, trees_of
 from fedlabels.simulation.job import Arrays, ClientRow, Need, num_bytes
 from fedlabels.simulation.population import Population
 from fedlabels.simulation.reduce import Key, Node, TreeSum, leaf
 from fedlabels.simulation.scoring import score
-from fedlabels.simulation.source import canonical, resident
+from fedlabels.simulation.source import resident
 from fedlabels.simulation.state import flatten, unflatten
-from fedlabels.simulation.terms import finite, size, weight_of
+from fedlabels.simulation.terms import finite, misfit, size, weight_of
 
 LOG = logging.getLogger(__name__)
 EVALUATION_ROWS = 500  # fixed: the sum of the test loss must not depend on the number of workers
@@ -126,6 +127,8 @@ class Report:
         Of terms needed one by one.
     states : dict of client_id to Arrays
         New states, flat.
+    shapes : dict of term to shapes by name
+        What the first accepted client of the range sent; its neighbours must send the same.
     seconds : float
         Time of work.
     """
@@ -134,6 +137,7 @@ class Report:
     nodes: dict[str, dict[Key, Node | None]] = field(default_factory=dict)
     each: dict[str, list[tuple[int, int, float, Arrays]]] = field(default_factory=dict)
     states: dict[int, Arrays] = field(default_factory=dict)
+    shapes: dict[str, dict[str, torch.Size]] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -156,6 +160,10 @@ class Worker:
         self._source = resident(spec.train, views, self._dtype)
         self._test = resident(spec.test, {}, self._dtype)
         self._nets = [self._build(g) for g in spec.population.groups]
+        self._private = [
+            group.client.private(Layout(nets["model"].skeleton))
+            for group, nets in zip(spec.population.groups, self._nets, strict=True)
+        ]
 
     def _build(self, group: Any) -> Nets:
         def factory() -> dict[str, torch.nn.Module]:
@@ -174,7 +182,7 @@ class Worker:
     def run(self, order: Order, shared: Mapping[str, Arrays]) -> Report:
         """Run an exchange for a range of clients; a client that raises becomes a failed row."""
         began = time.perf_counter()
-        trees = {name: _tensors(arrays) for name, arrays in shared.items()}
+        trees = {name: tensors(arrays) for name, arrays in shared.items()}
         down = sum(num_bytes(arrays) for arrays in shared.values())
         report, sums = Report(), {name: TreeSum() for name, n in order.needs.items() if n == "sum"}
         for stack_items in self._stacks(order):
@@ -224,7 +232,7 @@ class Worker:
                 if all(out.error is None for _, out in alone):
                     LOG.warning("a stack failed and ran one by one, which is slow: %s", error)
                 return alone
-            return [(item, _Outcome(error=f"{type(error).__name__}: {error}")) for item in items]
+            return [(item, _Outcome(error=told(order.exchange, error))) for item in items]
 
     def _alone(
         self, order: Order, trees: Mapping[str, Any], item: Item
@@ -232,7 +240,7 @@ class Worker:
         try:
             return [(item, self._fit(order, trees, [item], False)[0])]
         except Exception as error:
-            return [(item, _Outcome(error=f"{type(error).__name__}: {error}"))]
+            return [(item, _Outcome(error=told(order.exchange, error)))]
 
     def _fit(
         self, order: Order, trees: Mapping[str, Any], items: Sequence[Item], stacked: bool
@@ -240,8 +248,8 @@ class Worker:
         group = self._group(items[0])
         client = self._spec.population.groups[group].client
         kind: type[Cohort] = StackedCohort if stacked else LoopedCohort
-        states = [_trees(unflatten(i.state)) for i in items if i.state is not None]
-        own = [_trees(i.own) for i in items]
+        states = [trees_of(unflatten(i.state)) for i in items if i.state is not None]
+        own = [trees_of(i.own) for i in items]
         cohort = kind(
             spec=self._data,
             nets=self._nets[group],
@@ -257,7 +265,7 @@ class Worker:
         )  # fmt: skip
         method = getattr(client, "fit" if order.exchange == "train" else order.exchange)
         result: FitResult = method(cohort, request)
-        hidden = client.private(Layout(self._nets[group]["model"].skeleton))
+        hidden = self._private[group]
         return [
             self._outcome(cohort, result, hidden, k if stacked else None) for k in range(len(items))
         ]
@@ -287,7 +295,7 @@ class Worker:
             for name, ratio in result.metrics.items()
         }
         metrics.update(score(cohort.pseudo_labels, self._spec.train.y, k))
-        state = {name: _arrays(take(dict(tree))) for name, tree in result.state.items()}
+        state = {name: arrays_of(take(dict(tree))) for name, tree in result.state.items()}
         return _Outcome(terms, metrics, flatten(state) if state else None)
 
     def _take(
@@ -303,14 +311,16 @@ class Worker:
         made = ClientRow(item.client_id, "ok", out.error, metrics=out.metrics)
         made.bytes_down = down + sum(num_bytes(arrays) for arrays in item.own.values())
         made.bytes_up = sum(size(term) for name, term in out.terms.items() if name in needs)
-        bad = next((n for n, term in out.terms.items() if not finite(term)), None)
+        bad = self._problem(out.terms, report.shapes)
         if out.error is not None:
             made.status = "failed"
         elif bad is not None:
-            made.status, made.error = "rejected", f"term '{bad}' has entries that are not finite"
+            made.status, made.error = "rejected", bad
             made.metrics = {}
         else:
             made.weight = weight_of(out.terms)
+            for name, sent in out.terms.items():
+                report.shapes.setdefault(name, {k: v.shape for k, v in sent.value.items()})
             made.status = "empty" if needs and made.weight == 0 else "ok"
             if out.state is not None:
                 report.states[item.client_id] = out.state
@@ -321,9 +331,23 @@ class Worker:
             if need == "sum":
                 sums[name].push(item.position, None if term is None else leaf(term))
             elif term is not None:
-                weight, value = weight_of({name: term}), _arrays(term.value)
+                weight, value = weight_of({name: term}), arrays_of(term.value)
                 made_by = (item.position, item.client_id, weight, value)
                 report.each.setdefault(name, []).append(made_by)
+
+    def _problem(
+        self, terms: Mapping[str, Term], shapes: Mapping[str, Mapping[str, torch.Size]]
+    ) -> str | None:
+        """Say why an update cannot be used: it must fit the model and its neighbours, be finite."""
+        model = {k: v.shape for k, v in self._nets[0]["model"].init.items()}
+        for name, term in terms.items():
+            wrong = misfit(term, model, whole=False) if name == "model" else None
+            wrong = wrong or (misfit(term, shapes[name], whole=True) if name in shapes else None)
+            if wrong is not None:
+                return f"term '{name}': {wrong}"
+            if not finite(term):
+                return f"term '{name}' has entries that are not finite"
+        return None
 
     # ---- evaluation
 
@@ -339,7 +363,7 @@ class Worker:
             spec=self._data, nets=self._nets[0], source=self._test, shards=[Shard(0)],
             seed=self._spec.seed, round_index=0,
         )  # fmt: skip
-        tree, net = _tensors(model), cohort.net("model")
+        tree, net = tensors(model), cohort.net("model")
         out = []
         for block in range(start, stop):
             rows = np.arange(
@@ -348,7 +372,7 @@ class Worker:
             index = torch.from_numpy(rows)
             x = self._source_rows(index)
             logits = cohort.map(lambda x: net.at(tree)(x), x)
-            out.append(_confusion(logits, torch.from_numpy(self._spec.test.y[rows])))
+            out.append(confusion(logits, torch.from_numpy(self._spec.test.y[rows])))
         return out
 
     def _source_rows(self, index: Tensor) -> Tensor:
@@ -361,36 +385,3 @@ class _Outcome:
     metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
     state: Arrays | None = None
     error: str | None = None
-
-
-def _confusion(logits: Tensor, truth: Tensor) -> NDArray[np.float64]:
-    classes = logits.shape[1]
-    out = np.zeros((classes + 1, classes))
-    known = truth >= 0
-    pairs = truth[known] * classes + logits[known].argmax(1)
-    out[:classes] = (
-        torch.bincount(pairs, minlength=classes * classes).view(classes, classes).numpy()
-    )
-    loss = torch.nn.functional.cross_entropy(logits[known], truth[known], reduction="none")
-    out[classes, 0] = float(loss.double().sum())
-    return out
-
-
-def _tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
-    """Copy arrays into tensors: shared memory is read-only, and a client must not reach it.
-
-    Convolution weights are laid out channels last, which makes the whole net run so: pooling and
-    convolutions of small nets on a CPU are faster that way.
-    """
-    formats = {4: torch.channels_last}
-    return {
-        k: canonical(v, formats.get(v.ndim, torch.contiguous_format)) for k, v in arrays.items()
-    }
-
-
-def _trees(arrays: Mapping[str, Arrays]) -> dict[str, dict[str, Tensor]]:
-    return {name: _tensors(tree) for name, tree in arrays.items()}
-
-
-def _arrays(tree: Mapping[str, Tensor]) -> Arrays:
-    return {k: v.detach().numpy() for k, v in tree.items()}

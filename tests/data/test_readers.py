@@ -132,17 +132,22 @@ class TestIdx:
 
     def test_missing_data_lists_every_path_and_the_command(self, tmp_path, monkeypatch):
         monkeypatch.setenv("FEDLABELS_DATA", str(tmp_path / "shared"))
-        with pytest.raises(DataError) as caught:
-            load("fashion_mnist", root=str(tmp_path / "own"))
-        text = str(caught.value)
-        for path in (
-            "own\n",
-            "own/FashionMNIST/raw",
-            "shared/fashion-mnist",
-            "system/fashion-mnist",
-        ):
-            assert f"{tmp_path}/{path}" in text
-        assert "apt-get install dataset-fashion-mnist" in text
+        own = ("own\n", "own/FashionMNIST/raw")
+        shared = ("shared/fashion-mnist", "system/fashion-mnist")
+        for root, tried, not_tried in ((tmp_path / "own", own, shared), (None, shared, own)):
+            with pytest.raises(DataError) as caught:
+                load("fashion_mnist", root=root and str(root))
+            text = str(caught.value)
+            assert all(f"{tmp_path}/{path}" in text for path in tried)
+            assert not any(f"{tmp_path}/{path}" in text for path in not_tried)
+            assert "apt-get install dataset-fashion-mnist" in text
+
+    def test_a_mistyped_root_reads_no_other_data(self, tmp_path, monkeypatch):
+        write_idx_set(tmp_path / "shared" / "MNIST" / "raw")
+        monkeypatch.setenv("FEDLABELS_DATA", str(tmp_path / "shared"))
+        assert len(load("mnist").train) > 0
+        with pytest.raises(DataError, match="typo"):
+            load("mnist", root=str(tmp_path / "typo"))
 
     def test_incomplete_folder_counts_as_missing(self, tmp_path):
         folder = write_idx_set(tmp_path / "MNIST" / "raw")

@@ -53,8 +53,8 @@ class Chaos(Rememberer):
 
     Parameters
     ----------
-    raises, poisons, dies : tuple of int
-        Clients that raise, send nan, or end their process.
+    raises, poisons, dies, reshapes : tuple of int
+        Clients that raise, send nan, end their process, or send tensors of a wrong shape (looped).
     from_round : int
         First round in which they do.
     marker : str
@@ -64,6 +64,7 @@ class Chaos(Rememberer):
     raises: tuple[int, ...] = ()
     poisons: tuple[int, ...] = ()
     dies: tuple[int, ...] = ()
+    reshapes: tuple[int, ...] = ()
     from_round: int = 1
     marker: str = ""
 
@@ -77,6 +78,10 @@ class Chaos(Rememberer):
         if bad := set(ids) & set(self.raises):
             raise ArithmeticError(f"client {min(bad)} has no luck")
         result = super().fit(cohort, request)
+        if set(ids) & set(self.reshapes):
+            term: Any = result.terms["model"]
+            flat = {k: v.flatten()[:1] for k, v in term.value.items()}
+            return replace(result, terms={"model": replace(term, value=flat)})
         if set(ids) & set(self.poisons):
             return self._poisoned(result, torch.tensor([i in self.poisons for i in ids]))
         return result

@@ -56,7 +56,7 @@ class TestClientsThatRaise:
             (str(r), str(c)) for r in (1, 2, 3, 4) for c in (1, 4, 6)
         ]
         for row in failed:
-            assert row["error"] == f"ArithmeticError: client {row['client_id']} has no luck"
+            assert row["error"] == f"train: ArithmeticError: client {row['client_id']} has no luck"
         assert not (folder / "state" / "4").exists()
         assert len(list((folder / "state").iterdir())) == 7
         assert column(folder, "test_accuracy")[-1] > column(folder, "test_accuracy")[0]
@@ -232,3 +232,12 @@ def test_the_fully_labeled_bound_sees_every_label(tmp_path: Path) -> None:
     for row in rows:
         assert float(row["weight"]) == int(row["labeled"]) + int(row["unlabeled"])
     assert clients.build(config["client"]).sees_all_labels
+
+
+def test_an_update_of_a_wrong_shape_is_rejected_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    chaos(folder, "rounds=2", reshapes=(1,))
+    rejected = rows_of(folder, "rejected")
+    assert [row["client_id"] for row in rejected] == ["1", "1"]
+    assert "has shape" in rejected[0]["error"]
+    assert column(folder, "ok") == [9.0, 9.0]

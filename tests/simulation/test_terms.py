@@ -1,0 +1,47 @@
+"""What a worker asks of a client's terms."""
+
+import pytest
+import torch
+
+from fedlabels.cohort import Term
+from fedlabels.simulation.terms import finite, misfit, size, weight_of
+
+LIKE = {"w": torch.Size([2, 3]), "b": torch.Size([2])}
+
+
+def term(weight=None, **shapes):
+    return Term({k: torch.zeros(v) for k, v in shapes.items()}, weight)
+
+
+def test_a_term_that_fits():
+    assert misfit(term(w=(2, 3), b=(2,)), LIKE, whole=True) is None
+    assert misfit(term(b=(2,)), LIKE, whole=False) is None
+
+
+@pytest.mark.parametrize(
+    ("bad", "text"),
+    [
+        (term(w=(3, 2), b=(2,)), r"'w' has shape \(3, 2\), expected is \(2, 3\)"),
+        (term(v=(2,)), "'v' is not known; expected are: w, b"),
+        (term(w=(2, 3)), "missing: b"),
+    ],
+)
+def test_a_term_that_does_not_fit_is_explained(bad, text):
+    with pytest.raises(AssertionError, match=text):
+        raise AssertionError(misfit(bad, LIKE, whole=True))
+
+
+def test_finite_looks_at_values_and_weights():
+    assert finite(term(torch.tensor(2), w=(2,)))
+    assert not finite(term(torch.tensor(float("nan")), w=(2,)))
+    assert not finite(Term({"w": torch.tensor([1.0, float("inf")])}))
+    assert finite(Term({"n": torch.tensor([2**62])}))
+
+
+def test_weight_is_the_models():
+    terms = {"model": term(torch.tensor(3), w=(1,)), "other": term(torch.tensor(9), w=(1,))}
+    assert weight_of(terms) == 3
+    assert weight_of({"other": terms["other"]}) == 9
+    assert weight_of({"model": term(w=(1,))}) == 1
+    assert weight_of({}) == 0
+    assert size(terms["model"]) == 4
