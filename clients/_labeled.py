@@ -7,18 +7,12 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from clients._checks import check_above, check_at_least, check_choices, require
 from fedlabels.cohort import SGD, Batch, Client, Cohort, FitRequest, Ratio, Sums, Tree, View
-from fedlabels.errors import ConfigError
 from fedlabels.losses import cross_entropy
 
 Penalty = Callable[[View, Mapping[str, Tree]], Tensor]
 Schedule = Literal["constant", "cosine"]
-
-
-def require(condition: bool, text: str) -> None:
-    """Raise a ConfigError with this text unless the condition holds."""
-    if not condition:
-        raise ConfigError(text)
 
 
 def scheduled(lr: float, schedule: str, request: FitRequest) -> float:
@@ -66,24 +60,16 @@ class LabeledClient(Client):
     local_epochs: int | None = None
 
     def __post_init__(self) -> None:
-        require(self.lr > 0, f"client.lr must be > 0, got {self.lr}")
-        require(
-            self.lr_schedule in ("constant", "cosine"),
-            f"client.lr_schedule must be constant or cosine, got '{self.lr_schedule}'",
-        )
+        check_choices(self, {"lr_schedule": ("constant", "cosine")})
+        check_above(self, 0, ("lr", "clip"))
+        check_at_least(self, 0, ("weight_decay", "local_steps", "local_epochs"))
+        check_at_least(self, 1, ("batch_size",))
         require(0 <= self.momentum < 1, f"client.momentum must be in [0, 1), got {self.momentum}")
-        require(
-            self.weight_decay >= 0, f"client.weight_decay must be >= 0, got {self.weight_decay}"
-        )
-        require(self.clip is None or self.clip > 0, f"client.clip must be > 0, got {self.clip}")
-        require(self.batch_size >= 1, f"client.batch_size must be >= 1, got {self.batch_size}")
         require(
             (self.local_steps is None) != (self.local_epochs is None),
             "give exactly one of client.local_steps and client.local_epochs (the other null), got "
             f"{self.local_steps} and {self.local_epochs}",
         )
-        count = self.local_epochs if self.local_steps is None else self.local_steps
-        require((count or 0) >= 0, f"local steps or epochs must be >= 0, got {count}")
 
     def optimizer(self, request: FitRequest) -> SGD:
         """Return the optimizer of this round."""

@@ -5,7 +5,8 @@ McMahan et al., AISTATS 2017, arXiv 1602.05629.
 
 from dataclasses import dataclass
 
-from clients._labeled import LabeledClient, labeled_metrics, require
+from clients._checks import check_choices
+from clients._labeled import LabeledClient, labeled_metrics
 from fedlabels.cohort import Cohort, FitRequest, FitResult, Term
 
 
@@ -25,10 +26,7 @@ class FedAvg(LabeledClient):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            self.role in ("labeled_only", "fully_labeled"),
-            f"client.role must be labeled_only or fully_labeled, got '{self.role}'",
-        )
+        check_choices(self, {"role": ("labeled_only", "fully_labeled")})
 
     @property
     def sees_all_labels(self) -> bool:

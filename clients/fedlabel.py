@@ -11,7 +11,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from clients._labeled import labeled_metrics, labeled_sgd, require, scheduled
+from clients._checks import check_above, check_at_least, check_between, check_choices, require
+from clients._labeled import labeled_metrics, labeled_sgd, scheduled
+from clients._selection import class_thresholds, selection_sums, unlabeled_metrics
 from fedlabels.cohort import (
     SGD,
     Batch,
@@ -20,7 +22,6 @@ from fedlabels.cohort import (
     FitRequest,
     FitResult,
     Net,
-    PseudoLabels,
     Ratio,
     Sums,
     Term,
@@ -36,14 +37,8 @@ from fedlabels.losses import (
     anchor_penalty,
     client_delta_merge,
     cross_entropy,
-    flexmatch_counts,
-    flexmatch_threshold,
-    freematch_init,
-    freematch_threshold,
-    freematch_update,
     proximal_term,
     select,
-    selection_counts,
     unlabeled_loss_flute,
     unlabeled_loss_paper,
 )
@@ -146,38 +141,17 @@ class FedLabel(Client):
     clip: float | None = None
 
     def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
-            value = getattr(self, name)
-            require(value in allowed, f"client.{name} must be one of {allowed}, got {value!r}")
-        require(
-            0 <= self.threshold <= 1, f"client.threshold must be in [0, 1], got {self.threshold}"
-        )
-        for name in ("lambda0", "lambda_u", "tau", "tau_prime", "burn_in_rounds", "mu"):
-            require(
-                getattr(self, name) >= 0, f"client.{name} must be >= 0, got {getattr(self, name)}"
-            )
-        for name in ("lr_labeled", "lr_unlabeled", "temperature"):
-            require(
-                getattr(self, name) > 0, f"client.{name} must be > 0, got {getattr(self, name)}"
-            )
-        for name in ("batch_labeled", "batch_unlabeled"):
-            require(
-                getattr(self, name) >= 1, f"client.{name} must be >= 1, got {getattr(self, name)}"
-            )
-        require(
-            self.clip is None or self.clip > 0, f"client.clip must be > 0 or null, got {self.clip}"
-        )
+        check_choices(self, _CHOICES)
+        check_at_least(self, 0, ("lambda0", "lambda_u", "tau", "tau_prime", "burn_in_rounds", "mu"))
+        check_at_least(self, 0, ("lambda_anchor",))
+        check_at_least(self, 1, ("batch_labeled", "batch_unlabeled"))
+        check_above(self, 0, ("lr_labeled", "lr_unlabeled", "temperature", "clip"))
+        check_between(self, 0, 1, ("threshold",))
         require(
             self.variant != "joint" or self.threshold_rule == "fixed",
             "client.variant=joint has no pass over the shard to set thresholds from: use "
             f"client.threshold_rule=fixed, got {self.threshold_rule}",
         )
-        require(
-            self.lambda_anchor is None or self.lambda_anchor >= 0,
-            f"client.lambda_anchor must be >= 0 or null, got {self.lambda_anchor}",
-        )
-
-    # ---- the round
 
     def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
         """Run one round; a client without labels, or with labels only, runs the same code."""
@@ -292,8 +266,6 @@ class FedLabel(Client):
         weight: Tensor = cohort.map(lambda n, p: n + p, count, passed)
         return weight
 
-    # ---- pieces
-
     def _select(self, net: Net, fixed: Any, batch: Batch) -> Selection:
         """Let the experts label a batch in evaluation mode (F2 to F7)."""
         probs = [
@@ -345,27 +317,22 @@ class FedLabel(Client):
         has_expert = cohort.map(lambda n: (n > 0) & (self.tau > 0), labels)
         fixed = request.shared["model"]
         like = next(v for v in fixed.values() if v.is_floating_point())
+        beta = cohort.map(lambda n: like.new_tensor(self.threshold) + 0 * n, labels)
         if self.threshold_rule == "fixed" or local is None:
-            beta = cohort.map(lambda n: like.new_tensor(self.threshold) + 0 * n, labels)
             return {"threshold": beta, "has_expert": has_expert}
         net = cohort.net("model")
 
         def chosen(fixed: Any, batch: Batch) -> Tensor:
             return self._select(net, fixed, batch).selected
 
-        none = cohort.map(lambda n: like.new_tensor(self.threshold) + 0 * n, labels)
-        own = {"local": local, "rule": {"threshold": none, "has_expert": has_expert}}
+        own = {"local": local, "rule": {"threshold": beta, "has_expert": has_expert}}
         probs = cohort.predict(chosen, samples, view="weak", own=own, shared={"received": fixed})
-        beta = cohort.map(self._class_thresholds, probs, samples.count)
-        return {"threshold": beta, "has_expert": has_expert}
 
-    def _class_thresholds(self, probs: Tensor, count: Tensor) -> Tensor:
-        rows = torch.arange(probs.shape[0], device=probs.device) < count
-        if self.threshold_rule == "flexmatch":
-            counts = flexmatch_counts(probs, threshold=self.threshold, rows=rows)
-            return flexmatch_threshold(counts, tau=self.threshold, num_unlabeled=count).threshold
-        state = freematch_init(probs.shape[1], dtype=probs.dtype, device=probs.device)
-        return freematch_threshold(freematch_update(state, probs, momentum=0.0, rows=rows))
+        def thresholds(probs: Tensor, count: Tensor) -> Tensor:
+            return class_thresholds(self.threshold_rule, self.threshold, probs, count)
+
+        beta = cohort.map(thresholds, probs, samples.count)
+        return {"threshold": beta, "has_expert": has_expert}
 
     def _movement(
         self, cohort: Cohort, received: Tree, local: Tree, student: Tree
@@ -389,8 +356,6 @@ class FedLabel(Client):
             "delta_unlabeled": Ratio(second, one),
             "delta_cosine": Ratio(cosine, both),
         }
-
-    # ---- variant joint
 
     def _fit_joint(self, cohort: Cohort, request: FitRequest) -> FitResult:
         """Train one live model on both losses; its own weak view is the local expert."""
@@ -432,39 +397,3 @@ class FedLabel(Client):
         }
         weight = cohort.samples("all").count
         return FitResult({"model": Term(carry["model"], weight)}, metrics)
-
-
-def selection_sums(chosen: Selection, out: UnlabeledLoss, batch: Batch) -> dict[str, Any]:
-    """Return what one unlabeled batch adds to the sums, with the pseudo-labels to be scored."""
-    counts = selection_counts(chosen, batch.rows)
-    is_local = (chosen.expert == 1).unsqueeze(-1)
-    inner = torch.where(is_local, chosen.selected, chosen.discarded).argmax(-1)
-    outer = torch.where(is_local, chosen.discarded, chosen.selected).argmax(-1)
-    marks = PseudoLabels(
-        batch.index,
-        chosen.pseudo_label,
-        chosen.keep,
-        chosen.expert,
-        {"global": outer, "local": inner},
-    )
-    return {
-        "rows": batch.n,
-        "pass": counts.n_pass,
-        "local": counts.n_local,
-        "agree": counts.n_agree,
-        "ratio": counts.ratio,
-        "loss": out.total,
-        "steps": (out.n_pass > 0).to(torch.int64),
-        "pseudo": marks,
-    }
-
-
-def unlabeled_metrics(sums: Sums) -> dict[str, Ratio]:
-    """Return the diagnostics of the unlabeled steps, as sums and counts."""
-    return {
-        "loss_unlabeled": Ratio(sums["loss"], sums["steps"]),
-        "pass_rate": Ratio(sums["pass"], sums["rows"]),
-        "local_share": Ratio(sums["local"], sums["pass"]),
-        "agreement": Ratio(sums["agree"], sums["pass"]),
-        "ratio": Ratio(sums["ratio"], sums["pass"]),
-    }

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from clients._labeled import LabeledClient, labeled_metrics, require
+from clients._checks import check_at_least
+from clients._labeled import LabeledClient, labeled_metrics
 from fedlabels.cohort import Cohort, FitRequest, FitResult, Term, Tree, View
 from fedlabels.losses import proximal_term
 
@@ -27,7 +28,7 @@ class FedProx(LabeledClient):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.mu is None or self.mu >= 0, f"client.mu must be >= 0, got {self.mu}")
+        check_at_least(self, 0, ("mu",))
 
     def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
         """Train on the labeled samples, held back to the received model."""

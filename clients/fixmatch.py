@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clients._labeled import LabeledClient, labeled_metrics, require
+from clients._checks import check_above, check_at_least, check_between, check_choices, require
+from clients._labeled import LabeledClient, labeled_metrics
 from fedlabels.cohort import (
     Batch,
     Cohort,
@@ -71,15 +72,11 @@ class FixMatch(LabeledClient):
             "tsa": ("none", "linear", "log", "exp"),
             "weight": ("all", "labeled"),
         }
-        for name, allowed in choices.items():
-            value = getattr(self, name)
-            require(value in allowed, f"client.{name} must be one of {allowed}, got '{value}'")
-        require(
-            0 <= self.threshold <= 1, f"client.threshold must be in [0, 1], got {self.threshold}"
-        )
-        require(self.temperature > 0, f"client.temperature must be > 0, got {self.temperature}")
-        require(min(self.lambda_s, self.lambda_u) >= 0, "client.lambda_s, lambda_u must be >= 0")
-        require(self.batch_unlabeled >= 1, "client.batch_unlabeled must be >= 1")
+        check_choices(self, choices)
+        check_between(self, 0, 1, ("threshold",))
+        check_above(self, 0, ("temperature",))
+        check_at_least(self, 0, ("lambda_s", "lambda_u"))
+        check_at_least(self, 1, ("batch_unlabeled",))
         require(
             self.local_steps is not None,
             "FixMatch counts steps, not epochs (its two streams have different lengths): set "

@@ -92,13 +92,18 @@ def test_missing_data_says_where_it_was_looked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fedlabels.data.roots.SYSTEM", tmp_path / "system")
-    given = ["dataset=fashion_mnist", "dataset.root=/nonexistent", f"run_dir={tmp_path / 'run'}"]
-    ended = run([*given, "backend=serial"], capsys)
+    monkeypatch.setenv("FEDLABELS_DATA", "/nonexistent")
+    given = ["dataset=fashion_mnist", f"run_dir={tmp_path / 'run'}", "backend=serial"]
+    ended = run(given, capsys)
     assert ended.status == 1
     assert ended.output.startswith("error: data set 'fashion_mnist' was not found")
     assert "\n  /nonexistent/FashionMNIST/raw\n" in ended.output
     assert f"\n  {tmp_path / 'system'}" in ended.output
     assert "apt-get install" in ended.output or "make data" in ended.output
+    typo = run([*given, "dataset.root=/typo"], capsys)
+    assert typo.status == 1
+    assert "\n  /typo/FashionMNIST/raw\n" in typo.output
+    assert "/nonexistent" not in typo.output
 
 
 def test_a_run_its_resume_and_its_neighbour(
