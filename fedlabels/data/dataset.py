@@ -1,6 +1,6 @@
 """A data set as two arrays in memory, with what a model and a view must know of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,15 @@ class ArrayDataset:
     mean, std : tuple of float
         Per channel (axis 1 of ``x``): of the pixels scaled to [0, 1] for uint8, of ``x`` itself for
         float32. ``std`` > 0.
+    domain : ndarray of int64, shape (N,), or None
+        Where a sample comes from (style, device, hospital): 0..len(domain_names)-1. None where the
+        data set has no such structure.
+    domain_names : tuple of str
+        One name a domain.
+    owner : ndarray of int64, shape (N,), or None
+        Natural client of a sample (person, writer): 0..len(owner_names)-1.
+    owner_names : tuple of str
+        One name a natural client.
 
     Raises
     ------
@@ -41,10 +50,16 @@ class ArrayDataset:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    domain: NDArray[np.int64] | None = None
+    domain_names: tuple[str, ...] = ()
+    owner: NDArray[np.int64] | None = None
+    owner_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_samples()
         self._check_labels()
+        self._check_origin("domain", self.domain, self.domain_names)
+        self._check_origin("owner", self.owner, self.owner_names)
         self._check_constants()
 
     def __len__(self) -> int:
@@ -89,6 +104,24 @@ class ArrayDataset:
         if len(self.class_names) != self.num_classes:
             raise self._fail(f"{self.num_classes} classes but {len(self.class_names)} class names")
 
+    def _check_origin(
+        self, field: str, values: NDArray[np.int64] | None, names: tuple[str, ...]
+    ) -> None:
+        if values is None:
+            if names:
+                raise self._fail(f"{field}_names without {field}")
+            return
+        if values.dtype != np.int64 or values.shape != (len(self.x),):
+            raise self._fail(
+                f"{field} must be int64 of shape ({len(self.x)},), got {values.dtype} "
+                f"{values.shape}"
+            )
+        if len(values) and not (values.min() >= 0 and values.max() < len(names)):
+            raise self._fail(
+                f"{field} must be in 0..{len(names) - 1} (one of {field}_names), got "
+                f"{values.min()}..{values.max()}"
+            )
+
     def _check_constants(self) -> None:
         channels = self.x.shape[1]
         if len(self.mean) != channels or len(self.std) != channels:
@@ -119,7 +152,7 @@ class DataSource:
     test: ArrayDataset
 
     def __post_init__(self) -> None:
-        for field in ("shape", "num_classes", "class_names", "mean", "std"):
+        for field in ("shape", "num_classes", "class_names", "mean", "std", "domain_names"):
             ours, theirs = getattr(self.train, field), getattr(self.test, field)
             if ours != theirs:
                 raise DataError(
@@ -138,14 +171,19 @@ class DataSource:
             )
 
 
+Samples = tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.int64]]
+
+
 def pair(
     name: str,
-    train: tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.int64]],
-    test: tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.int64]],
+    train: Samples,
+    test: Samples,
     *,
     class_names: tuple[str, ...],
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    domains: tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]] | None = None,
+    owners: tuple[NDArray[np.int64], tuple[str, ...]] | None = None,
 ) -> DataSource:
     """Make a source of two (x, y) pairs that share everything else.
 
@@ -159,6 +197,10 @@ def pair(
         One name a class; their number is the number of classes.
     mean, std : tuple of float
         Normalisation constants per channel.
+    domains : (ndarray, ndarray, tuple of str) or None
+        Domain of every training and test sample, and the domains' names.
+    owners : (ndarray, tuple of str) or None
+        Natural client of every training sample, and their names.
 
     Returns
     -------
@@ -170,16 +212,11 @@ def pair(
     DataError
         If the arrays do not fit together.
     """
-    splits = [
-        ArrayDataset(
-            name=name,
-            x=x,
-            y=y,
-            num_classes=len(class_names),
-            class_names=class_names,
-            mean=mean,
-            std=std,
-        )
-        for x, y in (train, test)
-    ]
-    return DataSource(train=splits[0], test=splits[1])
+    first = ArrayDataset(name, *train, len(class_names), class_names, mean, std)
+    second = ArrayDataset(name, *test, len(class_names), class_names, mean, std)
+    if domains is not None:
+        first = replace(first, domain=domains[0], domain_names=domains[2])
+        second = replace(second, domain=domains[1], domain_names=domains[2])
+    if owners is not None:
+        first = replace(first, owner=owners[0], owner_names=owners[1])
+    return DataSource(train=first, test=second)
