@@ -2,29 +2,37 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedlabels.errors import ConfigError
 from fedlabels.federation.ragged import Indices, Ragged, stable_order
+from fedlabels.federation.registry import check_choice, check_range
+from fedlabels.federation.samples import Samples
 
 POLICIES: dict[str, "type[LabelPolicy]"] = {}
 """Name -> label policy. Every file in ``fedlabels/federation/policies`` adds to it."""
 
+Mask = NDArray[np.bool_]
+
 
 class LabelMasks(NamedTuple):
-    """Which entries of the shards are labeled, and which are in the unlabeled pool.
+    """What becomes of the entries of the shards.
 
     Parameters
     ----------
     labeled, unlabeled : ndarray of bool, shape (total,)
         Marks along ``shards.index``. An entry may be in neither, or, only if the policy says so,
         in both.
+    server : ndarray of bool, shape (total,)
+        Entries that leave their client and lie, labeled, at the server.
     """
 
-    labeled: NDArray[np.bool_]
-    unlabeled: NDArray[np.bool_]
+    labeled: Mask
+    unlabeled: Mask
+    server: Mask
 
 
 class LabelSplit(NamedTuple):
@@ -49,34 +57,144 @@ class LabelSplit(NamedTuple):
         return self.num_unlabeled, self.num_unlabeled + self.num_labeled
 
 
-@dataclass(frozen=True, kw_only=True)
-class LabelPolicy(ABC):
-    """Chooses the labeled samples.
+class Shuffled(NamedTuple):
+    """Shards whose samples are all of known class, shuffled once.
 
-    A new policy is one file in ``fedlabels/federation/policies`` with one frozen dataclass that
-    gives :meth:`masks` and is decorated with ``@register(POLICIES, name)``.
+    Parameters
+    ----------
+    shards : Ragged
+        Samples of every client.
+    samples : Samples
+        The training set.
+    rank : ndarray of int64, shape (total,)
+        Position 0..size-1 of each entry in its shuffled shard.
     """
 
+    shards: Ragged
+    samples: Samples
+    rank: Indices
+
+    @property
+    def classes(self) -> Indices:
+        """Class of every entry, shape (total,)."""
+        return self.samples.labels[self.shards.index]
+
+    def class_counts(self) -> Indices:
+        """Count the entries of every client and class, shape (K, C)."""
+        clients, classes = len(self.shards), self.samples.num_classes
+        cells = np.bincount(self._cells(), minlength=clients * classes)
+        return cells.reshape(clients, classes)
+
+    def first_of_class(self, counts: Indices) -> Mask:
+        """Mark the first ``counts[k, c]`` entries of class c of client k in shuffled order."""
+        cell = self._cells()
+        order = np.lexsort((self.rank, cell))
+        sizes = np.bincount(cell, minlength=counts.size)
+        place = np.arange(len(cell)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        marks = np.zeros(len(cell), dtype=bool)
+        marks[order] = place < np.repeat(counts.ravel(), sizes)
+        return marks
+
+    def first_among(self, mask: Mask, counts: Indices) -> Mask:
+        """Mark each client's first ``counts[k]`` entries that are in ``mask``."""
+        place = self.shards.offsets[self.shards.owners] + self.rank
+        chosen = np.zeros(len(mask), dtype=np.int64)
+        chosen[place] = mask
+        before = np.concatenate([[0], np.cumsum(chosen)])
+        start = np.repeat(before[self.shards.offsets[:-1]], self.shards.sizes)
+        first: Mask = mask & (before[place] - start < np.repeat(counts, self.shards.sizes))
+        return first
+
+    def _cells(self) -> Indices:
+        return self.shards.owners * self.samples.num_classes + self.classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelPolicy(ABC):
+    """Chooses the labeled samples; what all policies share is here.
+
+    A new policy is one file in ``fedlabels/federation/policies`` with one frozen dataclass that
+    gives :meth:`labeled` and is decorated with ``@register(POLICIES, name)``.
+
+    Parameters
+    ----------
+    unlabeled_fraction : float or None
+        Share of a shard in the unlabeled pool, in [0, 1]; None is every sample that is not labeled.
+    unlabeled_includes_labeled : bool
+        Add the labeled samples to the unlabeled pool, without their labels, as FixMatch does.
+    zero_label_share : float
+        Share of clients that lose all labels, in [0, 1]; the nearest whole number, halves up. What
+        would have been labeled joins their unlabeled pool.
+    fully_labeled_share : float
+        Share of clients, among the others, whose samples are all labeled, in [0, 1].
+    choose : {"random", "smallest"}
+        Which clients: drawn by the seed, or by size (ties by client number): the smallest lose
+        their labels, the largest are fully labeled.
+
+    Notes
+    -----
+    Shares count samples of known class. Which labels a client has does not depend on the two shares
+    of clients unless it is chosen.
+    """
+
+    unlabeled_fraction: float | None = None
+    unlabeled_includes_labeled: bool = False
+    zero_label_share: float = 0.0
+    fully_labeled_share: float = 0.0
+    choose: Literal["random", "smallest"] = "random"
+
+    def __post_init__(self) -> None:
+        if self.unlabeled_fraction is not None:
+            check_range("unlabeled_fraction", self.unlabeled_fraction, 0.0, 1.0)
+        check_range("zero_label_share", self.zero_label_share, 0.0, 1.0)
+        check_range("fully_labeled_share", self.fully_labeled_share, 0.0, 1.0)
+        check_choice("choose", self.choose, ("random", "smallest"))
+        if self.silent_share + self.full_share > 1 + 1e-9:
+            raise ConfigError(
+                "the shares of clients without labels and of fully labeled ones must sum to at "
+                f"most 1, got {self.silent_share} + {self.full_share}"
+            )
+
+    @property
+    def silent_share(self) -> float:
+        """Share of clients without labels."""
+        return self.zero_label_share
+
+    @property
+    def full_share(self) -> float:
+        """Share of clients whose samples are all labeled."""
+        return self.fully_labeled_share
+
     @abstractmethod
-    def masks(
-        self,
-        shards: Ragged,
-        labels: Indices,
-        *,
-        num_classes: int,
-        random: np.random.Generator,
-    ) -> LabelMasks:
+    def labeled(self, shuffled: Shuffled, random: np.random.Generator) -> Mask:
+        """Mark the labeled entries.
+
+        Parameters
+        ----------
+        shuffled : Shuffled
+            Samples of known class; those of unknown class are not shown, they are always unlabeled.
+        random : numpy.random.Generator
+            Source of all draws.
+
+        Returns
+        -------
+        ndarray of bool, shape (total,)
+            Marks along ``shuffled.shards.index``.
+        """
+
+    def at_server(self, shuffled: Shuffled, random: np.random.Generator) -> Mask:
+        """Mark the entries that lie at the server instead; by default none."""
+        return np.zeros(len(shuffled.rank), dtype=bool)
+
+    def masks(self, shards: Ragged, samples: Samples, *, random: np.random.Generator) -> LabelMasks:
         """Mark labeled and unlabeled entries.
 
         Parameters
         ----------
         shards : Ragged
-            Samples of every client whose class is known; samples of unknown class are not shown,
-            they are always unlabeled.
-        labels : ndarray of int64, shape (N,)
-            Classes of the training set.
-        num_classes : int
-            Number of classes.
+            Samples of every client whose class is known.
+        samples : Samples
+            The training set.
         random : numpy.random.Generator
             Source of all draws.
 
@@ -85,6 +203,34 @@ class LabelPolicy(ABC):
         LabelMasks
             Marks along ``shards.index``.
         """
+        shuffled = Shuffled(shards, samples, shuffled_rank(shards, random))
+        labeled = self.labeled(shuffled, random)
+        silent, full = (np.repeat(m, shards.sizes) for m in self._special(shards.sizes, random))
+        server = self.at_server(shuffled, random)
+        unlabeled = self._pool(shuffled, labeled) | (labeled & silent)
+        labeled = ((labeled & ~silent) | full) & ~server
+        unlabeled &= ~(full | server)
+        if self.unlabeled_includes_labeled:
+            unlabeled |= labeled
+        return LabelMasks(labeled, unlabeled, server)
+
+    def _pool(self, shuffled: Shuffled, labeled: Mask) -> Mask:
+        if self.unlabeled_fraction is None:
+            return ~labeled
+        wanted = np.floor(self.unlabeled_fraction * shuffled.shards.sizes).astype(np.int64)
+        return shuffled.first_among(~labeled, wanted)
+
+    def _special(self, sizes: Indices, random: np.random.Generator) -> tuple[Mask, Mask]:
+        """Choose the clients without labels and the fully labeled ones."""
+        silent, full = np.zeros(len(sizes), dtype=bool), np.zeros(len(sizes), dtype=bool)
+        if not self.silent_share and not self.full_share:
+            return silent, full
+        by_size = self.choose == "smallest"
+        order = np.argsort(sizes, kind="stable") if by_size else random.permutation(len(sizes))
+        count = int(self.silent_share * len(sizes) + 0.5)
+        silent[order[:count]] = True
+        full[order[::-1][: min(int(self.full_share * len(sizes) + 0.5), len(sizes) - count)]] = True
+        return silent, full
 
 
 def label_split(n: int | Indices, label_fraction: float, unlabeled_fraction: float) -> LabelSplit:
@@ -140,3 +286,39 @@ def shuffled_rank(shards: Ragged, random: np.random.Generator) -> Indices:
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order)) - np.repeat(shards.offsets[:-1], shards.sizes)
     return rank
+
+
+def fill(weights: NDArray[np.float64], budget: Indices, available: Indices) -> Indices:
+    """Share a budget over classes by weight, as far as each class goes.
+
+    Parameters
+    ----------
+    weights : ndarray of float64, shape (K, C)
+        Weight of each class for each client, >= 0. A class of weight 0 gets nothing.
+    budget : ndarray of int64, shape (K,)
+        Samples to choose for each client.
+    available : ndarray of int64, shape (K, C)
+        Samples of each class.
+
+    Returns
+    -------
+    ndarray of int64, shape (K, C)
+        Counts <= ``available``; their sums are the budgets where the classes of positive weight
+        suffice. Whole parts first, then the largest remainders (ties by class number); what a full
+        class leaves is shared out again.
+    """
+    counts = np.zeros_like(available)
+    while True:
+        room = np.where(weights > 0, available - counts, 0)
+        left = np.minimum(budget - counts.sum(axis=1), room.sum(axis=1))
+        if not left.any():
+            return counts
+        shares = np.where(room > 0, weights, 0.0)
+        mass = shares.sum(axis=1, keepdims=True)
+        wanted = shares / np.where(mass > 0, mass, 1.0) * left[:, None]
+        whole = np.floor(wanted + 1e-9).astype(np.int64)
+        remainder = np.where(room > whole, wanted - whole, -1.0)
+        place = np.argsort(np.argsort(-remainder, axis=1, kind="stable"), axis=1, kind="stable")
+        spare = left - whole.sum(axis=1)
+        whole += (place < spare[:, None]) & (room > 0)
+        counts += np.minimum(whole, room)

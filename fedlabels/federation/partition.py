@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fedlabels.errors import ConfigError
 from fedlabels.federation.ragged import Indices, Ragged, stable_order
 from fedlabels.federation.registry import check_count
+from fedlabels.federation.samples import Samples
 from fedlabels.seeds import generator
 
 PARTITIONS: dict[str, "type[Partition]"] = {}
@@ -36,24 +37,15 @@ class Partition(ABC):
         check_count("min_size", self.min_size)
 
     @abstractmethod
-    def owners(
-        self,
-        labels: Indices,
-        *,
-        clients: int,
-        num_classes: int,
-        random: np.random.Generator,
-    ) -> Indices:
+    def owners(self, samples: Samples, *, clients: int, random: np.random.Generator) -> Indices:
         """Name the owner of every sample.
 
         Parameters
         ----------
-        labels : ndarray of int64, shape (N,)
-            Classes, -1 where not known.
+        samples : Samples
+            N samples.
         clients : int
             Number of clients, >= 1.
-        num_classes : int
-            Number of classes.
         random : numpy.random.Generator
             Source of all draws.
 
@@ -63,17 +55,15 @@ class Partition(ABC):
             Client 0..clients-1, or -1 for a sample that nobody gets.
         """
 
-    def deal(self, labels: Indices, *, clients: int, num_classes: int, seed: int) -> Ragged:
+    def deal(self, samples: Samples, *, clients: int, seed: int) -> Ragged:
         """Deal the samples and meet ``min_size``.
 
         Parameters
         ----------
-        labels : ndarray of int64, shape (N,)
-            Classes, -1 where not known.
+        samples : Samples
+            N samples.
         clients : int
             Number of clients, >= 1.
-        num_classes : int
-            Number of classes.
         seed : int
             The run's seed.
 
@@ -88,9 +78,15 @@ class Partition(ABC):
             If there are not enough samples.
         """
         random = generator(seed, "partition")
-        owners = self.owners(labels, clients=clients, num_classes=num_classes, random=random)
-        owners = even_out(owners, clients=clients, min_size=self.min_size, random=random)
+        owners = self.owners(samples, clients=clients, random=random)
+        owners = self.repair(owners, samples, clients=clients, random=random)
         return Ragged.from_owners(owners, clients)
+
+    def repair(
+        self, owners: Indices, samples: Samples, *, clients: int, random: np.random.Generator
+    ) -> Indices:
+        """Meet ``min_size`` by moving samples; a rule that must not mix origins replaces this."""
+        return even_out(owners, clients=clients, min_size=self.min_size, random=random)
 
 
 def draw_class_order(

@@ -13,6 +13,18 @@ from numpy.typing import NDArray
 
 from fedlabels.errors import DataError
 
+# What a damaged archive makes of itself: a flipped bit can also ask for an unknown compression
+# (NotImplementedError) or a password (RuntimeError).
+_DAMAGE = (
+    OSError,
+    ValueError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 
 def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write arrays to a temporary file beside the target, then rename it.
@@ -64,5 +76,5 @@ def read(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
             return {name: archive[name] for name in names}
     except KeyError as error:
         raise DataError(f"{path} is no federation: it lacks {error}") from error
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
         raise DataError(f"{path} is damaged ({error}); make it again") from error

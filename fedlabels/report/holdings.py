@@ -12,7 +12,7 @@ from fedlabels.errors import DataError
 
 _DAMAGE = (
     *(OSError, EOFError, KeyError, IndexError, TypeError, ValueError),
-    *(zipfile.BadZipFile, zlib.error),
+    *(RuntimeError, zipfile.BadZipFile, zlib.error),
 )
 
 Counts = NDArray[np.int64]

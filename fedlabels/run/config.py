@@ -55,6 +55,30 @@ class EarlyStopConfig:
 
 
 @dataclass
+class LongTailConfig:
+    """Thins out classes: smallest over largest class, and which class is large."""
+
+    factor: float = 1.0
+    order: str = "natural"
+
+
+@dataclass
+class LabelNoiseConfig:
+    """Turns labels of the clients wrong: kind, mean rate, spread over the clients."""
+
+    kind: str = "none"
+    rate: float = 0.0
+    concentration: float | None = None
+
+
+@dataclass
+class TestShardsConfig:
+    """Test samples of each client's own: size of all of them over that of the test set."""
+
+    share: float = 0.0
+
+
+@dataclass
 class RunConfig:
     """Settings of one run."""
 
@@ -72,6 +96,9 @@ class RunConfig:
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     partition: Any = None
     labels: Any = None
+    long_tail: LongTailConfig = field(default_factory=LongTailConfig)
+    label_noise: LabelNoiseConfig = field(default_factory=LabelNoiseConfig)
+    test_shards: TestShardsConfig = field(default_factory=TestShardsConfig)
     model: Any = None
     client: Any = None
     strategy: Any = None
@@ -83,7 +110,11 @@ def register() -> None:
     """Put all schemas into Hydra's store; call it before ``hydra.main`` or ``compose``."""
     store = ConfigStore.instance()
     store.store(name="run_schema", node=_open(RunConfig))
-    extra = {"reuse": (bool, False), "samples_per_client": (int | None, None)}
+    extra: dict[str, tuple[Any, Any]] = {
+        "reuse": (bool, False),
+        "samples_per_client": (int | None, None),
+        "keep": (float, 1.0),
+    }
     for name, kind in PARTITIONS.items():
         store.store(group="partition", name=name, node=_schema(name, kind, extra))
     for name, policy in POLICIES.items():

@@ -8,8 +8,19 @@ import clients
 import strategies
 from fedlabels.cohort import Client, DataSpec, Layout
 from fedlabels.cohort.net import build_seeded
-from fedlabels.data import DataSource, load
-from fedlabels.federation import PARTITIONS, POLICIES, Federation, build, make
+from fedlabels.data import ArrayDataset, DataSource, load
+from fedlabels.federation import (
+    PARTITIONS,
+    POLICIES,
+    Federation,
+    LabelNoise,
+    Layers,
+    LongTail,
+    Samples,
+    TestShards,
+    build,
+    make,
+)
 from fedlabels.models import build as build_model
 from fedlabels.run.folder import RunFolder
 from fedlabels.simulation.backend import SimulationBackend
@@ -61,15 +72,35 @@ def build_federation(config: Settings, source: DataSource) -> Federation:
     """Deal the training set as configured."""
     partition = dict(config["partition"])
     labels = dict(config["labels"])
+    reuse, per_client = partition.pop("reuse"), partition.pop("samples_per_client")
+    layers = Layers(
+        long_tail=LongTail(**config["long_tail"]),
+        keep=partition.pop("keep"),
+        noise=LabelNoise(**config["label_noise"]),
+        test_shards=TestShards(**config["test_shards"]),
+    )
     return build(
-        source.train.y,
-        source.train.num_classes,
+        samples_of(source.train),
         clients=config["clients"],
-        reuse=partition.pop("reuse"),
-        samples_per_client=partition.pop("samples_per_client"),
         partition=make(PARTITIONS, partition.pop("name"), partition),
         policy=make(POLICIES, labels.pop("name"), labels),
         seed=config["seed"],
+        reuse=reuse,
+        samples_per_client=per_client,
+        layers=layers,
+        test=samples_of(source.test),
+    )
+
+
+def samples_of(dataset: ArrayDataset) -> Samples:
+    """Return what partitioners and label policies may know of a data set."""
+    return Samples(
+        dataset.y,
+        dataset.num_classes,
+        dataset.domain,
+        dataset.domain_names,
+        dataset.owner,
+        dataset.owner_names,
     )
 
 

@@ -277,7 +277,9 @@ class Worker:
         if reveal:
             both = np.union1d(labeled, unlabeled)
             labeled, unlabeled = both[truth[both] >= 0], both[truth[both] < 0]
-        return Shard(client_id, labeled, truth[labeled], unlabeled)
+        test = federation.test[client_id]
+        labels = truth[labeled] if reveal else federation.given_to(client_id)
+        return Shard(client_id, labeled, labels, unlabeled, test, self._spec.test.y[test])
 
     def _outcome(
         self, cohort: Cohort, result: FitResult, private: frozenset[str], k: int | None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlabels.errors import ConfigError
-from fedlabels.federation import POLICIES, Ragged, label_split, make
+from fedlabels.federation import POLICIES, Ragged, Samples, label_split, make
 from fedlabels.federation.labels import shuffled_rank
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "fedlabel.json"
@@ -21,7 +21,7 @@ def masks(name, fields, sizes, seed=0):
     policy = make(POLICIES, name, fields)
     shards = shards_of(sizes)
     labels = np.zeros(len(shards.index), dtype=np.int64)
-    found = policy.masks(shards, labels, num_classes=2, random=np.random.default_rng(seed))
+    found = policy.masks(shards, Samples(labels, 2), random=np.random.default_rng(seed))
     return shards, found
 
 
@@ -75,7 +75,7 @@ class TestUniform:
         fields = {"fraction": fraction, "unlabeled_fraction": share, "min_labels": min_labels}
         shards, found = masks("uniform", fields, sizes)
         assert not (found.labeled & found.unlabeled).any()
-        labeled, unlabeled = (shards.keep(m).sizes for m in found)
+        labeled, unlabeled = (shards.keep(m).sizes for m in found[:2])
         for n, a, b in zip(sizes, labeled, unlabeled, strict=True):
             assert a == max(int(fraction * n), min(min_labels, n))
             assert b == (n - a if share is None else min(int(share * n), n - a))
@@ -136,7 +136,7 @@ class TestZeroLabelClients:
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("some", {}, "'some' is not known; choose one of uniform, zero_label_clients"),
+        ("some", {}, "'some' is not known; choose one of beta, .*uniform, zero_label_clients"),
         ("uniform", {}, "fraction"),
         ("uniform", {"fraction": 1.2}, r"fraction must be in \[0, 1\], got 1.2"),
         ("uniform", {"fraction": True}, r"got True"),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlabels.errors import ConfigError
-from fedlabels.federation import PARTITIONS, cut_by_proportions, draw_class_order, make
+from fedlabels.federation import PARTITIONS, Samples, cut_by_proportions, draw_class_order, make
 from fedlabels.federation.partition import even_out, piece_sizes
 from fedlabels.federation.partitions.client_dirichlet import fill_counts
 from fedlabels.federation.summary import class_counts, effective_classes
@@ -31,7 +31,7 @@ def even_labels(samples=60_000, classes=10):
 
 def deal(name, fields, labels, *, clients=20, classes=10, seed=0):
     partition = make(PARTITIONS, name, fields)
-    return partition.deal(labels, clients=clients, num_classes=classes, seed=seed)
+    return partition.deal(Samples(labels, classes), clients=clients, seed=seed)
 
 
 def counts_of(shards, labels, classes=10):

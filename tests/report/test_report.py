@@ -209,7 +209,7 @@ def test_holdings_read_what_a_federation_saves(tmp_path: Path) -> None:
     labels = np.array([0, 1, 2, -1, 0, 2], dtype=np.int64)
     labeled = Ragged(np.array([0, 2]), np.array([0, 1, 2, 2]))
     unlabeled = Ragged(np.array([1, 3, 4, 5]), np.array([0, 2, 2, 4]))
-    Federation(labeled, unlabeled, labels, 3, {}).save(tmp_path / "federation.npz")
+    Federation.plain(labeled, unlabeled, labels, 3, {}).save(tmp_path / "federation.npz")
     held = read_holdings(tmp_path / "federation.npz")
     assert held is not None
     assert held.labeled.tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]

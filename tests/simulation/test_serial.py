@@ -184,7 +184,7 @@ def scrambled(world: World) -> World:
     hidden = federation.unlabeled.index
     truth = train.y.copy()
     truth[hidden] = np.random.default_rng(1).permutation(truth[hidden])
-    changed = Federation(
+    changed = Federation.plain(
         federation.labeled, federation.unlabeled, truth, federation.num_classes, {}
     )
     source = replace(world.source, train=replace(train, y=truth))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fedlabels.federation.partition import PARTITIONS, Partition, draw_class_order
 from fedlabels.federation.ragged import Indices
 from fedlabels.federation.registry import check_positive, register
+from fedlabels.federation.samples import Samples
 
 
 @register(PARTITIONS, "client_dirichlet")
@@ -34,18 +35,12 @@ class ClientDirichlet(Partition):
         super().__post_init__()
         check_positive("alpha", self.alpha)
 
-    def owners(
-        self,
-        labels: Indices,
-        *,
-        clients: int,
-        num_classes: int,
-        random: np.random.Generator,
-    ) -> Indices:
+    def owners(self, samples: Samples, *, clients: int, random: np.random.Generator) -> Indices:
         """Name the owner of every sample; see :class:`Partition`.
 
         Samples of unknown class are one more class of which every client wants the same share.
         """
+        labels, num_classes = samples.labels, samples.num_classes
         order = draw_class_order(labels, num_classes, random)
         stock = np.array([len(part) for part in order])
         unknown = stock[-1] / max(len(labels), 1)

@@ -21,6 +21,7 @@ from fedlabels.federation.partition import (
 )
 from fedlabels.federation.ragged import Indices
 from fedlabels.federation.registry import check_choice, check_positive, register
+from fedlabels.federation.samples import Samples
 
 
 @register(PARTITIONS, "dirichlet")
@@ -54,18 +55,12 @@ class Dirichlet(Partition):
         check_choice("draw", self.draw, ("class", "client"))
         check_choice("class_order", self.class_order, ("permuted", "natural"))
 
-    def owners(
-        self,
-        labels: Indices,
-        *,
-        clients: int,
-        num_classes: int,
-        random: np.random.Generator,
-    ) -> Indices:
+    def owners(self, samples: Samples, *, clients: int, random: np.random.Generator) -> Indices:
         """Name the owner of every sample; see :class:`Partition`.
 
         Samples of unknown class are dealt in equal parts: no skew can be made of them.
         """
+        labels, num_classes = samples.labels, samples.num_classes
         order = draw_class_order(labels, num_classes, random)
         proportions = np.ones((clients, num_classes + 1))
         proportions[:, :-1] = self._shares(clients, num_classes, random)

@@ -7,6 +7,7 @@ import numpy as np
 from fedlabels.federation.partition import PARTITIONS, Partition
 from fedlabels.federation.ragged import Indices
 from fedlabels.federation.registry import register
+from fedlabels.federation.samples import Samples
 
 
 @register(PARTITIONS, "iid")
@@ -14,13 +15,6 @@ from fedlabels.federation.registry import register
 class Iid(Partition):
     """Deal the shuffled samples like cards: sizes differ by one at most."""
 
-    def owners(
-        self,
-        labels: Indices,
-        *,
-        clients: int,
-        num_classes: int,
-        random: np.random.Generator,
-    ) -> Indices:
+    def owners(self, samples: Samples, *, clients: int, random: np.random.Generator) -> Indices:
         """Name the owner of every sample; see :class:`Partition`."""
-        return random.permutation(len(labels)) % clients
+        return random.permutation(len(samples)) % clients

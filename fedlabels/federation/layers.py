@@ -1,0 +1,272 @@
+"""What lies over every partition and label policy: long tail, label noise, test shards, groups."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedlabels.errors import ConfigError
+from fedlabels.federation.partition import draw_class_order
+from fedlabels.federation.ragged import Indices, Ragged
+from fedlabels.federation.registry import check_choice, check_positive, check_range
+from fedlabels.federation.samples import Samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongTail:
+    """Thins out classes so that their sizes fall geometrically.
+
+    Parameters
+    ----------
+    factor : float
+        Size of the smallest class over that of the largest, in (0, 1]; 1 keeps all samples. Papers
+        often give the inverse: an imbalance factor of 100 is 0.01 here.
+    order : {"natural", "permuted"}
+        Which class is large: the first ones, as in the literature, or drawn by the seed, so that
+        what is hard about a class is not confounded with its size.
+
+    Notes
+    -----
+    See :func:`long_tail_counts`; the largest class of the training set sets n_max. Samples of
+    unknown class stay.
+    """
+
+    factor: float = 1.0
+    order: Literal["natural", "permuted"] = "natural"
+
+    def __post_init__(self) -> None:
+        check_range("long_tail.factor", self.factor, 0.0, 1.0)
+        if not self.factor:
+            raise ConfigError("long_tail.factor must be above 0: smallest over largest class")
+        check_choice("long_tail.order", self.order, ("natural", "permuted"))
+
+    def keep(self, samples: Samples, random: np.random.Generator) -> Indices:
+        """Return the positions of the samples that stay, ascending."""
+        if self.factor == 1:
+            return np.arange(len(samples))
+        held = draw_class_order(samples.labels, samples.num_classes, random)
+        counts = long_tail_counts(
+            max(len(part) for part in held[:-1]), samples.num_classes, self.factor
+        )
+        if self.order == "permuted":
+            counts = random.permutation(counts)
+        parts = [part[:n] for part, n in zip(held[:-1], counts, strict=True)]
+        return np.sort(np.concatenate([*parts, held[-1]]))
+
+
+def long_tail_counts(n_max: int, num_classes: int, factor: float) -> Indices:
+    """Return class sizes of a long tail.
+
+    Parameters
+    ----------
+    n_max : int
+        Largest class.
+    num_classes : int
+        Number of classes C.
+    factor : float
+        Smallest over largest class, in (0, 1].
+
+    Returns
+    -------
+    ndarray of int64, shape (C,)
+        ``int(n_max * factor ** (c / (C - 1)))`` (Cao et al., LDAM, arXiv 1906.07413).
+
+    Examples
+    --------
+    >>> long_tail_counts(100, 3, 0.01).tolist()
+    [100, 10, 1]
+    """
+    powers = [n_max * factor ** (c / (num_classes - 1.0)) for c in range(num_classes)]
+    return np.array([int(value) for value in powers], dtype=np.int64)
+
+
+def thin_out(shards: Ragged, samples: Samples, keep: float, random: np.random.Generator) -> Ragged:
+    """Keep a share of every client's samples of each class.
+
+    Parameters
+    ----------
+    shards : Ragged
+        Samples of every client.
+    samples : Samples
+        The training set.
+    keep : float
+        Share in (0, 1]; what a smaller share keeps is a part of what a larger one keeps.
+    random : numpy.random.Generator
+        Source of the draws.
+
+    Returns
+    -------
+    Ragged
+        Shards; of n samples of a class ``ceil(keep * n)`` stay.
+    """
+    if keep == 1:
+        return shards
+    classes = samples.num_classes + 1
+    cell = shards.owners * classes + samples.labels[shards.index] % classes
+    shuffled = random.permutation(len(cell))
+    order = shuffled[np.argsort(cell[shuffled], kind="stable")]
+    sizes = np.bincount(cell, minlength=len(shards) * classes)
+    place = np.arange(len(cell)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    stay = np.zeros(len(cell), dtype=bool)
+    stay[order] = place < np.repeat(np.ceil(keep * sizes - 1e-9), sizes)
+    return shards.keep(stay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelNoise:
+    """Turns labels of the clients wrong; the hidden truth stays.
+
+    Parameters
+    ----------
+    kind : {"none", "symmetric", "pair"}
+        A wrong label is any other class, or the next one (Han et al., Co-teaching, arXiv
+        1804.06872).
+    rate : float
+        Mean share of wrong labels, in [0, 1].
+    concentration : float or None
+        Each client's rate is drawn from a Beta distribution with mean ``rate`` and this a + b, > 0.
+        None gives every client the same rate.
+    """
+
+    kind: Literal["none", "symmetric", "pair"] = "none"
+    rate: float = 0.0
+    concentration: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("label_noise.kind", self.kind, ("none", "symmetric", "pair"))
+        check_range("label_noise.rate", self.rate, 0.0, 1.0)
+        if self.concentration is not None:
+            check_positive("label_noise.concentration", self.concentration)
+        if self.kind == "none" and self.rate:
+            raise ConfigError(
+                f"label_noise.rate={self.rate} without a kind; set label_noise.kind to symmetric "
+                "or pair"
+            )
+
+    def apply(self, labeled: Ragged, samples: Samples, random: np.random.Generator) -> Indices:
+        """Return the labels as the clients see them, along ``labeled.index``."""
+        truth = samples.labels[labeled.index]
+        rates = np.repeat(self._rates(len(labeled), random), labeled.sizes)
+        wrong = random.random(len(truth)) < rates
+        shift = np.ones(len(truth), dtype=np.int64)
+        if self.kind == "symmetric":
+            shift = random.integers(1, samples.num_classes, size=len(truth))
+        return np.where(wrong, (truth + shift) % samples.num_classes, truth)
+
+    def _rates(self, clients: int, random: np.random.Generator) -> NDArray[np.float64]:
+        if self.concentration is None or self.rate in (0.0, 1.0):
+            return np.full(clients, self.rate)
+        first = self.rate * self.concentration
+        return random.beta(first, self.concentration - first, size=clients)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestShards:
+    """Gives each client test samples with the class mix of its training samples.
+
+    Parameters
+    ----------
+    share : float
+        Size of all test shards together over that of the test set, >= 0; 0 is none. With 1 client k
+        has ``floor(n_kc / N * T)`` test samples of class c, for n_kc of N training samples and a
+        test set of T (the rule of FedLoGe's code), or all there are. Shards of different clients
+        may overlap.
+    """
+
+    __test__ = False  # not a test class, whatever pytest makes of its name
+
+    share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.share, bool) or not 0 <= self.share < 1e6:
+            raise ConfigError(f"test_shards.share must be >= 0, got {self.share!r}")
+
+    def draw(
+        self, shards: Ragged, samples: Samples, test: Samples | None, random: np.random.Generator
+    ) -> Ragged:
+        """Return indices into the test set, ascending for each client."""
+        if not self.share:
+            none = np.zeros(0, dtype=np.int64)
+            return Ragged(none, np.zeros(len(shards) + 1, dtype=np.int64))
+        if test is None or not len(test):
+            raise ConfigError("test_shards.share needs a test set; set it to 0")
+        counts = mirrored_counts(
+            _class_counts(shards, samples), int(self.share * len(test)), _held(test)
+        )
+        parts = draw_class_order(test.labels, test.num_classes, random)[:-1]
+        clients = np.arange(len(shards))
+        index, owner = [], []
+        for c, part in enumerate(parts):
+            if not len(part):
+                continue
+            # Each client reads the shuffled class from a place of its own, round and round.
+            start = np.repeat(random.integers(0, len(part), size=len(shards)), counts[:, c])
+            ends = np.cumsum(counts[:, c])
+            step = np.arange(ends[-1]) - np.repeat(ends - counts[:, c], counts[:, c])
+            index.append(part[(start + step) % len(part)])
+            owner.append(np.repeat(clients, counts[:, c]))
+        joined, owners = np.concatenate(index), np.concatenate(owner)
+        order = np.lexsort((joined, owners))
+        sizes = np.bincount(owners, minlength=len(shards))
+        return Ragged(joined[order], np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
+
+
+def mirrored_counts(train: Indices, total: int, available: Indices) -> Indices:
+    """Return test samples per client and class that mirror the training samples.
+
+    Parameters
+    ----------
+    train : ndarray of int64, shape (K, C)
+        Training samples.
+    total : int
+        Test samples of all clients together, before rounding.
+    available : ndarray of int64, shape (C,)
+        Test samples of each class.
+
+    Returns
+    -------
+    ndarray of int64, shape (K, C)
+        ``min(floor(n_kc / N * total), available_c)``.
+    """
+    shares = train / max(int(train.sum()), 1)
+    counts: Indices = np.minimum(np.floor(shares * total).astype(np.int64), available)
+    return counts
+
+
+def _class_counts(shards: Ragged, samples: Samples) -> Indices:
+    classes = samples.labels[shards.index]
+    known = classes >= 0
+    cells = shards.owners[known] * samples.num_classes + classes[known]
+    counts = np.bincount(cells, minlength=len(shards) * samples.num_classes)
+    return counts.reshape(len(shards), samples.num_classes)
+
+
+def _held(samples: Samples) -> Indices:
+    return np.bincount(samples.labels[samples.labels >= 0], minlength=samples.num_classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelGroups:
+    """Says which client has which architecture.
+
+    Parameters
+    ----------
+    count : int
+        Number of groups, >= 1.
+    assign : {"cyclic", "random"}
+        Client k is in group k mod ``count``, or groups of the same sizes are drawn by the seed.
+    """
+
+    count: int = 1
+    assign: Literal["cyclic", "random"] = "cyclic"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.count, bool) or self.count < 1:
+            raise ConfigError(f"there must be at least one model group, got {self.count!r}")
+        check_choice("architectures.assign", self.assign, ("cyclic", "random"))
+
+    def assign_groups(self, clients: int, random: np.random.Generator) -> Indices:
+        """Return the group of every client, shape (clients,)."""
+        groups = np.arange(clients) % self.count
+        return groups if self.assign == "cyclic" else random.permutation(groups)

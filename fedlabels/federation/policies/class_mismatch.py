@@ -1,0 +1,43 @@
+"""Labels of some classes only: what a client sees unlabeled differs from what it knows."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedlabels.federation.labels import POLICIES, Mask, Shuffled
+from fedlabels.federation.policies.uniform import Uniform
+from fedlabels.federation.registry import check_range, register
+
+
+@register(POLICIES, "class_mismatch")
+@dataclass(frozen=True, kw_only=True)
+class ClassMismatch(Uniform):
+    """Label only a random subset of each shard's classes.
+
+    This construction is ours; that labeled and unlabeled data differ in their classes is what
+    motivates FedLabel (arXiv 2307.08809).
+
+    Parameters
+    ----------
+    fraction : float
+        Share of labeled samples, in [0, 1]; reached as far as the chosen classes go.
+    kept : float
+        Share of a shard's classes that are labeled, in [0, 1], rounded up: above 0 at least one.
+    """
+
+    kept: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("kept", self.kept, 0.0, 1.0)
+
+    def labeled(self, shuffled: Shuffled, random: np.random.Generator) -> Mask:
+        """Mark the labeled entries; see :class:`LabelPolicy`."""
+        present = shuffled.class_counts() > 0
+        turn = np.where(present, random.random(present.shape), 2.0)
+        place = np.argsort(np.argsort(turn, axis=1), axis=1)
+        number = np.array([math.ceil(self.kept * n - 1e-9) for n in present.sum(axis=1)])
+        chosen = present & (place < number[:, None])
+        inside = chosen[shuffled.shards.owners, shuffled.classes]
+        return shuffled.first_among(inside, self.budget(shuffled.shards.sizes))

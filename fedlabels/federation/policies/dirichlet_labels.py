@@ -1,0 +1,38 @@
+"""Each client labels by a class mix of its own."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedlabels.federation.labels import POLICIES, Mask, Shuffled, fill
+from fedlabels.federation.policies.uniform import Uniform
+from fedlabels.federation.registry import check_positive, register
+
+
+@register(POLICIES, "dirichlet_labels")
+@dataclass(frozen=True, kw_only=True)
+class DirichletLabels(Uniform):
+    """Draw the class mix of each client's labels from Dirichlet(alpha); ours.
+
+    Parameters
+    ----------
+    fraction : float
+        Share of labeled samples, in [0, 1].
+    alpha : float
+        Concentration, > 0: at 0.1 nearly all labels of a client are of one or two of its classes.
+        Where a class runs out its other classes take its place.
+    """
+
+    alpha: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("alpha", self.alpha)
+
+    def labeled(self, shuffled: Shuffled, random: np.random.Generator) -> Mask:
+        """Mark the labeled entries; see :class:`LabelPolicy`."""
+        held = shuffled.class_counts()
+        mixes = random.dirichlet(np.full(held.shape[1], self.alpha), size=len(held))
+        # A weight that underflowed is still a class that may be labeled when others run out.
+        mixes = np.maximum(mixes, 1e-300)
+        return shuffled.first_of_class(fill(mixes, self.budget(shuffled.shards.sizes), held))
