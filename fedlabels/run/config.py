@@ -72,6 +72,23 @@ class LabelNoiseConfig:
 
 
 @dataclass
+class ShiftConfig:
+    """Feature shift of images: synthetic domains, or shifts of single clients."""
+
+    preset: str = "none"
+    sigma_max: float = 0.1
+    share: float = 1.0
+
+
+@dataclass
+class ArchitecturesConfig:
+    """Further models beside ``model``, and who has which; none is one model for all."""
+
+    models: Any = field(default_factory=list)
+    assign: str = "cyclic"
+
+
+@dataclass
 class TestShardsConfig:
     """Test samples of each client's own: size of all of them over that of the test set."""
 
@@ -98,8 +115,10 @@ class RunConfig:
     labels: Any = None
     long_tail: LongTailConfig = field(default_factory=LongTailConfig)
     label_noise: LabelNoiseConfig = field(default_factory=LabelNoiseConfig)
+    shift: ShiftConfig = field(default_factory=ShiftConfig)
     test_shards: TestShardsConfig = field(default_factory=TestShardsConfig)
     model: Any = None
+    architectures: ArchitecturesConfig = field(default_factory=ArchitecturesConfig)
     client: Any = None
     strategy: Any = None
     backend: BackendConfig = field(default_factory=BackendConfig)

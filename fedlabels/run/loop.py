@@ -22,7 +22,8 @@ from fedlabels.run.console import Console
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.hashing import config_hash, flatten
 from fedlabels.run.setup import World, build_backend
-from fedlabels.simulation.backend import Evaluation, SimulationBackend
+from fedlabels.simulation.backend import SimulationBackend
+from fedlabels.simulation.evaluation import Evaluation
 from fedlabels.simulation.grid import FIRST_NODE_ID, CohortGrid
 from fedlabels.simulation.job import ClientRow
 from strategies.support.contract import Server, State
@@ -210,6 +211,7 @@ class Loop:
         if index % self._config["evaluate_every"] == 0 or index == self._config["rounds"]:
             self._last = backend.evaluate(wire.from_record(arrays))
             record |= {"test_loss": self._last.loss, "test_accuracy": self._last.accuracy}
+            record |= self._last.parts
         ended = time.perf_counter()
         record["seconds_train"], record["seconds_evaluate"] = trained - began, ended - trained
         record["seconds_total"] = ended - began

@@ -4,11 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 import clients
 import strategies
 from fedlabels.cohort import Client, DataSpec, Layout
 from fedlabels.cohort.net import build_seeded
 from fedlabels.data import ArrayDataset, DataSource, load
+from fedlabels.data.shift import Shift, shift_clients, shift_domains
+from fedlabels.errors import ConfigError
 from fedlabels.federation import (
     PARTITIONS,
     POLICIES,
@@ -16,6 +21,7 @@ from fedlabels.federation import (
     LabelNoise,
     Layers,
     LongTail,
+    ModelGroups,
     Samples,
     TestShards,
     build,
@@ -56,16 +62,63 @@ def build_world(config: Settings) -> World:
     client = clients.build(config["client"])
     rest = {k: v for k, v in config["strategy"].items() if k != "name"}
     strategy = strategies.build(config["strategy"]["name"], rest)
-    dataset = config["dataset"]
-    source = load(dataset["name"], root=dataset["root"], **dataset["options"])
-    federation = build_federation(config, source)
-    model = {k: v for k, v in config["model"].items() if k != "name"}
-    group = Group(client, config["model"]["name"], model)
-    population = Population.uniform(group, config["clients"])
+    source, federation = build_data(config)
+    population = Population(_groups(config, client, strategy), federation.groups)
+    group = population.groups[0]
     spec = DataSpec(source.train.shape, source.train.num_classes)
-    name = config["model"]["name"]
-    built = build_seeded(lambda: {"model": build_model(name, spec, **model)}, config["seed"])
+    built = build_seeded(
+        lambda: {"model": build_model(group.model, spec, **group.settings)}, config["seed"]
+    )
     return World(source, federation, population, client, strategy, Layout(built["model"]))
+
+
+def build_data(config: Settings) -> tuple[DataSource, Federation]:
+    """Read and shift the data, and deal them.
+
+    Raises
+    ------
+    FedLabelsError
+        If a setting is unknown or out of range, or data are missing.
+    """
+    dataset, shift = config["dataset"], Shift(**config["shift"])
+    source = load(dataset["name"], root=dataset["root"], **dataset["options"])
+    source = shift_domains(source, shift, config["seed"])
+    federation = build_federation(config, source)
+    owner = _single_owner(federation, shift)
+    return shift_clients(source, shift, owner, len(federation), config["seed"]), federation
+
+
+def _single_owner(federation: Federation, shift: Shift) -> NDArray[np.int64]:
+    """Return the client of every sample, -1 for nobody."""
+    parts = federation.labeled, federation.unlabeled
+    index = np.concatenate([part.index for part in parts])
+    owners = np.concatenate([part.owners for part in parts])
+    owner = np.full(len(federation.labels), -1, dtype=np.int64)
+    owner[index] = owners
+    if shift.preset in ("noise", "corruptions") and (owner[index] != owners).any():
+        raise ConfigError(
+            f"shift.preset={shift.preset} gives each client pictures of its own, but with "
+            "partition.reuse=true clients share them; use a preset of domains (sfs4)"
+        )
+    return owner
+
+
+def _groups(config: Settings, client: Client, strategy: ServerStrategy) -> tuple[Group, ...]:
+    """Return one group a model: ``model`` and those of ``architectures.models``."""
+    models = [config["model"], *config["architectures"]["models"]]
+    if len(models) > 1 and not getattr(strategy, "any_architecture", False):
+        raise ConfigError(
+            f"strategy {config['strategy']['name']} averages weights, so all clients need one "
+            "architecture; empty architectures.models, or choose a strategy that exchanges "
+            "something else"
+        )
+    groups = []
+    for entry in models:
+        name = entry["name"] if isinstance(entry, Mapping) else entry
+        rest = dict(entry) if isinstance(entry, Mapping) else {}
+        rest.pop("name", None)
+        groups.append(Group(client, name, rest))
+    return tuple(groups)
 
 
 def build_federation(config: Settings, source: DataSource) -> Federation:
@@ -78,6 +131,10 @@ def build_federation(config: Settings, source: DataSource) -> Federation:
         keep=partition.pop("keep"),
         noise=LabelNoise(**config["label_noise"]),
         test_shards=TestShards(**config["test_shards"]),
+        groups=ModelGroups(
+            count=1 + len(config["architectures"]["models"]),
+            assign=config["architectures"]["assign"],
+        ),
     )
     return build(
         samples_of(source.train),

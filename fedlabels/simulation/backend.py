@@ -3,36 +3,16 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedlabels.data import make_views
+from fedlabels.simulation.evaluation import Evaluation, Scored, evaluate
 from fedlabels.simulation.job import Arrays, ClientRow, EachTerm, Job, JobResult, SumTerm, Task
 from fedlabels.simulation.reduce import Key, Node, finish
 from fedlabels.simulation.state import StateStore
 from fedlabels.simulation.worker import EVALUATION_ROWS, Item, Order, Report, WorkerSpec
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Score of a model on the global test set.
-
-    Parameters
-    ----------
-    loss : float
-        Mean cross-entropy, nats.
-    accuracy : float
-        Share of right predictions, in [0, 1].
-    recall : ndarray, shape (classes,)
-        Per class; nan where the test set has no sample of it.
-    """
-
-    loss: float
-    accuracy: float
-    recall: NDArray[np.float64]
 
 
 class SimulationBackend(ABC):
@@ -64,7 +44,7 @@ class SimulationBackend(ABC):
         """Run one range per worker and return the reports in order."""
 
     @abstractmethod
-    def _evaluate(self, model: Arrays, blocks: int) -> list[NDArray[np.float64]]:
+    def _evaluate(self, model: Arrays, blocks: int) -> list[Scored]:
         """Score all blocks of the test set, in order."""
 
     def prune(self, kept_from: int) -> None:
@@ -93,17 +73,9 @@ class SimulationBackend(ABC):
 
     def evaluate(self, model: Arrays) -> Evaluation:
         """Score a model on the global test set; the same bits for any number of workers."""
-        classes = self.spec.train.num_classes
         blocks = -(-len(self.spec.test.y) // EVALUATION_ROWS)
-        total = np.zeros((classes + 1, classes))
-        for part in self._evaluate(model, blocks):
-            total += part
-        confusion, count = total[:classes], total[:classes].sum()
-        with np.errstate(invalid="ignore"):
-            recall = np.diag(confusion) / confusion.sum(1)
-        return Evaluation(
-            float(total[classes, 0] / count), float(np.trace(confusion) / count), recall
-        )
+        found = self._evaluate(model, blocks)
+        return evaluate(found, self.spec.test, self.spec.federation.test)
 
     def _ordered(self, tasks: Sequence[Task]) -> list[Task]:
         """Order a cohort by (group, samples, client): neighbours are alike, stacks pad little."""

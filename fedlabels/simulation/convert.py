@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -15,20 +14,6 @@ from fedlabels.simulation.source import canonical
 def told(exchange: str, error: Exception) -> str:
     """Say what a client raised, and in which exchange."""
     return f"{exchange}: {type(error).__name__}: {error}"
-
-
-def confusion(logits: Tensor, truth: Tensor) -> NDArray[np.float64]:
-    """Count (truth, prediction), shape (classes + 1, classes); the summed loss is at [-1, 0]."""
-    classes = logits.shape[1]
-    out = np.zeros((classes + 1, classes))
-    known = truth >= 0
-    pairs = truth[known] * classes + logits[known].argmax(1)
-    out[:classes] = (
-        torch.bincount(pairs, minlength=classes * classes).view(classes, classes).numpy()
-    )
-    loss = torch.nn.functional.cross_entropy(logits[known], truth[known], reduction="none")
-    out[classes, 0] = float(loss.double().sum())
-    return out
 
 
 def tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:

@@ -14,13 +14,12 @@ from fedlabels import telemetry
 telemetry.disable()  # before Ray is imported
 
 # ruff: noqa: E402
-import numpy as np
 import ray
-from numpy.typing import NDArray
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
 
 from fedlabels.errors import ConfigError, RunError
 from fedlabels.simulation.backend import SimulationBackend, failed_rows
+from fedlabels.simulation.evaluation import Scored
 from fedlabels.simulation.job import Arrays
 from fedlabels.simulation.state import StateStore
 from fedlabels.simulation.worker import Order, Report, Worker, WorkerSpec
@@ -76,7 +75,7 @@ class _Actor:
     def run(self, order: Order, shared: Mapping[str, Arrays]) -> Report:
         return self._worker.run(order, shared)
 
-    def evaluate(self, model: Arrays, start: int, stop: int) -> list[NDArray[np.float64]]:
+    def evaluate(self, model: Arrays, start: int, stop: int) -> list[Scored]:
         return self._worker.evaluate(model, start, stop)
 
     def placement(self) -> dict[str, Any]:
@@ -223,7 +222,7 @@ class RayBackend(SimulationBackend):
                 whole.each.setdefault(name, []).extend(made)
         return whole
 
-    def _evaluate(self, model: Arrays, blocks: int) -> list[NDArray[np.float64]]:
+    def _evaluate(self, model: Arrays, blocks: int) -> list[Scored]:
         payload = ray.put(model)
         share = -(-blocks // self.workers)
         cuts = [(start, min(start + share, blocks)) for start in range(0, blocks, share)]
@@ -240,13 +239,9 @@ class RayBackend(SimulationBackend):
                 out += self._evaluate_again(slot, payload, cut)
         return out
 
-    def _evaluate_again(
-        self, slot: int, payload: Any, cut: tuple[int, int]
-    ) -> list[NDArray[np.float64]]:
+    def _evaluate_again(self, slot: int, payload: Any, cut: tuple[int, int]) -> list[Scored]:
         try:
-            part: list[NDArray[np.float64]] = ray.get(
-                self._actors[slot].evaluate.remote(payload, *cut)
-            )
+            part: list[Scored] = ray.get(self._actors[slot].evaluate.remote(payload, *cut))
         except _DIED as error:
             raise RunError(f"a worker died twice while it evaluated: {error}") from error
         return part

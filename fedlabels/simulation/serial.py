@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from fedlabels.simulation.backend import SimulationBackend
+from fedlabels.simulation.evaluation import Scored
 from fedlabels.simulation.job import Arrays
 from fedlabels.simulation.state import StateStore
 from fedlabels.simulation.worker import Order, Report, Worker, WorkerSpec
@@ -27,7 +26,7 @@ class SerialBackend(SimulationBackend):
     def _dispatch(self, orders: Sequence[Order], shared: Mapping[str, Arrays]) -> list[Report]:
         return [self._worker.run(order, shared) for order in orders]
 
-    def _evaluate(self, model: Arrays, blocks: int) -> list[NDArray[np.float64]]:
+    def _evaluate(self, model: Arrays, blocks: int) -> list[Scored]:
         return self._worker.evaluate(model, 0, blocks)
 
     def close(self) -> None:

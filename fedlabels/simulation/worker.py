@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fedlabels.cohort import (
@@ -28,7 +27,8 @@ from fedlabels.cohort.types import Scalar
 from fedlabels.data import ArrayDataset, make_views
 from fedlabels.federation import Federation
 from fedlabels.models import build as build_model
-from fedlabels.simulation.convert import arrays_of, confusion, tensors, told, trees_of
+from fedlabels.simulation.convert import arrays_of, tensors, told, trees_of
+from fedlabels.simulation.evaluation import Scored, scored
 from fedlabels.simulation.job import Arrays, ClientRow, Need, num_bytes
 from fedlabels.simulation.population import Population
 from fedlabels.simulation.reduce import Key, Node, TreeSum, leaf
@@ -353,14 +353,8 @@ class Worker:
 
     # ---- evaluation
 
-    def evaluate(self, model: Arrays, start: int, stop: int) -> list[NDArray[np.float64]]:
-        """Score a model on a range of blocks of the global test set.
-
-        Returns
-        -------
-        list of ndarray, shape (classes + 1, classes)
-            Per block the confusion matrix (truth, prediction), and the summed loss at [-1, 0].
-        """
+    def evaluate(self, model: Arrays, start: int, stop: int) -> list[Scored]:
+        """Score a model on a range of blocks of the global test set, block by block."""
         cohort = LoopedCohort(
             spec=self._data, nets=self._nets[0], source=self._test, shards=[Shard(0)],
             seed=self._spec.seed, round_index=0,
@@ -374,7 +368,7 @@ class Worker:
             index = torch.from_numpy(rows)
             x = self._source_rows(index)
             logits = cohort.map(lambda x: net.at(tree)(x), x)
-            out.append(confusion(logits, torch.from_numpy(self._spec.test.y[rows])))
+            out.append(scored(logits, torch.from_numpy(self._spec.test.y[rows])))
         return out
 
     def _source_rows(self, index: Tensor) -> Tensor:
