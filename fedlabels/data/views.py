@@ -1,4 +1,4 @@
-"""Weak and strong views: random changes of images that keep what they show.
+"""Weak and strong views: random changes of images that keep what they show; all presets.
 
 Weak is a random crop with an optional mirror image. Strong is RandAugment (Cubuk et al., CVPR-W
 2020, arXiv 1909.13719) with relative translations and a random strength per image, then cutout
@@ -16,12 +16,14 @@ Convention
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from fedlabels.data import image_ops
+from fedlabels.data.series_views import StrongSeriesView
+from fedlabels.data.view_base import IdentityView, View, check_numbers, check_range, whole
 from fedlabels.errors import ConfigError
 
 GREY_OPS = (
@@ -43,49 +45,6 @@ COLOR_OPS = (*GREY_OPS, "color")
 # Inverting the thin bright strokes of a digit leaves an outline that cannot be read.
 DIGIT_OPS = tuple(name for name in GREY_OPS if name != "solarize")
 KNOWN_OPS = tuple(sorted({**image_ops.GEOMETRIC_OPS, **image_ops.PIXEL_OPS}))
-
-
-class View(Protocol):
-    """A batched random change of samples.
-
-    Attributes
-    ----------
-    columns : int
-        Uniform numbers needed per sample.
-    """
-
-    @property
-    def columns(self) -> int:
-        """Uniform numbers needed per sample."""
-        ...
-
-    def __call__(self, x: Tensor, u: Tensor) -> Tensor:
-        """Change each sample by its own numbers.
-
-        Parameters
-        ----------
-        x : Tensor, shape (N, C, H, W)
-            Images in [0, 1].
-        u : Tensor, shape (N, columns)
-            Uniform numbers in [0, 1), any float type.
-
-        Returns
-        -------
-        Tensor
-            Same shape and type as ``x``, in [0, 1].
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class IdentityView:
-    """Samples as they are, of any shape."""
-
-    columns: int = field(default=0, init=False)
-
-    def __call__(self, x: Tensor, u: Tensor) -> Tensor:
-        """Return ``x``."""
-        return x
 
 
 @dataclass(frozen=True)
@@ -112,8 +71,8 @@ class WeakView:
     columns: int = field(default=3, init=False)
 
     def __post_init__(self) -> None:
-        _check_range("shift", self.shift, 0.0, 0.5)
-        _check_range("fill", self.fill, 0.0, 1.0)
+        check_range("shift", self.shift, 0.0, 0.5)
+        check_range("fill", self.fill, 0.0, 1.0)
         if self.edge not in ("fill", "reflect"):
             raise ConfigError(f"edge must be 'fill' or 'reflect', got {self.edge!r}")
 
@@ -121,7 +80,7 @@ class WeakView:
         """Crop each image; see :class:`View`."""
         _check_input(x, u, self.columns)
         pad = (self._pixels(x.shape[2]), self._pixels(x.shape[3]))
-        start = torch.stack([_whole(u[:, axis], 2 * pad[axis] + 1) for axis in (0, 1)], dim=1)
+        start = torch.stack([whole(u[:, axis], 2 * pad[axis] + 1) for axis in (0, 1)], dim=1)
         flip = (u[:, 2] < 0.5) if self.flip else torch.zeros_like(u[:, 2], dtype=torch.bool)
         reflect = self.edge == "reflect"
         return image_ops.crop(x, start, flip, pad=pad, reflect=reflect, fill=self.fill)
@@ -169,8 +128,8 @@ class StrongView:
             )
         if self.num_ops < 0:
             raise ConfigError(f"num_ops must be >= 0, got {self.num_ops}")
-        _check_range("strength", self.strength, 0.0, 1.0)
-        _check_range("cutout", self.cutout, 0.0, 1.0)
+        check_range("strength", self.strength, 0.0, 1.0)
+        check_range("cutout", self.cutout, 0.0, 1.0)
 
     @property
     def columns(self) -> int:
@@ -191,7 +150,7 @@ class StrongView:
         return self.weak(x, weak)
 
     def _augmented(self, x: Tensor, choice: Tensor, strength: Tensor) -> Tensor:
-        drawn = _whole(choice, len(self.ops))  # (N, slots)
+        drawn = whole(choice, len(self.ops))  # (N, slots)
         numbers = torch.arange(len(self.ops), device=x.device)
         counts = (drawn[:, :, None] == numbers).sum(dim=0).tolist()  # (slots, ops)
         order = drawn.argsort(dim=0, stable=True)
@@ -221,16 +180,20 @@ class StrongView:
 
 
 def make_views(preset: str, **changes: Any) -> dict[str, View]:
-    """Make the two views of a kind of image.
+    """Make the two views of a kind of sample.
 
     Parameters
     ----------
-    preset : {"digits", "fashion", "natural", "none"}
+    preset : {"digits", "fashion", "natural", "timeseries", "none"}
         ``"digits"`` never mirrors and is milder; ``"fashion"`` mirrors, on a black ground;
-        ``"natural"`` is for colour photographs; ``"none"`` leaves samples of any shape as they are.
+        ``"natural"`` is for colour photographs; ``"timeseries"`` is for series (channels, time);
+        ``"none"`` leaves samples of any shape as they are.
     **changes
-        Fields of :class:`WeakView` and :class:`StrongView` that differ from the preset, such as
-        ``shift=0.1, cutout=0.3``; those of the weak view count for both views.
+        Settings that differ from the preset, such as ``shift=0.1, cutout=0.3``: fields of
+        :class:`WeakView` and :class:`StrongView`, for ``"timeseries"`` of
+        :class:`~fedlabels.data.series_views.WeakSeriesView` and
+        :class:`~fedlabels.data.series_views.StrongSeriesView`. Those of the weak view count for
+        both views.
 
     Returns
     -------
@@ -255,25 +218,26 @@ def make_views(preset: str, **changes: Any) -> dict[str, View]:
     if preset not in presets:
         known = ", ".join((*presets, "none"))
         raise ConfigError(f"views {preset!r} are not known; choose one of {known}")
-    weak_fields, strong_fields = _settings(WeakView), _settings(StrongView)
+    base: Any = presets[preset]  # the fields of a kind of view are checked by name, below
+    weak_fields, strong_fields = _settings(base.weak), _settings(base)
     _reject_unknown(preset, changes, allowed=(*weak_fields, *strong_fields))
-    base = presets[preset]
     weak = replace(base.weak, **{k: v for k, v in changes.items() if k in weak_fields})
     own = {k: v for k, v in changes.items() if k in strong_fields}
     return {"weak": weak, "strong": replace(base, weak=weak, **own)}
 
 
-def _presets() -> dict[str, StrongView]:
+def _presets() -> dict[str, StrongView | StrongSeriesView]:
     return {
         # Digits fill their frame: milder moves and squares keep them readable at 8 x 8 pixels.
         "digits": StrongView(WeakView(flip=False), ops=DIGIT_OPS, strength=0.6, cutout=0.3),
         "fashion": StrongView(WeakView(flip=True)),
         "natural": StrongView(WeakView(edge="reflect", fill=0.5, flip=True), ops=COLOR_OPS),
+        "timeseries": StrongSeriesView(),
     }
 
 
-def _settings(kind: type[WeakView] | type[StrongView]) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(kind) if f.init and f.name != "weak")
+def _settings(view: Any) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(view) if f.init and f.name != "weak")
 
 
 def _reject_unknown(preset: str, changes: dict[str, Any], *, allowed: Sequence[str]) -> None:
@@ -285,21 +249,10 @@ def _reject_unknown(preset: str, changes: dict[str, Any], *, allowed: Sequence[s
         )
 
 
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{name} must be in [{low:g}, {high:g}], got {value}")
-
-
 def _check_input(x: Tensor, u: Tensor, columns: int) -> None:
     if x.ndim != 4 or not x.is_floating_point():
         raise ConfigError(
             f"views change float images (N, C, H, W), got {x.dtype} {tuple(x.shape)}; "
-            "use the preset 'none' for other samples"
+            "use the preset 'timeseries' for series (N, C, T) and 'none' for other samples"
         )
-    if tuple(u.shape) != (len(x), columns):
-        raise ConfigError(f"u must have shape {(len(x), columns)}, got {tuple(u.shape)}")
-
-
-def _whole(u: Tensor, count: int) -> Tensor:
-    """Map [0, 1) to 0..count-1; the clamp is for u just below 1, whose product rounds up."""
-    return (u * count).long().clamp(max=count - 1)
+    check_numbers(u, len(x), columns)

@@ -60,7 +60,7 @@ class Classifier(nn.Module):
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:
-    """Make the normalization that follows a layer.
+    """Make the normalization that follows a layer, for inputs (batch, channels, ...).
 
     Parameters
     ----------
@@ -77,13 +77,18 @@ def make_norm(norm: Norm, channels: int) -> nn.Module:
     Raises
     ------
     ConfigError
-        If the word is unknown.
+        If the word is unknown, or the channels cannot be grouped.
     """
     if norm == "none":
         return nn.Identity()
     if norm == "batch":
         return BatchNorm(channels)
     if norm == "group":
+        if channels % GROUP_SIZE:
+            raise ConfigError(
+                f"norm=group needs channels in multiples of {GROUP_SIZE}, got {channels}; change "
+                "the width, or use norm=batch or norm=none"
+            )
         return nn.GroupNorm(channels // GROUP_SIZE, channels)
     raise ConfigError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
 
@@ -116,6 +121,36 @@ def image_shape(spec: DataSpec, *, model: str, least: int) -> tuple[int, int, in
         )
     channels, height, width = spec.shape
     return channels, height, width
+
+
+def series_shape(spec: DataSpec, *, model: str, least: int) -> tuple[int, int]:
+    """Check that samples are time series that the model can take.
+
+    Parameters
+    ----------
+    spec : DataSpec
+    model : str
+        Name of the model, for the message.
+    least : int
+        Least number of time steps.
+
+    Returns
+    -------
+    tuple of int
+        Channels, time steps.
+
+    Raises
+    ------
+    ConfigError
+        If the samples are not series or too short.
+    """
+    if len(spec.shape) != 2 or spec.shape[1] < least:
+        raise ConfigError(
+            f"model {model} needs samples of shape (channels, time) with time >= {least}, "
+            f"got {spec.shape}"
+        )
+    channels, time = spec.shape
+    return channels, time
 
 
 def flat_size(spec: DataSpec) -> int:

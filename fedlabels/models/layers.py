@@ -1,7 +1,7 @@
-"""Layers that know which rows are real and draw from the step's own numbers.
+"""Layers that know which rows are real and draw from the step's own numbers; pooling.
 
 Padding a ragged batch changes plain BatchNorm's statistics, and torch's dropout draws from global
-state; these two do neither. They behave like ``torch.nn``'s in everything else.
+state; BatchNorm and Dropout here do neither. They behave like ``torch.nn``'s in everything else.
 """
 
 import torch
@@ -117,3 +117,11 @@ class Dropout(nn.Module):
             raise RuntimeError("Dropout in training mode needs net.at(tree, train=True, batch=...)")
         keep = CONTEXT.draws.fold(self.tag).uniform(*x.shape, dtype=x.dtype) >= self.p
         return x * keep / (1 - self.p)
+
+
+class GlobalAverage(nn.Module):
+    """The average over all places of a map."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, C, ...) to (batch, C)."""
+        return x.flatten(2).mean(2)

@@ -6,11 +6,20 @@ from typing import Any
 from fedlabels.cohort.types import DataSpec
 from fedlabels.errors import ConfigError
 from fedlabels.models.base import Classifier
+from fedlabels.models.cnn1d import Cnn1d
 from fedlabels.models.cnn_pfl import CnnPfl
 from fedlabels.models.lenet import LeNet
 from fedlabels.models.mlp import MLP
+from fedlabels.models.resnet import ResNet8, ResNet18
 
-MODELS: dict[str, type[Classifier]] = {"cnn_pfl": CnnPfl, "lenet": LeNet, "mlp": MLP}
+MODELS: dict[str, type[Classifier]] = {
+    "cnn1d": Cnn1d,
+    "cnn_pfl": CnnPfl,
+    "lenet": LeNet,
+    "mlp": MLP,
+    "resnet18": ResNet18,
+    "resnet8": ResNet8,
+}
 """Name -> class, called as ``Model(spec, **settings)``."""
 
 

@@ -110,8 +110,9 @@ def test_cnn_pfl_starts_xavier_uniform_with_zero_biases() -> None:
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_same_seed_gives_the_same_weights(name: str) -> None:
+    shape = (1, 8) if name == "cnn1d" else (1, 8, 8)
     for first, second in zip(
-        model(name, (1, 8, 8)).parameters(), model(name, (1, 8, 8)).parameters(), strict=True
+        model(name, shape).parameters(), model(name, shape).parameters(), strict=True
     ):
         assert first.equal(second)
 
@@ -119,7 +120,7 @@ def test_same_seed_gives_the_same_weights(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "shape", "settings", "message"),
     [
-        ("resnet", (1, 8, 8), {}, "unknown model 'resnet'; known: cnn_pfl"),
+        ("resnet", (1, 8, 8), {}, "unknown model 'resnet'; known: cnn1d, cnn_pfl"),
         ("mlp", (1, 8, 8), {"norm": "batch"}, "mlp has no setting norm; known: hidden"),
         ("mlp", (1, 8, 8), {"hidden": ()}, "at least one width"),
         ("lenet", (1, 8, 8), {"norm": "layer"}, "none, batch, group"),

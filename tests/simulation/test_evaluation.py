@@ -7,7 +7,7 @@ from fedlabels.federation import Ragged
 from fedlabels.simulation.evaluation import Scored, evaluate, scored
 
 
-def test_set(y, domain=None, names=()):
+def dataset(y, domain=None, names=()):
     return ArrayDataset(
         "toy",
         np.zeros((len(y), 1, 2, 2), dtype=np.uint8),
@@ -34,7 +34,7 @@ def test_loss_counts_samples_of_known_class_only():
 
 def test_accuracy_recall_and_unknown_classes():
     blocks = [Scored(1.0, np.array([0, 1])), Scored(2.0, np.array([1, 0]))]
-    found = evaluate(blocks, test_set([0, 0, 1, -1]), none(2))
+    found = evaluate(blocks, dataset([0, 0, 1, -1]), none(2))
     assert found.accuracy == pytest.approx(2 / 3)
     assert found.loss == pytest.approx(1.0)
     assert found.recall[:2].tolist() == [0.5, 1.0]
@@ -43,7 +43,7 @@ def test_accuracy_recall_and_unknown_classes():
 
 
 def test_domains_and_the_worst_of_them():
-    data = test_set([0, 1, 0, 1], [0, 0, 1, 1], ("photo", "sketch", "unused"))
+    data = dataset([0, 1, 0, 1], [0, 0, 1, 1], ("photo", "sketch", "unused"))
     parts = evaluate([Scored(0.0, np.array([0, 1, 0, 0]))], data, none(1)).parts
     assert parts == {
         "test_accuracy_photo": 1.0,
@@ -54,7 +54,7 @@ def test_domains_and_the_worst_of_them():
 
 def test_clients_weigh_the_same_and_those_without_samples_nothing():
     shards = Ragged.from_lists([[0, 1, 2], [], [3], [0, 3]])
-    parts = evaluate([Scored(0.0, np.array([0, 0, 0, 1]))], test_set([0, 0, 1, 2]), shards).parts
+    parts = evaluate([Scored(0.0, np.array([0, 0, 0, 1]))], dataset([0, 0, 1, 2]), shards).parts
     each = [2 / 3, 0.0, 0.5]
     assert parts["local_accuracy"] == pytest.approx(np.mean(each))
     assert parts["local_accuracy_p10"] == pytest.approx(np.quantile(each, 0.1))
