@@ -1,6 +1,7 @@
 """The HTML report of a run, made from its folder alone."""
 
-from fedlabels.report.page import render, write_report
+from fedlabels.report.holdings import Holdings
+from fedlabels.report.page import render, write_preview, write_report
 from fedlabels.report.source import RunData, read_run
 
-__all__ = ["RunData", "read_run", "render", "write_report"]
+__all__ = ["Holdings", "RunData", "read_run", "render", "write_preview", "write_report"]

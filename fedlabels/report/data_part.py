@@ -14,7 +14,13 @@ from fedlabels.report.bar_chart import (
 from fedlabels.report.blocks import Section, facts, figure, grid, table
 from fedlabels.report.holdings import Holdings
 from fedlabels.report.markup import Content, Markup, el
-from fedlabels.report.matrix_chart import MOST_CLIENTS, matrix_chart, needs_width, shown_clients
+from fedlabels.report.matrix_chart import (
+    MOST_CLIENTS,
+    full_square,
+    matrix_chart,
+    needs_width,
+    shown_clients,
+)
 from fedlabels.report.numbers import count, percent, small_percent
 from fedlabels.report.source import RunData
 
@@ -37,13 +43,35 @@ def holdings(data: RunData) -> Section | None:
     held = data.holdings
     if held is None or not held.num_clients:
         return None
+    return holdings_section(held, data.class_names)
+
+
+def holdings_section(held: Holdings, class_names: list[str], *, spread: bool = True) -> Section:
+    """Show clients x classes of a federation.
+
+    Parameters
+    ----------
+    held : Holdings
+        Samples by client and class, of at least one client.
+    class_names : list of str
+        Names of the classes.
+    spread : bool
+        Whether to begin with the numbers.
+
+    Returns
+    -------
+    Section
+        Spread, picture, sizes.
+    """
     chosen = shown_clients(held.num_clients)
     chart = matrix_chart(
-        held.labeled[chosen], held.total[chosen], client_ids=chosen, class_names=data.class_names
+        held.labeled[chosen], held.total[chosen], client_ids=chosen, class_names=class_names
     )
     some = ""
+    if held.total[chosen].max() > full_square(held.total[chosen]):
+        some = " The largest fill their cell."
     if len(chosen) < held.num_clients:
-        some = f" Shown are {MOST_CLIENTS} of {held.num_clients:,} clients, evenly spaced."
+        some += f" Shown are {MOST_CLIENTS} of {held.num_clients:,} clients, evenly spaced."
     card = figure(
         "Samples by client and class",
         el("div", chart, class_="scroll"),
@@ -56,7 +84,7 @@ def holdings(data: RunData) -> Section | None:
         "data",
         "Who holds what",
         "The federation: how samples and labels are spread over the clients.",
-        [_spread(held), grid(card, _sizes(held), _by_class(held, data.class_names))],
+        [_spread(held) if spread else None, grid(card, _sizes(held), _by_class(held, class_names))],
     )
 
 

@@ -87,7 +87,7 @@ def matrix_chart(
     across = float(np.clip(room / clients, *_CELL))
     cell = Cell(across, float(np.clip(_HEIGHT / classes, _CELL[0], min(_CELL[1], 1.6 * across))))
     width, height = clients * cell.width, classes * cell.height
-    most = max(1, int(total.max()))
+    most = full_square(total)
     body = [
         _lines(clients, classes, cell),
         el("path", d=_squares(total, most, cell), class_="fill-soft"),
@@ -109,9 +109,29 @@ def matrix_chart(
     )
 
 
-def _squares(counts: Counts, most: int, cell: Cell) -> str:
+def full_square(total: Counts) -> float:
+    """Return the count that fills a cell: one huge shard must not shrink all others to dots.
+
+    Parameters
+    ----------
+    total : ndarray, shape (shown, classes)
+        Samples.
+
+    Returns
+    -------
+    float
+        The largest count, or where it stands far above the others twice the 95th percentile of
+        those that are not 0; counts above it are drawn as a full cell.
+    """
+    held = total[total > 0]
+    if not len(held):
+        return 1.0
+    return float(min(held.max(), 2 * np.quantile(held, 0.95)))
+
+
+def _squares(counts: Counts, most: float, cell: Cell) -> str:
     """Write all squares as one path: hundreds of elements less in the page."""
-    sides = 0.94 * min(cell.width, cell.height) * np.sqrt(counts / most)
+    sides = 0.94 * min(cell.width, cell.height) * np.sqrt(np.minimum(counts / most, 1.0))
     pieces = []
     for client, label in np.argwhere(counts > 0).tolist():
         side = max(1.2, float(sides[client, label]))

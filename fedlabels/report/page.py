@@ -3,13 +3,16 @@
 import base64
 import hashlib
 import os
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from fedlabels import __version__
+from fedlabels.report.blocks import Section, facts, table
 from fedlabels.report.cost import cost
-from fedlabels.report.data_part import classes, holdings, participation
+from fedlabels.report.data_part import classes, holdings, holdings_section, participation
 from fedlabels.report.headline import headline, run_title
+from fedlabels.report.holdings import Holdings
 from fedlabels.report.learning import learning, other_metrics, pseudo_labels
 from fedlabels.report.markup import Markup, el
 from fedlabels.report.provenance import reproduce, settings
@@ -81,11 +84,89 @@ def render(data: RunData) -> str:
             el("nav", links, aria_label="Parts of the report"),
             [section.render() for section in sections],
         ),
-        el("footer", f"Made from the run folder alone by fedlabels {__version__}."),
+        *_foot("Made from the run folder alone"),
+    )
+    return _document(run_title(data), body)
+
+
+def write_preview(
+    path: Path,
+    title: str,
+    subtitle: str,
+    held: Holdings,
+    class_names: list[str],
+    *,
+    pairs: Sequence[tuple[str, str]],
+    notes: Sequence[str],
+    rows: Sequence[tuple[str, str]],
+) -> Path:
+    """Write the page that shows a federation before anything runs.
+
+    Parameters
+    ----------
+    path : Path
+        The file; replaced if it exists.
+    title, subtitle : str
+        What is shown, and the settings in one line.
+    held : Holdings
+        Samples by client and class.
+    class_names : list of str
+        Names of the classes.
+    pairs : sequence of (str, str)
+        Numbers with their names.
+    notes : sequence of str
+        What is odd, a sentence each.
+    rows : sequence of (str, str)
+        Settings and values.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    lead = "Nothing odd was found." if not notes else "Read this before you run it."
+    sections = [
+        holdings_section(held, class_names, spread=False),
+        Section("odd", "What is suspicious", lead, [el("ul", [el("li", n) for n in notes])]),
+        Section(
+            "settings", "Settings", "How it is made.", [table(["setting", "value"], rows, texts=2)]
+        ),
+    ]
+    body = el(
+        "body",
+        el(
+            "main",
+            el(
+                "header",
+                el("p", "Federation", class_="eyebrow"),
+                el("h1", title),
+                el("p", subtitle, class_="story"),
+                facts(pairs),
+                class_="top",
+            ),
+            [section.render() for section in sections],
+        ),
+        *_foot("Made before any run"),
+    )
+    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    try:
+        temporary.write_text(_document(title, body), encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _document(title: str, body: Markup) -> str:
+    return f"<!doctype html>\n{el('html', _head(title), body, lang='en')}\n"
+
+
+def _foot(made: str) -> tuple[Markup, Markup, Markup]:
+    return (
+        el("footer", f"{made} by fedlabels {__version__}."),
         el("div", id="tip", role="tooltip", hidden=True),
         el("script", _asset("tips.js")),
     )
-    return f"<!doctype html>\n{el('html', _head(run_title(data)), body, lang='en')}\n"
 
 
 def _head(title: str) -> Markup:

@@ -72,8 +72,13 @@ def build_world(config: Settings) -> World:
     return World(source, federation, population, client, strategy, Layout(built["model"]))
 
 
-def build_data(config: Settings) -> tuple[DataSource, Federation]:
+def build_data(config: Settings, *, rendered: bool = True) -> tuple[DataSource, Federation]:
     """Read and shift the data, and deal them.
+
+    Parameters
+    ----------
+    rendered : bool
+        False leaves the pixels as they are: quick, for a look at who holds what.
 
     Raises
     ------
@@ -82,9 +87,11 @@ def build_data(config: Settings) -> tuple[DataSource, Federation]:
     """
     dataset, shift = config["dataset"], Shift(**config["shift"])
     source = load(dataset["name"], root=dataset["root"], **dataset["options"])
-    source = shift_domains(source, shift, config["seed"])
+    source = shift_domains(source, shift, config["seed"], rendered=rendered)
     federation = build_federation(config, source)
     owner = _single_owner(federation, shift)
+    if not rendered:
+        return source, federation
     return shift_clients(source, shift, owner, len(federation), config["seed"]), federation
 
 

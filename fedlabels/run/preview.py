@@ -1,0 +1,195 @@
+"""Look at a federation before anything runs: ``python -m fedlabels.federation preview ...``."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import fedlabels
+from fedlabels.data import ArrayDataset
+from fedlabels.errors import ConfigError, FedLabelsError
+from fedlabels.federation import Federation, suspicions
+from fedlabels.federation.summary import class_counts
+from fedlabels.report import Holdings, write_preview
+from fedlabels.run.config import check, register
+from fedlabels.run.setup import build_data
+
+USAGE = """usage: python -m fedlabels.federation preview [KEY=VALUE ...] [picture=FILE.html]
+
+Shows who would hold what under these settings of run_sim.py, and what is suspicious about it:
+a table here, a page with a picture in FILE.html (preview.html if not given). Nothing is trained.
+
+  python -m fedlabels.federation preview dataset=fashion_mnist partition=dirichlet \\
+      partition.alpha=0.1 labels=class_mismatch labels.fraction=0.05
+"""
+PICTURE = "picture="
+_SHOWN = ("dataset", "clients", "seed", "partition", "labels", "long_tail", "label_noise", "shift")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        What follows ``python -m fedlabels.federation``.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 2 after an error that was explained.
+    """
+    if not arguments or arguments[0] != "preview":
+        sys.stderr.write(USAGE)
+        return 0 if arguments and arguments[0] in ("-h", "--help") else 2
+    pictures = [a.removeprefix(PICTURE) for a in arguments[1:] if a.startswith(PICTURE)]
+    overrides = [a for a in arguments[1:] if not a.startswith(PICTURE)]
+    try:
+        sys.stdout.write(preview(overrides, Path(pictures[-1] if pictures else "preview.html")))
+    except (FedLabelsError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def preview(overrides: Sequence[str], picture: Path) -> str:
+    """Build a federation, write its page and describe it.
+
+    Parameters
+    ----------
+    overrides : sequence of str
+        Settings of ``run_sim.py``.
+    picture : Path
+        The page; replaced if it exists.
+
+    Returns
+    -------
+    str
+        A table and what is suspicious, as lines.
+
+    Raises
+    ------
+    FedLabelsError
+        If a setting is not allowed or data are missing.
+    """
+    began = time.perf_counter()
+    config = _composed(overrides)
+    source, federation = build_data(config, rendered=False)
+    pairs, notes = describe(federation, source.train), suspicions(federation)
+    story = _story(config)
+    rows = [(k, str(v)) for key in _SHOWN for k, v in _flat(key, config[key])]
+    page = write_preview(
+        picture,
+        f"{source.train.name}, {len(federation):,} clients",
+        story,
+        _holdings(federation),
+        list(source.train.class_names),
+        pairs=pairs,
+        notes=notes,
+        rows=rows,
+    )
+    width = max(len(name) for name, _ in pairs)
+    lines = [story, "", *(f"  {name:<{width}}  {value}" for name, value in pairs), ""]
+    lines += [f"  ! {note}" for note in notes] or ["  Nothing odd was found."]
+    seconds = time.perf_counter() - began
+    return "\n".join([*lines, "", f"picture: {page}   ({seconds:.1f} s)", ""])
+
+
+def describe(federation: Federation, train: ArrayDataset) -> list[tuple[str, str]]:
+    """Return the numbers of a federation with their names.
+
+    Parameters
+    ----------
+    federation : Federation
+        Who holds what.
+    train : ArrayDataset
+        The training set.
+    """
+    s = federation.summary()
+    labels = [str(n) for n in s["labeled_per_class"]]
+    shown = " ".join(labels[:20]) + (" ..." if len(labels) > 20 else "")
+    share = s["labeled"] / max(s["labeled"] + s["unlabeled"], 1)
+    pairs = [
+        ("samples dealt", f"{s['samples']:,} of {len(train):,}"),
+        ("clients", f"{s['clients']:,}"),
+        ("size min / median / max", f"{s['size_min']} / {s['size_median']:g} / {s['size_max']}"),
+        ("size, coefficient of variation", f"{s['size_cv']:.2f}"),
+        ("effective classes, mean", f"{s['effective_classes']:.2f} of {federation.num_classes}"),
+        ("total variation, mean of pairs", f"{s['total_variation']:.3f}"),
+        ("labeled", f"{s['labeled']:,} ({100 * share:.1f} %)"),
+        ("labels min / median / max", _spread(s)),
+        ("labels per class", shown),
+        ("clients without labels", f"{s['clients_without_labels']:,}"),
+    ]
+    if federation.test.sizes.any():
+        sizes = federation.test.sizes
+        pairs.append(("own test samples", f"{sizes.min()} / {np.median(sizes):g} / {sizes.max()}"))
+    if train.domain is not None:
+        pairs.append(("domains", _domains(federation, train)))
+    return [*pairs, ("hash", federation.hash[:16])]
+
+
+def _spread(summary: Mapping[str, Any]) -> str:
+    return " / ".join(f"{summary[f'labeled_{k}']:g}" for k in ("min", "median", "max"))
+
+
+def _domains(federation: Federation, train: ArrayDataset) -> str:
+    held = np.concatenate([federation.labeled.index, federation.unlabeled.index])
+    owners = np.concatenate([federation.labeled.owners, federation.unlabeled.owners])
+    found = []
+    for number, name in enumerate(train.domain_names):
+        inside = train.domain[held] == number if train.domain is not None else held < 0
+        found.append(f"{name} {int(inside.sum()):,} ({len(np.unique(owners[inside]))} clients)")
+    return ", ".join(found)
+
+
+def _holdings(federation: Federation) -> Holdings:
+    clients, classes = len(federation), federation.num_classes
+    labeled, every = (
+        class_counts(part.owners, federation.labels[part.index], clients, classes)
+        for part in (federation.labeled, federation.unlabeled)
+    )
+    unlabeled = federation.unlabeled
+    hidden = federation.labels[unlabeled.index] < 0
+    unknown = np.bincount(unlabeled.owners[hidden], minlength=clients)
+    return Holdings(labeled, labeled + every, unknown)
+
+
+def _composed(overrides: Sequence[str]) -> dict[str, Any]:
+    folder = Path(fedlabels.__file__).resolve().parents[1] / "configs"
+    if not folder.is_dir():
+        folder = Path("configs").resolve()
+    if not folder.is_dir():
+        raise ConfigError("no folder configs/ here: run this in the project's folder")
+    register()
+    try:
+        with initialize_config_dir(str(folder), version_base="1.3"):
+            composed = compose("config", list(overrides))
+        config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(str(error)) from error
+    settings: dict[str, Any] = {str(k): v for k, v in dict(config).items()}  # type: ignore[arg-type]
+    check(settings)
+    return settings
+
+
+def _story(config: Mapping[str, Any]) -> str:
+    def words(key: str) -> str:
+        rest = {k: v for k, v in config[key].items() if k != "name" and v not in (None, False, {})}
+        listed = ", ".join(f"{k}={v}" for k, v in rest.items() if v not in (0, 0.0))
+        return f"{config[key]['name']} ({listed})" if listed else str(config[key]["name"])
+
+    return f"partition {words('partition')}; labels {words('labels')}; seed {config['seed']}"
+
+
+def _flat(key: str, value: Any) -> list[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        return [(key, value)]
+    return [pair for k, v in value.items() for pair in _flat(f"{key}.{k}", v)]

@@ -1,0 +1,85 @@
+"""The look before a run: what it says, what it draws, what it calls suspicious."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedlabels.federation import Federation, Ragged, suspicions
+from fedlabels.federation.suspicion import late_class_trend
+from fedlabels.run.preview import main, preview
+from fedlabels.run.setup import build_data
+from tests.end_to_end.harness import config_of
+
+
+def test_says_what_a_run_would_hold(tmp_path: Path) -> None:
+    given = ["partition=client_dirichlet", "partition.alpha=0.3", "clients=20", "seed=4"]
+    text = preview([*given, "labels.fraction=0.2"], tmp_path / "look.html")
+    _, federation = build_data(config_of("method=fedlabel", *given, "labels.fraction=0.2"))
+    assert f"hash                            {federation.hash[:16]}" in text
+    assert "1,442 of 1,442" in text
+    assert f"{len(federation.labeled.index):,} (" in text
+    page = (tmp_path / "look.html").read_text()
+    assert "digits, 20 clients" in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+def test_domains_are_dealt_but_not_rendered(tmp_path: Path) -> None:
+    text = preview(["shift.preset=sfs4", "clients=8", "per_round=8"], tmp_path / "look.html")
+    assert re.search(r"clean 3[56]\d \(8 clients\).*edge 3[56]\d \(8 clients\)", text)
+
+
+def test_a_bad_setting_is_one_line_and_no_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "look.html"
+    assert main(["preview", "partition.alpha=0", f"picture={picture}"]) == 2
+    assert capsys.readouterr().err.startswith("error: alpha must be > 0")
+    assert not picture.exists()
+    assert main(["preview", "no_such=1", f"picture={picture}"]) == 2
+    assert "no_such" in capsys.readouterr().err
+    assert main([]) == 2
+
+
+def federation(labeled: list[list[int]], unlabeled: list[list[int]], y: list[int]) -> Federation:
+    lists = Ragged.from_lists(labeled), Ragged.from_lists(unlabeled)
+    return Federation.plain(*lists, np.array(y), 3, {})
+
+
+class TestSuspicions:
+    def test_names_what_is_odd(self) -> None:
+        odd = federation([[0], [], []], [[1, 2], [3, 4], []], [0, 0, 1, 1, 1])
+        said = " ".join(suspicions(odd))
+        assert "Clients without any sample, which never contribute: 1." in said
+        assert "Clients with fewer than 10 samples: 2" in said
+        assert "No client has a label of class 1, 2" in said
+        assert "Clients without a label: 2 of 3." in said
+        assert "Classes that only one client holds: 1" in said
+        assert "Classes that no client holds: 1." in said
+
+    def test_no_label_anywhere(self) -> None:
+        said = " ".join(suspicions(federation([[], []], [[0], [1]], [0, 1])))
+        assert "methods that need labels at the clients cannot run" in said
+
+    def test_nothing_odd(self) -> None:
+        y = [0, 1, 2] * 30
+        fine = federation(
+            [list(range(9)), list(range(45, 54))], [list(range(9, 45)), list(range(54, 90))], y
+        )
+        assert suspicions(fine) == []
+
+    def test_late_classes_of_balanced_dirichlet(self) -> None:
+        balanced = [
+            "partition.balance=true", "partition.alpha=0.5", "clients=100", "labels.fraction=1",
+            "dataset=digits",
+        ]  # fmt: skip
+        natural = [*balanced, "partition.class_order=natural"]
+        _, biased = build_data(config_of("method=fedlabel", *natural))
+        _, fair = build_data(config_of("method=fedlabel", *balanced))
+        assert any("late classes" in said for said in suspicions(biased))
+        assert not any("late classes" in said for said in suspicions(fair))
+
+    def test_trend(self) -> None:
+        assert late_class_trend(np.array([[1, 1], [1, 0]])) == pytest.approx(-1.0)
+        assert late_class_trend(np.ones((2, 3), dtype=np.int64)) == 0.0
