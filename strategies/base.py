@@ -57,10 +57,13 @@ class ServerStrategy(flower.Strategy):
         Per term: reduced where it is made, or every client's value.
     server : Server
         The run it serves, from :meth:`bind`.
+    any_architecture : bool
+        Whether clients may have different models: then no term may hold weights.
     """
 
     Settings: ClassVar[type] = NoSettings
     needs: Mapping[str, Need] = {wire.MODEL: "sum"}
+    any_architecture: ClassVar[bool] = False
     server: Server = Server()
     _received: Arrays | None = None
     _waited: bool = False

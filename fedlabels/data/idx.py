@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlabels.data.dataset import DataSource, pair
+from fedlabels.data.hub import HubSet, fetch
+from fedlabels.data.options import flag
 from fedlabels.data.roots import Roots, candidates, find_first, missing
 from fedlabels.errors import DataError
 
@@ -33,6 +35,7 @@ class _Family:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     remedy: str
+    hub: HubSet
 
 
 _FASHION = _Family(
@@ -54,6 +57,7 @@ _FASHION = _Family(
     mean=(0.2860,),
     std=(0.3530,),
     remedy="apt-get install dataset-fashion-mnist",
+    hub=HubSet("zalando-datasets/fashion_mnist"),
 )
 _MNIST = _Family(
     name="mnist",
@@ -63,17 +67,21 @@ _MNIST = _Family(
     mean=(0.1307,),
     std=(0.3081,),
     remedy="put the four files train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz], "
-    "t10k-images-idx3-ubyte[.gz], t10k-labels-idx1-ubyte[.gz] into $FEDLABELS_DATA/MNIST/raw",
+    "t10k-images-idx3-ubyte[.gz], t10k-labels-idx1-ubyte[.gz] into $FEDLABELS_DATA/MNIST/raw, "
+    "or set dataset.options.download=true (pip install datasets pillow)",
+    hub=HubSet("ylecun/mnist"),
 )
 
 
-def read_fashion_mnist(roots: Roots, /) -> DataSource:
+def read_fashion_mnist(roots: Roots, /, *, download: bool = False) -> DataSource:
     """Read Fashion-MNIST: 60,000 + 10,000 grey images of 28 x 28 pixels, 10 classes of clothing.
 
     Parameters
     ----------
     roots : Roots
         Where to search.
+    download : bool
+        Whether to fetch it through ``datasets`` where it is not found.
 
     Returns
     -------
@@ -85,16 +93,18 @@ def read_fashion_mnist(roots: Roots, /) -> DataSource:
     DataError
         If the files are missing or damaged.
     """
-    return _read(_FASHION, roots)
+    return _read(_FASHION, roots, download)
 
 
-def read_mnist(roots: Roots, /) -> DataSource:
+def read_mnist(roots: Roots, /, *, download: bool = False) -> DataSource:
     """Read MNIST: 60,000 + 10,000 grey images of 28 x 28 pixels, the ten digits.
 
     Parameters
     ----------
     roots : Roots
         Where to search.
+    download : bool
+        Whether to fetch it through ``datasets`` where it is not found.
 
     Returns
     -------
@@ -106,7 +116,7 @@ def read_mnist(roots: Roots, /) -> DataSource:
     DataError
         If the files are missing or damaged.
     """
-    return _read(_MNIST, roots)
+    return _read(_MNIST, roots, download)
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
@@ -145,16 +155,19 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     return np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(shape).copy()
 
 
-def _read(family: _Family, roots: Roots) -> DataSource:
+def _read(family: _Family, roots: Roots, download: bool) -> DataSource:
+    wanted = flag(family.name, "download", download)
     tried = candidates(roots, family.folders)
     folder = find_first(tried, _is_complete)
-    if folder is None:
+    if folder is None and not wanted:
         raise missing(family.name, tried, family.remedy)
     shared: dict[str, Any] = {
         "class_names": family.class_names,
         "mean": family.mean,
         "std": family.std,
     }
+    if folder is None:
+        return fetch(family.name, family.hub, **shared)
     return pair(family.name, _split(folder, "train"), _split(folder, "test"), **shared)
 
 

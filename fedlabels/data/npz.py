@@ -1,25 +1,38 @@
 """Your own data as ``.npz``: a folder with train.npz and test.npz, or one file with both splits.
 
 In a folder each file holds ``x`` and ``y``; a single file holds ``x_train``, ``y_train``,
-``x_test`` and ``y_test``. A label of -1 marks a sample whose class is not known.
+``x_test`` and ``y_test``. A label of -1 marks a sample whose class is not known. Optional are
+``domain`` (in both splits) and ``client`` (of the training samples): whole numbers or text, one a
+sample, in a single file ``domain_train``, ``domain_test`` and ``client_train``.
 """
 
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedlabels.data.arrays import numbered, origins, statistics
 from fedlabels.data.dataset import DataSource, pair
 from fedlabels.data.roots import Roots, find_first, missing
 from fedlabels.errors import ConfigError, DataError
 
-Split = tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.int64]]
+Values = NDArray[np.uint8] | NDArray[np.float32]
+Convert = Callable[[str, NDArray[Any]], Values]
 
-_FOLDERS = ("", "npz")
+_SPLITS = ("train", "test")
+
+
+class _Split(NamedTuple):
+    """Arrays of one split, as far as the file has them."""
+
+    x: Values
+    y: NDArray[np.int64]
+    client: NDArray[Any] | None
+    domain: NDArray[Any] | None
 
 
 def read_npz(
@@ -31,7 +44,7 @@ def read_npz(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> DataSource:
-    """Read a data set from ``.npz`` files.
+    """Read images or features from ``.npz`` files.
 
     Parameters
     ----------
@@ -57,69 +70,162 @@ def read_npz(
     DataError
         If files are missing, damaged or do not fit together.
     """
+    constants = (mean, std)
+    return read_archives("npz", roots, _samples, num_classes, class_names, constants)
+
+
+def read_archives(
+    name: str,
+    roots: Roots,
+    convert: Convert,
+    num_classes: int | None,
+    class_names: Sequence[str] | None,
+    constants: tuple[Sequence[float] | None, Sequence[float] | None],
+) -> DataSource:
+    """Read a data set from ``.npz`` files of any kind of sample; see :func:`read_npz`.
+
+    Parameters
+    ----------
+    name : str
+        Name of the reader; without ``root``, also of the folder below ``$FEDLABELS_DATA``.
+    roots : Roots
+        Where to search.
+    convert : callable
+        Checks and converts x; its first argument says where x comes from, for messages.
+    num_classes, class_names
+        As in :func:`read_npz`.
+    constants : (mean, std)
+        As in :func:`read_npz`.
+
+    Returns
+    -------
+    DataSource
+        Training and test split.
+    """
+    mean, std = constants
     if (mean is None) != (std is None):
-        raise ConfigError("npz: give both mean and std, or neither; got only one of them")
-    path, tried = _locate(roots)
+        raise ConfigError(f"{name}: give both mean and std, or neither; got only one of them")
+    tried = [roots.given] if roots.given else [root / name for root in roots.shared]
+    path = find_first(tried, _is_complete)
     if path is None:
-        raise missing("npz", tried, "set dataset.root to the file or to the folder that holds them")
-    train, test = _splits(path)
-    classes = _class_names(num_classes, class_names, train[1], test[1])
+        raise missing(name, tried, "set dataset.root to the file or to the folder that holds them")
+    train, test = (_read_split(path, split, convert) for split in _SPLITS)
     if mean is None or std is None:
-        mean, std = _statistics(train[0])
-    constants: dict[str, Any] = {"mean": _floats(mean), "std": _floats(std)}
-    return pair(path.stem, train, test, class_names=classes, **constants)
-
-
-def _locate(roots: Roots) -> tuple[Path | None, list[Path]]:
-    shared = [root / folder for root in roots.shared for folder in _FOLDERS]
-    tried = [roots.given] if roots.given else shared
-    return find_first(tried, _is_complete), tried
+        mean, std = statistics(train.x)
+    return pair(
+        path.stem,
+        (train.x, train.y),
+        (test.x, test.y),
+        class_names=_class_names(name, num_classes, class_names, train.y, test.y),
+        mean=tuple(float(v) for v in mean),
+        std=tuple(float(v) for v in std),
+        domains=_domains(path, train, test),
+        owners=_owners(train),
+    )
 
 
 def _is_complete(path: Path) -> bool:
-    return path.is_file() or all((path / f"{split}.npz").is_file() for split in ("train", "test"))
+    return path.is_file() or all((path / f"{split}.npz").is_file() for split in _SPLITS)
 
 
-def _splits(path: Path) -> tuple[Split, Split]:
-    if path.is_dir():
-        train, test = (_arrays(path / f"{name}.npz", ("x", "y")) for name in ("train", "test"))
-        return _split(path / "train.npz", *train), _split(path / "test.npz", *test)
-    arrays = _arrays(path, ("x_train", "y_train", "x_test", "y_test"))
-    return _split(path, *arrays[:2]), _split(path, *arrays[2:])
+def _read_split(path: Path, split: str, convert: Convert) -> _Split:
+    single = not path.is_dir()
+    file = path if single else path / f"{split}.npz"
+    ending = f"_{split}" if single else ""
+    needed = [f"{key}_{part}" for part in _SPLITS for key in "xy"] if single else ["x", "y"]
+    found = _arrays(file, needed, [f"{key}{ending}" for key in ("x", "y", "client", "domain")])
+    x, y = found[f"x{ending}"], found[f"y{ending}"]
+    if not np.issubdtype(y.dtype, np.integer):
+        raise DataError(f"{file}: labels must be integers, got {y.dtype}")
+    samples = convert(f"{file}: x{ending}", x)
+    client, domain = (
+        origins(f"{file}: {key}", found[key], len(x)) if key in found else None
+        for key in (f"client{ending}", f"domain{ending}")
+    )
+    return _Split(samples, y.astype(np.int64), client, domain)
 
 
-def _arrays(path: Path, keys: Sequence[str]) -> list[NDArray[Any]]:
+def _arrays(path: Path, needed: Sequence[str], wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            absent = [key for key in keys if key not in archive]
+            absent = [key for key in needed if key not in archive]
             if absent:
                 raise DataError(
-                    f"{path} lacks {', '.join(absent)}; it must hold {', '.join(keys)}, "
+                    f"{path} lacks {', '.join(absent)}; it must hold {', '.join(needed)}, "
                     f"it holds {', '.join(archive.files) or 'nothing'}"
                 )
-            return [archive[key] for key in keys]
+            return {key: archive[key] for key in wanted if key in archive}
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read as .npz without pickle ({error})") from error
 
 
-def _split(path: Path, x: NDArray[Any], y: NDArray[Any]) -> Split:
-    if not np.issubdtype(y.dtype, np.integer):
-        raise DataError(f"{path}: labels must be integers, got {y.dtype}")
+def _samples(where: str, x: NDArray[Any]) -> Values:
     if x.dtype != np.uint8:
-        if not np.issubdtype(x.dtype, np.floating):
-            raise DataError(f"{path}: x must be uint8 (pixels) or floating, got {x.dtype}")
-        return x.astype(np.float32), y.astype(np.int64)
+        return features(where, x)
     if x.ndim == 3:
         x = x[:, None]
     if x.ndim == 4 and x.shape[3] in (1, 3) and x.shape[1] not in (1, 3):
         raise DataError(
-            f"{path}: images must be (N, C, H, W), got {x.shape}, which looks like (N, H, W, C); "
+            f"{where} must have shape (N, C, H, W), got {x.shape}, which looks like (N, H, W, C); "
             "store x.transpose(0, 3, 1, 2)"
         )
-    return x, y.astype(np.int64)
+    return x
+
+
+def features(where: str, x: NDArray[Any]) -> NDArray[np.float32]:
+    """Check and convert samples that are no pixels.
+
+    Parameters
+    ----------
+    where : str
+        What is read, for the message.
+    x : ndarray
+        Floating numbers of any precision.
+
+    Returns
+    -------
+    ndarray of float32
+        The same, all finite.
+
+    Raises
+    ------
+    DataError
+        If x is of another type, or a number is nan, infinite or beyond float32.
+    """
+    if not np.issubdtype(x.dtype, np.floating):
+        raise DataError(f"{where} must be uint8 (pixels) or floating, got {x.dtype}")
+    with np.errstate(over="ignore"):
+        values = x.astype(np.float32)
+    if not np.isfinite(values).all():
+        sample = int(np.argwhere(~np.isfinite(values))[0][0])
+        raise DataError(
+            f"{where} holds nan, inf or a number beyond float32, first in sample {sample}; "
+            "clean the samples"
+        )
+    return values
+
+
+def _domains(
+    path: Path, train: _Split, test: _Split
+) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]] | None:
+    if train.domain is None and test.domain is None:
+        return None
+    if train.domain is None or test.domain is None:
+        has, lacks = _SPLITS if test.domain is None else _SPLITS[::-1]
+        raise DataError(f"{path}: {has} has domains, {lacks} has none; store both or neither")
+    (first, second), names = numbered(train.domain, test.domain)
+    return first, second, names
+
+
+def _owners(train: _Split) -> tuple[NDArray[np.int64], tuple[str, ...]] | None:
+    if train.client is None:
+        return None
+    (owners,), names = numbered(train.client)
+    return owners, names
 
 
 def _class_names(
+    name: str,
     num_classes: int | None,
     class_names: Sequence[str] | None,
     *labels: NDArray[np.int64],
@@ -130,19 +236,5 @@ def _class_names(
     if class_names is None:
         return tuple(str(c) for c in range(num_classes))
     if len(class_names) != num_classes:
-        raise ConfigError(f"npz: {num_classes} classes but {len(class_names)} class names")
+        raise ConfigError(f"{name}: {num_classes} classes but {len(class_names)} class names")
     return tuple(class_names)
-
-
-def _statistics(x: NDArray[np.uint8] | NDArray[np.float32]) -> tuple[list[float], list[float]]:
-    if x.ndim < 2:
-        raise DataError(f"npz: x must have shape (N, C, ...), got {x.shape}")
-    scale = 255.0 if x.dtype == np.uint8 else 1.0
-    axes = (0, *range(2, x.ndim))
-    mean = x.mean(axis=axes, dtype=np.float64) / scale
-    std = x.std(axis=axes, dtype=np.float64) / scale
-    return mean.tolist(), np.where(std > 0, std, 1.0).tolist()
-
-
-def _floats(values: Sequence[float]) -> tuple[float, ...]:
-    return tuple(float(v) for v in values)

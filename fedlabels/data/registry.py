@@ -4,19 +4,34 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from fedlabels.data.cifar import read_cifar10, read_cifar100
 from fedlabels.data.dataset import DataSource
 from fedlabels.data.digits import read_digits
+from fedlabels.data.hub import read_huggingface
+from fedlabels.data.icons import read_icons
 from fedlabels.data.idx import read_fashion_mnist, read_mnist
+from fedlabels.data.image_folder import read_image_folder
 from fedlabels.data.npz import read_npz
 from fedlabels.data.roots import search_roots
+from fedlabels.data.svhn import read_svhn
+from fedlabels.data.timeseries_npz import read_timeseries_npz
+from fedlabels.data.watch import read_watch
 from fedlabels.errors import ConfigError
 
 # Readers differ in their options, so they share no precise type; load() checks what it passes on.
 READERS: dict[str, Callable[..., DataSource]] = {
+    "cifar10": read_cifar10,
+    "cifar100": read_cifar100,
     "digits": read_digits,
     "fashion_mnist": read_fashion_mnist,
+    "huggingface": read_huggingface,
+    "icons": read_icons,
+    "image_folder": read_image_folder,
     "mnist": read_mnist,
     "npz": read_npz,
+    "svhn": read_svhn,
+    "timeseries_npz": read_timeseries_npz,
+    "watch": read_watch,
 }
 
 
@@ -33,7 +48,7 @@ def load(name: str, *, root: str | None = None, **options: Any) -> DataSource:
     name : str
         One of :func:`names`.
     root : str or None
-        Folder to search first: the data set's own folder, or one that holds several. Then come
+        The only folder to search: the data set's own, or one that holds several. None searches
         ``$FEDLABELS_DATA`` and ``/usr/share/datasets``.
     **options
         Options of the reader, for instance ``num_classes`` of ``"npz"``.
@@ -46,18 +61,24 @@ def load(name: str, *, root: str | None = None, **options: Any) -> DataSource:
     Raises
     ------
     ConfigError
-        If the name or an option is not known.
+        If the name or an option is not known, or an option is lacking.
     DataError
         If the files are missing (the message lists every path tried) or damaged.
     """
     if name not in READERS:
         raise ConfigError(f"data set {name!r} is not known; choose one of {', '.join(names())}")
     reader = READERS[name]
-    known = list(inspect.signature(reader).parameters)[1:]
+    known = dict(list(inspect.signature(reader).parameters.items())[1:])
     unknown = sorted(set(options) - set(known))
     if unknown:
         allowed = ", ".join(known) or "none"
         raise ConfigError(
             f"data set {name!r} has no option {', '.join(unknown)}; allowed besides root: {allowed}"
+        )
+    lacking = [n for n, p in known.items() if p.default is p.empty and n not in options]
+    if lacking:
+        raise ConfigError(
+            f"data set {name!r} needs option {', '.join(lacking)}; "
+            f"give it as dataset.options.{lacking[0]}=..."
         )
     return reader(search_roots(root), **options)

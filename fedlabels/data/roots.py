@@ -10,6 +10,7 @@ from fedlabels.errors import DataError
 
 VARIABLE = "FEDLABELS_DATA"
 SYSTEM = Path("/usr/share/datasets")
+CACHE = Path("~/.cache/fedlabels")
 
 
 class Roots(NamedTuple):
@@ -54,6 +55,23 @@ def search_roots(root: str | None) -> Roots:
     shared = os.environ.get(VARIABLE)
     folders = [Path(shared).expanduser()] if shared else []
     return Roots(None, (*folders, SYSTEM))
+
+
+def data_home(*, shared: bool = True) -> Path:
+    """Return the folder for data sets that are built on this machine.
+
+    Parameters
+    ----------
+    shared : bool
+        Whether ``$FEDLABELS_DATA`` comes first, where it is set.
+
+    Returns
+    -------
+    Path
+        That folder, or ``~/.cache/fedlabels``.
+    """
+    folder = os.environ.get(VARIABLE) if shared else None
+    return (Path(folder) if folder else CACHE).expanduser()
 
 
 def candidates(roots: Roots, folders: Sequence[str]) -> list[Path]:

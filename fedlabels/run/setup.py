@@ -113,7 +113,7 @@ def _single_owner(federation: Federation, shift: Shift) -> NDArray[np.int64]:
 def _groups(config: Settings, client: Client, strategy: ServerStrategy) -> tuple[Group, ...]:
     """Return one group a model: ``model`` and those of ``architectures.models``."""
     models = [config["model"], *config["architectures"]["models"]]
-    if len(models) > 1 and not getattr(strategy, "any_architecture", False):
+    if len(models) > 1 and not strategy.any_architecture:
         raise ConfigError(
             f"strategy {config['strategy']['name']} averages weights, so all clients need one "
             "architecture; empty architectures.models, or choose a strategy that exchanges "

@@ -12,12 +12,6 @@ from fedlabels.errors import ConfigError, DataError
 TRAIN, TEST = 20, 8
 
 
-@pytest.fixture(autouse=True)
-def _no_shared_roots(monkeypatch, tmp_path):
-    monkeypatch.delenv("FEDLABELS_DATA", raising=False)
-    monkeypatch.setattr("fedlabels.data.roots.SYSTEM", tmp_path / "system")
-
-
 def idx(array):
     header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
     return header + array.astype(np.uint8).tobytes()
@@ -41,7 +35,7 @@ def write_idx_set(folder, *, gz=True, seed=0):
 class TestRegistry:
     def test_unknown_name_lists_the_names(self):
         with pytest.raises(
-            ConfigError, match="'cifar' is not known; choose one of digits, fashion"
+            ConfigError, match="'cifar' is not known; choose one of cifar10, cifar100, digits"
         ):
             load("cifar")
 
@@ -51,8 +45,15 @@ class TestRegistry:
         with pytest.raises(ConfigError, match="allowed besides root: num_classes, class_names"):
             load("npz", colour=True)
 
+    def test_lacking_option_is_named(self):
+        with pytest.raises(
+            ConfigError, match=r"needs option path; give it as dataset\.options\.path"
+        ):
+            load("huggingface")
+
     def test_names_are_sorted(self):
-        assert names() == ("digits", "fashion_mnist", "mnist", "npz")
+        assert names() == tuple(sorted(names()))
+        assert {"digits", "fashion_mnist", "mnist", "npz"} < set(names())
 
 
 class TestDigits:

@@ -9,6 +9,7 @@ import torch
 
 from clients.fedavg import FedAvg
 from fedlabels.cohort import Cohort, FitRequest, FitResult, Ratio, Term
+from fedlabels.losses import cross_entropy
 
 
 @dataclass(frozen=True)
@@ -101,3 +102,23 @@ class Chaos(Rememberer):
         term: Any = result.terms["model"]
         spoilt = replace(term, value={k: spoil(v) for k, v in term.value.items()})
         return replace(result, terms={"model": spoilt})
+
+
+@dataclass(frozen=True)
+class OwnModel(FedAvg):
+    """Trains a model of its own architecture, which stays in its state; sends nothing."""
+
+    def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
+        kept = cohort.state.get("mine")
+        start = cohort.init("model") if kept is None else kept
+
+        def loss(view: Any, batch: Any, fixed: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            values = cross_entropy(view(batch.x), batch.y)
+            return batch.mean(values), {"loss": batch.sum(values), "n": batch.n}
+
+        batches = cohort.batches(
+            cohort.samples("labeled"), size=self.batch_size, steps=self.local_steps, purpose="own"
+        )
+        tree, sums = cohort.sgd(start, loss, batches, self.optimizer(request))
+        metrics = {"loss_labeled": Ratio(sums["loss"], sums["n"])}
+        return FitResult({}, metrics, {"mine": tree})

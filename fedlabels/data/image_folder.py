@@ -1,0 +1,225 @@
+"""Folders of image files, one folder a class: CINIC-10, Tiny-ImageNet, Office-Home, your own.
+
+``train/<class>/*`` and ``test/<class>/*`` hold the splits; where there is no test folder with
+known classes, ``val`` or ``valid`` is the test split (also in Tiny-ImageNet's form, ``val/images``
+with ``val_annotations.txt``). Without a train folder each fifth image of every class is test data.
+Images without a class folder, or in one called ``unlabeled``, have label -1.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedlabels.data.arrays import held_out, numbered, statistics
+from fedlabels.data.dataset import DataSource, pair
+from fedlabels.data.images import is_image, read_pixels
+from fedlabels.data.options import flag, whole
+from fedlabels.data.roots import Roots, find_first, missing
+from fedlabels.errors import DataError
+
+_NAME = "image_folder"
+_TESTS = ("test", "val", "valid", "validation")
+_UNLABELED = "unlabeled"
+_ANNOTATIONS = "val_annotations.txt"
+
+
+class _Image(NamedTuple):
+    """One file, with the names of its class and domain as far as it has them."""
+
+    path: Path
+    label: str | None
+    domain: str | None
+
+
+def read_image_folder(
+    roots: Roots, /, *, size: int | None = None, domains: bool = False
+) -> DataSource:
+    """Read a tree of image files.
+
+    Parameters
+    ----------
+    roots : Roots
+        ``root`` is the folder with ``train`` and ``test``, or with the classes (or domains).
+    size : int or None
+        Side in pixels to which every image is scaled, >= 1; None wants images of one shape.
+    domains : bool
+        Whether there is a level of domains above the classes, ``<domain>/<class>/*``: below
+        ``train`` and ``test``, or in the root, where each fifth image of every class in every
+        domain is test data.
+
+    Returns
+    -------
+    DataSource
+        Training and test split, uint8 (N, 3, H, W), with domains if asked for. Classes and files
+        are in the order of their names. Constants are those of the training split.
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of range.
+    DataError
+        If nothing is found, an image is damaged, or the folders do not fit together.
+    """
+    size = None if size is None else whole(_NAME, "size", size)
+    domains = flag(_NAME, "domains", domains)
+    tried = [roots.given] if roots.given else [root / _NAME for root in roots.shared]
+    folder = find_first(tried, Path.is_dir)
+    if folder is None:
+        raise missing(
+            _NAME, tried, "set dataset.root to the folder with train/<class>/ and test/<class>/"
+        )
+    train, test, classes = _splits(folder, domains)
+    arrays = _decode([*train, *test], size)
+    first = (arrays[: len(train)], _labels(train, classes))
+    second = (arrays[len(train) :], _labels(test, classes))
+    origin = _domains(train, test) if domains else None
+    mean, std = statistics(first[0])
+    return pair(
+        folder.name or _NAME, first, second, class_names=classes, mean=mean, std=std, domains=origin
+    )
+
+
+def _splits(folder: Path, domains: bool) -> tuple[list[_Image], list[_Image], tuple[str, ...]]:
+    if (folder / "train").is_dir():
+        train = _listing(folder / "train", domains)
+        classes = _classes(folder / "train", train)
+        return train, _test_split(folder, domains, classes), classes
+    splits = [name for name in _TESTS if (folder / name).is_dir()]
+    if splits:
+        raise DataError(f"{folder} has a folder {splits[0]}, but none called train; add it")
+    images = _listing(folder, domains)
+    classes = _classes(folder, images)
+    origin = _domains(images, [])[0] if domains else None
+    test = held_out(_labels(images, classes), origin)
+    if not test.any():
+        raise DataError(
+            f"{folder} has no train folder, and no class of five images of which each fifth could "
+            "be test data; add images, or make the folders train and test"
+        )
+    chosen: tuple[list[_Image], list[_Image]] = ([], [])
+    for image, marked in zip(images, test.tolist(), strict=True):
+        chosen[marked].append(image)
+    return *chosen, classes
+
+
+def _classes(folder: Path, images: list[_Image]) -> tuple[str, ...]:
+    classes = tuple(sorted({image.label for image in images if image.label is not None}))
+    if len(classes) < 2:
+        raise DataError(
+            f"{folder} must hold images in two or more class folders, "
+            f"found {', '.join(classes) or 'none'}"
+        )
+    return classes
+
+
+def _test_split(folder: Path, domains: bool, classes: tuple[str, ...]) -> list[_Image]:
+    for name in _TESTS:
+        images = _test_listing(folder / name, domains)
+        # Tiny-ImageNet has a test folder, but its images carry no class: then val is taken.
+        if not any(image.label in classes for image in images):
+            continue
+        for image in images:
+            if image.label not in classes:
+                raise DataError(
+                    f"{image.path}: a test image must be in a folder named as a training class "
+                    f"({', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}); move it"
+                )
+        return images
+    raise DataError(
+        f"{folder} has train, but no {', '.join(_TESTS[:-1])} or {_TESTS[-1]} folder with images "
+        f"in folders named as the classes, and no val/{_ANNOTATIONS}; add one of them"
+    )
+
+
+def _test_listing(folder: Path, domains: bool) -> list[_Image]:
+    if not folder.is_dir():
+        return []
+    table = folder / _ANNOTATIONS
+    if domains or not table.is_file():
+        return _listing(folder, domains)
+    labels = dict(_row(table, line) for line in table.read_text("utf-8").splitlines() if line)
+    absent = [name for name in labels if not (folder / "images" / name).is_file()]
+    if absent:
+        raise DataError(f"{table} names {absent[0]}, which is not in {folder / 'images'}")
+    return [_Image(folder / "images" / name, labels[name], None) for name in sorted(labels)]
+
+
+def _row(table: Path, line: str) -> tuple[str, str]:
+    fields = line.split("\t")
+    if len(fields) < 2:
+        raise DataError(f"{table}: a line must be file, tab, class; got {line!r}")
+    return fields[0], fields[1]
+
+
+def _listing(folder: Path, domains: bool) -> list[_Image]:
+    if not domains:
+        return _classes_below(folder, None)
+    stray = _images(folder) + _images(folder / _UNLABELED)
+    if stray:
+        raise DataError(
+            f"{stray[0]} is in no domain; with domains=true every image lies in <domain>/<class>/, "
+            f"or in <domain>/{_UNLABELED}/ where its class is not known"
+        )
+    return [image for sub in _folders(folder) for image in _classes_below(sub, sub.name)]
+
+
+def _classes_below(folder: Path, domain: str | None) -> list[_Image]:
+    found = [_Image(path, None, domain) for path in _images(folder)]
+    for sub in _folders(folder):
+        label = None if sub.name == _UNLABELED else sub.name
+        found += [_Image(path, label, domain) for path in _images_of_class(sub)]
+    return found
+
+
+def _images_of_class(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.rglob("*") if is_image(path))
+    for path in found:
+        # Tiny-ImageNet has one more folder, train/<class>/images; a set of domains has, too.
+        if path.parent not in (folder, folder / "images"):
+            raise DataError(
+                f"{path} lies too deep to be of class {folder.name!r}; if the folders above the "
+                "classes are domains, set dataset.options.domains=true"
+            )
+    return found
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(filter(is_image, folder.iterdir())) if folder.is_dir() else []
+
+
+def _labels(images: list[_Image], classes: tuple[str, ...]) -> NDArray[np.int64]:
+    number: dict[str | None, int] = {name: i for i, name in enumerate(classes)}
+    return np.array([number.get(image.label, -1) for image in images], dtype=np.int64)
+
+
+def _domains(
+    train: list[_Image], test: list[_Image]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
+    groups = [np.array([str(i.domain) for i in images], dtype=str) for images in (train, test)]
+    (first, second), names = numbered(*groups)
+    return first, second, names
+
+
+def _decode(images: list[_Image], size: int | None) -> NDArray[np.uint8]:
+    first = _pixels(images[0], size)
+    arrays = np.empty((len(images), *first.shape), dtype=np.uint8)
+    for row, image in enumerate(images):
+        pixels = _pixels(image, size)
+        if pixels.shape != first.shape:
+            raise DataError(
+                f"{image.path} has {pixels.shape[2]} x {pixels.shape[1]} pixels, "
+                f"{images[0].path} has {first.shape[2]} x {first.shape[1]}; give the side to scale "
+                "all images to, for instance dataset.options.size=32"
+            )
+        arrays[row] = pixels
+    return arrays
+
+
+def _pixels(image: _Image, size: int | None) -> NDArray[np.uint8]:
+    return read_pixels(image.path, reader=_NAME, where=str(image.path), size=size)

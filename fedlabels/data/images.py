@@ -1,0 +1,100 @@
+"""Image files to arrays of pixels, through Pillow."""
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedlabels.data.options import library
+from fedlabels.errors import DataError
+
+SUFFIXES = (
+    ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+
+
+def is_image(path: Path) -> bool:
+    """Say whether a file's name is that of an image; hidden files are none."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def read_pixels(
+    file: Path | BinaryIO, *, reader: str, where: str, size: int | None = None
+) -> NDArray[np.uint8]:
+    """Read one image file as colours.
+
+    Parameters
+    ----------
+    file : Path or binary file
+        What to read.
+    reader, where : str
+        Data set and image, for messages.
+    size : int or None
+        Side in pixels to which the image is scaled (bicubic, the shape is not kept), >= 1; None
+        leaves it as it is.
+
+    Returns
+    -------
+    ndarray of uint8, shape (3, H, W)
+        Red, green and blue; what is transparent is laid over white.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, has more than 8 bits a colour, or Pillow is not installed.
+    """
+    pillow = library("PIL.Image", reader=reader, install="pillow")
+    try:
+        with pillow.open(file) as image:
+            return to_pixels(image, reader=reader, where=where, size=size)
+    except (*_DAMAGE, pillow.DecompressionBombError) as error:
+        raise DataError(
+            f"{where} cannot be read as an image ({error}); repair or remove it"
+        ) from error
+
+
+def to_pixels(
+    image: Any, *, reader: str, where: str, size: int | None = None, keep_grey: bool = False
+) -> NDArray[np.uint8]:
+    """Make an array of an image that Pillow has open; see :func:`read_pixels`.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        The image.
+    keep_grey : bool
+        Whether an image in black and white or grey gives one channel instead of three.
+
+    Returns
+    -------
+    ndarray of uint8, shape (3, H, W) or (1, H, W)
+        The pixels.
+    """
+    if image.mode.startswith(("I", "F")):
+        raise DataError(
+            f"{where} has more than 8 bits a pixel (mode {image.mode}); convert it to 8 bits, or "
+            "store your arrays for dataset=npz"
+        )
+    if keep_grey and image.mode in ("1", "L"):
+        flat = image.convert("L")
+    else:
+        flat = _over_white(image, reader)
+    if size is not None and flat.size != (size, size):
+        flat = flat.resize(
+            (size, size), library("PIL.Image", reader=reader, install="pillow").BICUBIC
+        )
+    pixels = np.asarray(flat, dtype=np.uint8)
+    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _over_white(image: Any, reader: str) -> Any:
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    pillow = library("PIL.Image", reader=reader, install="pillow")
+    layer = image.convert("RGBA")
+    ground = pillow.new("RGBA", layer.size, (255, 255, 255, 255))
+    return pillow.alpha_composite(ground, layer).convert("RGB")

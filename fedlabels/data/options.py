@@ -1,0 +1,79 @@
+"""Checks that the options of readers share, and libraries that only some readers need."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from fedlabels.errors import ConfigError, DataError
+
+
+def whole(reader: str, option: str, value: Any, *, low: int = 1) -> int:
+    """Check that an option is a whole number.
+
+    Parameters
+    ----------
+    reader, option : str
+        Names for the message.
+    value : Any
+        What was given.
+    low : int
+        Least value allowed.
+
+    Returns
+    -------
+    int
+        The value.
+
+    Raises
+    ------
+    ConfigError
+        If it is no whole number >= ``low``; True and False are none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ConfigError(f"{reader}: {option} must be a whole number >= {low}, got {value!r}")
+    return value
+
+
+def flag(reader: str, option: str, value: Any) -> bool:
+    """Check that an option is true or false; see :func:`whole`."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{reader}: {option} must be true or false, got {value!r}")
+    return value
+
+
+def choice(reader: str, option: str, value: Any, allowed: Sequence[str]) -> str:
+    """Check that an option is one of the words allowed; see :func:`whole`."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ConfigError(f"{reader}: {option} must be one of {', '.join(allowed)}; got {value!r}")
+    return value
+
+
+def library(module: str, *, reader: str, install: str) -> Any:
+    """Import a library that is not part of every installation.
+
+    Parameters
+    ----------
+    module : str
+        Dotted name.
+    reader : str
+        Data set that needs it.
+    install : str
+        What follows ``pip install``.
+
+    Returns
+    -------
+    module
+        The library.
+
+    Raises
+    ------
+    DataError
+        If it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise DataError(
+            f"data set {reader!r} needs {module.split('.')[0]}, which cannot be imported "
+            f"({error}). To get it: pip install {install}"
+        ) from error

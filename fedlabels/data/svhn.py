@@ -1,0 +1,93 @@
+"""Street View House Numbers (Netzer et al., 2011), cropped digits in Matlab files.
+
+``train_32x32.mat`` and ``test_32x32.mat`` as torchvision keeps them; label 10 means the digit 0.
+The ``extra`` split is not read.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedlabels.data.dataset import DataSource, pair
+from fedlabels.data.hub import HubSet, fetch
+from fedlabels.data.options import flag, library
+from fedlabels.data.roots import Roots, candidates, find_first, missing
+from fedlabels.errors import DataError
+
+# Of the 73,257 training images, over all pixels of a channel, scaled to [0, 1].
+MEAN, STD = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
+_NAME = "svhn"
+_FILES = ("train_32x32.mat", "test_32x32.mat")
+_SITE = "http://ufldl.stanford.edu/housenumbers"
+_DIGITS = tuple("0123456789")
+
+
+def read_svhn(roots: Roots, /, *, download: bool = False) -> DataSource:
+    """Read SVHN: 73,257 + 26,032 colour images of 32 x 32 pixels, the ten digits.
+
+    Parameters
+    ----------
+    roots : Roots
+        Where to search.
+    download : bool
+        Whether to fetch it through ``datasets`` where it is not found.
+
+    Returns
+    -------
+    DataSource
+        Training and test split, uint8 (N, 3, 32, 32).
+
+    Raises
+    ------
+    DataError
+        If the files are missing or damaged, or scipy is not installed.
+    """
+    wanted = flag(_NAME, "download", download)
+    tried = candidates(roots, ("svhn", "SVHN"))
+    folder = find_first(tried, lambda path: all((path / file).is_file() for file in _FILES))
+    if folder is None and not wanted:
+        raise missing(
+            _NAME,
+            tried,
+            f"curl -L --create-dirs --output-dir $FEDLABELS_DATA/svhn --remote-name-all "
+            f"{_SITE}/{{{','.join(_FILES)}}}, or set dataset.options.download=true "
+            "(pip install datasets pillow)",
+        )
+    if folder is None:
+        hub = HubSet("ufldl-stanford/svhn", config="cropped_digits")
+        return fetch(_NAME, hub, class_names=_DIGITS, mean=MEAN, std=STD)
+    train, test = (_read(folder / file) for file in _FILES)
+    return pair(_NAME, train, test, class_names=_DIGITS, mean=MEAN, std=STD)
+
+
+def _read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    content = _load(path)
+    absent = [key for key in ("X", "y") if not isinstance(content.get(key), np.ndarray)]
+    if absent:
+        raise DataError(f"{path} lacks {' and '.join(absent)}; get the file again")
+    x, y = content["X"], content["y"]
+    if x.dtype != np.uint8 or x.ndim != 4 or x.shape[:3] != (32, 32, 3):
+        raise DataError(
+            f"{path}: X must be uint8 of shape (32, 32, 3, N), got {x.dtype} {x.shape}; "
+            "get the file again"
+        )
+    if y.size != x.shape[3] or y.dtype.kind not in "iuf":
+        raise DataError(f"{path}: {x.shape[3]} images but y is {y.dtype} {y.shape}; get it again")
+    labels = y.reshape(-1).astype(np.int64)
+    if len(labels) and not 0 <= labels.min() <= labels.max() <= 10:
+        raise DataError(f"{path}: labels must be in 1..10, got {labels.min()}..{labels.max()}")
+    return np.ascontiguousarray(x.transpose(3, 2, 0, 1)), labels % 10  # (N, 3, 32, 32), (N,)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    matlab = library("scipy.io", reader=_NAME, install="scipy")
+    try:
+        content: dict[str, Any] = matlab.loadmat(path, variable_names=["X", "y"])
+    # scipy has no common class for what a damaged file can raise.
+    except Exception as error:
+        raise DataError(
+            f"{path} cannot be read ({type(error).__name__}: {error}); get the file again"
+        ) from error
+    return content
