@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import clients
 import strategies
+from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import ConfigError
 from fedlabels.federation import PARTITIONS, POLICIES
 
@@ -125,6 +126,14 @@ class RunConfig:
     early_stop: EarlyStopConfig = field(default_factory=EarlyStopConfig)
 
 
+# What run_sim.py takes where a partition or a label policy leaves the choice to its user. Not in
+# config.yaml: there they would be keys that other partitions and policies do not have.
+USUAL = {
+    "partition": {"alpha": 0.5, "sigma": 1.0},
+    "labels": {"alpha": 0.5, "fraction": 0.1},
+}
+
+
 def register() -> None:
     """Put all schemas into Hydra's store; call it before ``hydra.main`` or ``compose``."""
     store = ConfigStore.instance()
@@ -135,9 +144,12 @@ def register() -> None:
         "keep": (float, 1.0),
     }
     for name, kind in PARTITIONS.items():
-        store.store(group="partition", name=name, node=_schema(name, kind, extra))
+        store.store(
+            group="partition", name=name, node=_schema(name, kind, extra, USUAL["partition"])
+        )
     for name, policy in POLICIES.items():
-        store.store(group="labels", name=name, node=_schema(name, policy))
+        node = _schema(name, policy, usual=USUAL["labels"])
+        store.store(group="labels", name=name, node=node)
     for name in clients.names():
         store.store(group="client", name=name, node=_schema(name, clients.find(name)))
     for name in strategies.names():
@@ -156,13 +168,21 @@ def _open(schema: Any) -> DictConfig:
     return node
 
 
-def _schema(name: str, kind: type, extra: Mapping[str, tuple[Any, Any]] | None = None) -> Any:
+def _schema(
+    name: str,
+    kind: type,
+    extra: Mapping[str, tuple[Any, Any]] = EMPTY,
+    usual: Mapping[str, Any] = EMPTY,
+) -> Any:
     """Make a structured config of a settings class: its fields, and ``name``."""
     hints = get_type_hints(kind)
     fields: list[Any] = [("name", str, field(default=name))]
     for entry in dataclasses.fields(kind):
-        fields.append((entry.name, _plain(hints[entry.name]), _default(entry)))
-    for key, (hint, value) in (extra or {}).items():
+        value = _default(entry)
+        if entry.name in usual and value.default == "???":
+            value = field(default=usual[entry.name])
+        fields.append((entry.name, _plain(hints[entry.name]), value))
+    for key, (hint, value) in extra.items():
         fields.append((key, _plain(hint), field(default=value)))
     return _open(dataclasses.make_dataclass(f"{kind.__name__}Config", fields))
 

@@ -6,11 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedlabels.federation import Federation, Ragged, suspicions
+from fedlabels.federation import PARTITIONS, POLICIES, Federation, Ragged, suspicions
 from fedlabels.federation.suspicion import late_class_trend
 from fedlabels.run.preview import main, preview
 from fedlabels.run.setup import build_data
 from tests.end_to_end.harness import config_of
+
+# What has no usual value and must be given.
+NEEDED = {
+    "classes_per_client": ["partition.number=2"],
+    "extended_dirichlet": ["partition.number=2"],
+    "flower": ["partition.target=IidPartitioner"],
+    "zero_label_clients": ["labels.share=0.3"],
+    "fully_labeled_clients": ["labels.share=0.3"],
+    "per_class_count": ["labels.count=2"],
+    "server": ["labels.per_class=2"],
+}
 
 
 def test_says_what_a_run_would_hold(tmp_path: Path) -> None:
@@ -83,3 +94,16 @@ class TestSuspicions:
     def test_trend(self) -> None:
         assert late_class_trend(np.array([[1, 1], [1, 0]])) == pytest.approx(-1.0)
         assert late_class_trend(np.ones((2, 3), dtype=np.int64)) == 0.0
+
+
+@pytest.mark.parametrize("name", sorted(PARTITIONS))
+def test_every_partition_composes_alone(name: str) -> None:
+    config = config_of("method=fedlabel", f"partition={name}", *NEEDED.get(name, []))
+    assert config["partition"]["name"] == name
+    assert config["partition"].get("alpha", 0.5) in (0.5, None)
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_every_label_policy_composes_alone(name: str) -> None:
+    config = config_of("method=fedlabel", f"labels={name}", *NEEDED.get(name, []))
+    assert config["labels"].get("fraction", 0.1) in (0.1, 0.0)
