@@ -60,6 +60,7 @@ VARIANTS = {
 METHODS |= {f"tune-{k}": [*METHODS["fedlabel_stable"], *v] for k, v in VARIANTS.items()}
 BOUNDS = ["labeled_only", "fully_labeled"]
 MAIN = [*BOUNDS, "fixmatch", "fedlabel", "fedlabel_stable", "fedlabel_adaptive"]
+QUICK = [*BOUNDS, "fixmatch", "fedlabel_adaptive"]
 VALIDATION = ROOT / "runs" / "validation"
 
 
@@ -97,6 +98,40 @@ SETTINGS = {
             cell(0.5, 0.1, 60, "dataset=digits", "clients=20", "evaluate_every=5"),
             MAIN,
         )
+    },
+    # Three settings of this toolkit alone; see docs/benchmarks.md for each as one command.
+    "mismatch": {
+        "mismatch-a0.1-f5-r80": (cell(0.1, 0.05, 80, "labels=class_mismatch"), QUICK),
+    },
+    "noise": {
+        "zero30-noise20-a0.3-f5-r80": (
+            cell(
+                0.3,
+                0.05,
+                80,
+                "labels=zero_label_clients",
+                "labels.share=0.3",
+                "label_noise.kind=symmetric",
+                "label_noise.rate=0.2",
+            ),
+            QUICK,
+        ),
+    },
+    "watch": {
+        "watch-f5-r60": (
+            [
+                "dataset=watch",
+                "dataset.options.test_subjects=2",
+                "partition=natural",
+                "clients=8",
+                "per_round=4",
+                "model=cnn1d",
+                "labels.fraction=0.05",
+                "rounds=60",
+                "evaluate_every=5",
+            ],
+            QUICK,
+        ),
     },
     "long": {"a0.3-f1-r300": (cell(0.3, 0.01, 300), MAIN)},
 }

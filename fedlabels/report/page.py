@@ -99,6 +99,7 @@ def write_preview(
     pairs: Sequence[tuple[str, str]],
     notes: Sequence[str],
     rows: Sequence[tuple[str, str]],
+    domains: Sequence[tuple[str, str, str]] = (),
 ) -> Path:
     """Write the page that shows a federation before anything runs.
 
@@ -118,6 +119,8 @@ def write_preview(
         What is odd, a sentence each.
     rows : sequence of (str, str)
         Settings and values.
+    domains : sequence of (str, str, str)
+        Name, samples and clients of every domain, if there are any.
 
     Returns
     -------
@@ -128,6 +131,7 @@ def write_preview(
     sections = [
         holdings_section(held, class_names, spread=False),
         Section("odd", "What is suspicious", lead, [el("ul", [el("li", n) for n in notes])]),
+        *_domains(domains),
         Section(
             "settings", "Settings", "How it is made.", [table(["setting", "value"], rows, texts=2)]
         ),
@@ -155,6 +159,13 @@ def write_preview(
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def _domains(rows: Sequence[tuple[str, str, str]]) -> list[Section]:
+    if not rows:
+        return []
+    lead = "Samples of one domain look alike; another domain shows the same classes differently."
+    return [Section("domains", "Domains", lead, [table(["domain", "samples", "clients"], rows)])]
 
 
 def _document(title: str, body: Markup) -> str:

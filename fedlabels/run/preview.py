@@ -94,9 +94,12 @@ def preview(overrides: Sequence[str], picture: Path) -> str:
         pairs=pairs,
         notes=notes,
         rows=rows,
+        domains=_domains(federation, source.train),
     )
     width = max(len(name) for name, _ in pairs)
     lines = [story, "", *(f"  {name:<{width}}  {value}" for name, value in pairs), ""]
+    for name, samples, clients in _domains(federation, source.train):
+        lines.append(f"  domain {name}: {samples} samples, {clients} clients")
     lines += [f"  ! {note}" for note in notes] or ["  Nothing odd was found."]
     seconds = time.perf_counter() - began
     return "\n".join([*lines, "", f"picture: {page}   ({seconds:.1f} s)", ""])
@@ -127,27 +130,36 @@ def describe(federation: Federation, train: ArrayDataset) -> list[tuple[str, str
         ("labels min / median / max", _spread(s)),
         ("labels per class", shown),
         ("clients without labels", f"{s['clients_without_labels']:,}"),
+        ("samples of a class without local label", f"{100 * _uncovered(federation):.0f} %"),
     ]
     if federation.test.sizes.any():
         sizes = federation.test.sizes
         pairs.append(("own test samples", f"{sizes.min()} / {np.median(sizes):g} / {sizes.max()}"))
-    if train.domain is not None:
-        pairs.append(("domains", _domains(federation, train)))
     return [*pairs, ("hash", federation.hash[:16])]
+
+
+def _uncovered(federation: Federation) -> float:
+    """Return the share of samples whose class has no label on the client that holds them."""
+    held = _holdings(federation)
+    uncovered = int(held.total[held.labeled == 0].sum())
+    return uncovered / max(int(held.total.sum()), 1)
 
 
 def _spread(summary: Mapping[str, Any]) -> str:
     return " / ".join(f"{summary[f'labeled_{k}']:g}" for k in ("min", "median", "max"))
 
 
-def _domains(federation: Federation, train: ArrayDataset) -> str:
+def _domains(federation: Federation, train: ArrayDataset) -> list[tuple[str, str, str]]:
+    """Return name, samples and clients of every domain."""
+    if train.domain is None:
+        return []
     held = np.concatenate([federation.labeled.index, federation.unlabeled.index])
     owners = np.concatenate([federation.labeled.owners, federation.unlabeled.owners])
     found = []
     for number, name in enumerate(train.domain_names):
-        inside = train.domain[held] == number if train.domain is not None else held < 0
-        found.append(f"{name} {int(inside.sum()):,} ({len(np.unique(owners[inside]))} clients)")
-    return ", ".join(found)
+        inside = train.domain[held] == number
+        found.append((name, f"{int(inside.sum()):,}", f"{len(np.unique(owners[inside])):,}"))
+    return found
 
 
 def _holdings(federation: Federation) -> Holdings:
@@ -182,7 +194,9 @@ def _composed(overrides: Sequence[str]) -> dict[str, Any]:
 
 def _story(config: Mapping[str, Any]) -> str:
     def words(key: str) -> str:
-        rest = {k: v for k, v in config[key].items() if k != "name" and v not in (None, False, {})}
+        rest = {
+            k: v for k, v in config[key].items() if k != "name" and v not in (None, False, {}, [])
+        }
         listed = ", ".join(f"{k}={v}" for k, v in rest.items() if v not in (0, 0.0))
         return f"{config[key]['name']} ({listed})" if listed else str(config[key]["name"])
 

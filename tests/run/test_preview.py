@@ -28,7 +28,7 @@ def test_says_what_a_run_would_hold(tmp_path: Path) -> None:
     given = ["partition=client_dirichlet", "partition.alpha=0.3", "clients=20", "seed=4"]
     text = preview([*given, "labels.fraction=0.2"], tmp_path / "look.html")
     _, federation = build_data(config_of("method=fedlabel", *given, "labels.fraction=0.2"))
-    assert f"hash                            {federation.hash[:16]}" in text
+    assert f"{federation.hash[:16]}" in text
     assert "1,442 of 1,442" in text
     assert f"{len(federation.labeled.index):,} (" in text
     page = (tmp_path / "look.html").read_text()
@@ -38,7 +38,8 @@ def test_says_what_a_run_would_hold(tmp_path: Path) -> None:
 
 def test_domains_are_dealt_but_not_rendered(tmp_path: Path) -> None:
     text = preview(["shift.preset=sfs4", "clients=8", "per_round=8"], tmp_path / "look.html")
-    assert re.search(r"clean 3[56]\d \(8 clients\).*edge 3[56]\d \(8 clients\)", text)
+    assert re.search(r"domain clean: 3[56]\d samples, 8 clients", text)
+    assert re.search(r"domain edge: 3[56]\d samples, 8 clients", text)
 
 
 def test_a_bad_setting_is_one_line_and_no_picture(
