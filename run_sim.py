@@ -34,6 +34,10 @@ def _arguments(given: list[str]) -> list[str]:
         folder = OverridesParser.create().parse_override(named[-1]).value()
     except HydraException:
         return given  # Hydra says what is wrong with it
+    if folder and not os.path.exists(os.path.join(str(folder), "config.yaml")):
+        # before Hydra makes the folder
+        sys.stderr.write(f"error: resume={folder} holds no run (no config.yaml there)\n")
+        sys.exit(1)
     return [*own_overrides(str(folder)), *given]
 
 

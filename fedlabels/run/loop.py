@@ -22,6 +22,7 @@ from fedlabels.run.console import Console
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.hashing import config_hash, flatten
 from fedlabels.run.setup import World, build_backend
+from fedlabels.run.signals import terminable
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.evaluation import Evaluation
 from fedlabels.simulation.grid import FIRST_NODE_ID, CohortGrid
@@ -88,14 +89,15 @@ class Loop:
             If all sampled clients failed, or more than ``max_client_failures``; a checkpoint of
             the last good round is written before.
         KeyboardInterrupt
-            After a checkpoint was written.
+            At Ctrl-C or SIGTERM, after a checkpoint was written.
         """
         self._began = time.time()
         backend = build_backend(self._config, self._world, self._folder, self._first - 1)
         status = "failed"
         try:
             self._announce()  # only now: a folder in which nothing could start holds no run
-            record = self._rounds(backend, self._start(backend))
+            with terminable():
+                record = self._rounds(backend, self._start(backend))
             status = "finished"
         except KeyboardInterrupt:
             status = "stopped"
@@ -223,6 +225,10 @@ class Loop:
         if not failed or (len(failed) <= allowed and len(failed) < len(rows)):
             return
         first = failed[0]
+        # whoever mends this wants to know who failed and why; a resume cuts these rows off again
+        self._folder.clients.append(
+            [_client_record(index, row, self._world.federation) for row in rows]
+        )
         raise RunError(
             f"{len(failed)} of {len(rows)} clients failed in round {index} ({exchange}), allowed is"
             f" a share of {self._config['max_client_failures']:g}; client {first.client_id}: "

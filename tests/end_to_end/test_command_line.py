@@ -1,6 +1,7 @@
 """What a user sees of ``run_sim.py``: one clear line for a mistake, and an orderly end."""
 
 import contextlib
+import csv
 import os
 import re
 import runpy
@@ -199,15 +200,21 @@ def alive(pids: set[int]) -> set[int]:
 
 
 CASES = [
-    pytest.param("serial", "process"),
-    pytest.param("ray", "process", marks=pytest.mark.ray),
-    pytest.param("ray", "group", marks=pytest.mark.ray),
+    pytest.param("serial", "process", signal.SIGINT),
+    pytest.param("serial", "process", signal.SIGTERM),
+    pytest.param("ray", "process", signal.SIGINT, marks=pytest.mark.ray),
+    pytest.param("ray", "group", signal.SIGINT, marks=pytest.mark.ray),
+    pytest.param("ray", "process", signal.SIGTERM, marks=pytest.mark.ray),
 ]
 
 
-@pytest.mark.parametrize(("backend", "target"), CASES)
+@pytest.mark.parametrize(("backend", "target", "number"), CASES)
 def test_one_interrupt_ends_a_run_in_order(
-    backend: str, target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    backend: str,
+    target: str,
+    number: signal.Signals,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder, whole = tmp_path / "run", tmp_path / "whole"
     workers = ["backend.num_workers=2"] if backend == "ray" else []
@@ -217,7 +224,7 @@ def test_one_interrupt_ends_a_run_in_order(
         below = descendants(process.pid)
         began = time.monotonic()
         # a terminal sends the signal to every process of the group, workers included
-        (os.killpg if target == "group" else os.kill)(process.pid, signal.SIGINT)
+        (os.killpg if target == "group" else os.kill)(process.pid, number)
         _, errors = process.communicate(timeout=30)
         seconds = time.monotonic() - began
     assert process.returncode == 130, errors
@@ -255,3 +262,18 @@ def test_a_failed_run_ends_with_status_1(tmp_path: Path) -> None:
     assert "OSError: no luck" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert (tmp_path / "run" / "checkpoints" / "round-00000001").is_dir()
+    rows = list(csv.DictReader((tmp_path / "run" / "clients.csv").open()))
+    assert [row["status"] for row in rows if row["round"] == "2"] == ["failed"] * 5
+    assert "no luck" in rows[-1]["error"]
+
+
+def test_resume_of_what_is_no_run_leaves_nothing_behind(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "run_sim.py", f"resume={tmp_path / 'typo'}"], cwd=REPO,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert (
+        ended.stderr == f"error: resume={tmp_path / 'typo'} holds no run (no config.yaml there)\n"
+    )
+    assert not (tmp_path / "typo").exists()
