@@ -21,6 +21,7 @@ from fedlabels.federation.partition import (
 from fedlabels.federation.ragged import Ragged
 from fedlabels.federation.registry import make
 from fedlabels.federation.samples import Samples
+from fedlabels.federation.suspicion import suspicions
 
 __all__ = [
     "PARTITIONS",
@@ -46,4 +47,5 @@ __all__ = [
     "mirrored_counts",
     "partitions",
     "policies",
+    "suspicions",
 ]

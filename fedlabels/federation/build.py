@@ -1,5 +1,6 @@
 """From a training set and settings to a federation."""
 
+import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -102,7 +103,7 @@ def build(
     dealt = partition.deal(samples.take(pool), clients=clients, seed=seed)
     shards = Ragged(pool[dealt.index], dealt.offsets)
     shards = thin_out(shards, samples, layers.keep, generator(seed, "keep"))
-    labeled, unlabeled, server = _label(shards, samples, policy, seed)
+    labeled, unlabeled, server = _label(shards, samples, policy, seed, reuse)
     return Federation(
         labeled,
         unlabeled,
@@ -126,7 +127,7 @@ def _settings(
     policy: LabelPolicy,
     layers: Layers,
 ) -> dict[str, Any]:
-    return {
+    settings = {
         "samples": len(samples),
         "clients": clients,
         "seed": seed,
@@ -136,6 +137,8 @@ def _settings(
         "labels": {"name": name_of(POLICIES, policy), **asdict(policy)},
         "layers": asdict(layers),
     }
+    as_in_a_file: dict[str, Any] = json.loads(json.dumps(settings))
+    return as_in_a_file
 
 
 def _check_request(
@@ -170,10 +173,10 @@ def _repeat(pool: Indices, total: int, seed: int) -> Indices:
 
 
 def _label(
-    shards: Ragged, samples: Samples, policy: LabelPolicy, seed: int
+    shards: Ragged, samples: Samples, policy: LabelPolicy, seed: int, reuse: bool
 ) -> tuple[Ragged, Ragged, Indices]:
     known = samples.labels[shards.index] >= 0
-    visible = shards.keep(known)
+    visible = shards if known.all() else shards.keep(known)
     masks = policy.masks(visible, samples, random=generator(seed, "labels"))
     labeled, unlabeled = np.zeros(len(known), dtype=bool), ~known
     labeled[known] = masks.labeled
@@ -182,7 +185,7 @@ def _label(
     if len(server):  # under reuse other clients may hold copies
         elsewhere = np.isin(shards.index, server)
         labeled, unlabeled = labeled & ~elsewhere, unlabeled & ~elsewhere
-    if not policy.unlabeled_includes_labeled:
+    if reuse and not policy.unlabeled_includes_labeled:
         _drop_copies(shards, len(samples), labeled, unlabeled)
     return _ascending(shards.keep(labeled)), _ascending(shards.keep(unlabeled)), server
 
@@ -190,9 +193,13 @@ def _label(
 def _drop_copies(shards: Ragged, samples: int, labeled: Mask, unlabeled: Mask) -> None:
     """Under reuse a client may hold a sample twice: take the copies of labeled ones out."""
     key = shards.owners * samples + shards.index
-    alone = unlabeled & ~labeled
-    copies = np.isin(key[alone], key[labeled])
-    unlabeled[np.flatnonzero(alone)[copies]] = False
+    ordered = np.sort(key)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    concerned = np.zeros(len(shards), dtype=bool)
+    concerned[twice // samples] = True
+    alone = np.flatnonzero(np.repeat(concerned, shards.sizes) & unlabeled & ~labeled)
+    copies = np.isin(key[alone], key[labeled & np.repeat(concerned, shards.sizes)])
+    unlabeled[alone[copies]] = False
 
 
 def _ascending(shards: Ragged) -> Ragged:

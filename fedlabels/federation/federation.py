@@ -85,8 +85,8 @@ class Federation:
             raise DataError(
                 f"{len(self)} clients, {len(self.test)} test shards, {self.groups.shape}"
             )
-        held = np.concatenate([self.labeled.index, self.unlabeled.index])
-        if np.isin(self.server, held).any():
+        held = [self.labeled.index, self.unlabeled.index]
+        if len(self.server) and np.isin(self.server, np.concatenate(held)).any():
             raise DataError("a sample of the server is also held by a client")
 
     def given_to(self, client_id: int) -> Indices:

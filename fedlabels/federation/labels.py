@@ -88,7 +88,9 @@ class Shuffled(NamedTuple):
     def first_of_class(self, counts: Indices) -> Mask:
         """Mark the first ``counts[k, c]`` entries of class c of client k in shuffled order."""
         cell = self._cells()
-        order = np.lexsort((self.rank, cell))
+        order = np.empty(len(cell), dtype=np.int64)
+        order[self.shards.offsets[self.shards.owners] + self.rank] = np.arange(len(cell))
+        order = order[stable_order(cell[order], counts.size)]
         sizes = np.bincount(cell, minlength=counts.size)
         place = np.arange(len(cell)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         marks = np.zeros(len(cell), dtype=bool)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from fedlabels.errors import ConfigError
 from fedlabels.federation.partition import draw_class_order
-from fedlabels.federation.ragged import Indices, Ragged
-from fedlabels.federation.registry import check_choice, check_positive, check_range
+from fedlabels.federation.ragged import Indices, Ragged, stable_order
+from fedlabels.federation.registry import check_choice, check_count, check_positive, check_range
 from fedlabels.federation.samples import Samples
 
 
@@ -105,7 +105,7 @@ def thin_out(shards: Ragged, samples: Samples, keep: float, random: np.random.Ge
     classes = samples.num_classes + 1
     cell = shards.owners * classes + samples.labels[shards.index] % classes
     shuffled = random.permutation(len(cell))
-    order = shuffled[np.argsort(cell[shuffled], kind="stable")]
+    order = shuffled[stable_order(cell[shuffled], len(shards) * classes)]
     sizes = np.bincount(cell, minlength=len(shards) * classes)
     place = np.arange(len(cell)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     stay = np.zeros(len(cell), dtype=bool)
@@ -179,16 +179,14 @@ class TestShards:
     share: float = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.share, bool) or not 0 <= self.share < 1e6:
-            raise ConfigError(f"test_shards.share must be >= 0, got {self.share!r}")
+        check_range("test_shards.share", self.share, 0.0, 1e6)
 
     def draw(
         self, shards: Ragged, samples: Samples, test: Samples | None, random: np.random.Generator
     ) -> Ragged:
         """Return indices into the test set, ascending for each client."""
         if not self.share:
-            none = np.zeros(0, dtype=np.int64)
-            return Ragged(none, np.zeros(len(shards) + 1, dtype=np.int64))
+            return Ragged(np.zeros(0, dtype=np.int64), np.zeros(len(shards) + 1, dtype=np.int64))
         if test is None or not len(test):
             raise ConfigError("test_shards.share needs a test set; set it to 0")
         counts = mirrored_counts(
@@ -206,7 +204,8 @@ class TestShards:
             step = np.arange(ends[-1]) - np.repeat(ends - counts[:, c], counts[:, c])
             index.append(part[(start + step) % len(part)])
             owner.append(np.repeat(clients, counts[:, c]))
-        joined, owners = np.concatenate(index), np.concatenate(owner)
+        none = np.zeros(0, dtype=np.int64)
+        joined, owners = np.concatenate([none, *index]), np.concatenate([none, *owner])
         order = np.lexsort((joined, owners))
         sizes = np.bincount(owners, minlength=len(shards))
         return Ragged(joined[order], np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
@@ -262,8 +261,7 @@ class ModelGroups:
     assign: Literal["cyclic", "random"] = "cyclic"
 
     def __post_init__(self) -> None:
-        if isinstance(self.count, bool) or self.count < 1:
-            raise ConfigError(f"there must be at least one model group, got {self.count!r}")
+        check_count("the number of model groups", self.count, low=1)
         check_choice("architectures.assign", self.assign, ("cyclic", "random"))
 
     def assign_groups(self, clients: int, random: np.random.Generator) -> Indices:

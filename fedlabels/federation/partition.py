@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlabels.errors import ConfigError
-from fedlabels.federation.ragged import Indices, Ragged, stable_order
+from fedlabels.federation.ragged import Indices, Ragged, narrow, stable_order
 from fedlabels.federation.registry import check_count
 from fedlabels.federation.samples import Samples
 from fedlabels.seeds import generator
@@ -109,8 +109,8 @@ def draw_class_order(
         C + 1 arrays of sample indices; the last holds those of unknown class.
     """
     shuffled = random.permutation(len(labels))
-    keys = labels[shuffled]
-    keys = np.where(keys < 0, num_classes, keys)
+    keys = np.where(labels < 0, num_classes, labels)
+    keys = narrow(keys, num_classes + 1)[shuffled]
     ordered = shuffled[stable_order(keys, num_classes + 1)]
     ends = np.cumsum(np.bincount(keys, minlength=num_classes + 1))
     return np.split(ordered, ends[:-1])
@@ -156,14 +156,39 @@ def cut_by_proportions(
     [[2], [0, 1]]
     """
     _check_cut(labels, proportions, class_order)
-    owners = [
-        np.repeat(np.arange(len(proportions)), piece_sizes(proportions[:, c], len(order)))
-        for c, order in enumerate(class_order)
-    ]
-    empty = np.zeros(0, dtype=np.int64)
-    joined = np.concatenate([empty, *class_order])
-    grouped = Ragged.from_owners(np.concatenate([empty, *owners]), len(proportions))
+    joined = np.concatenate([np.zeros(0, dtype=np.int64), *class_order])
+    owners = piece_owners(proportions, [len(order) for order in class_order])
+    grouped = Ragged.from_owners(owners, len(proportions))
     return Ragged(joined[grouped.index], grouped.offsets)
+
+
+def piece_owners(proportions: NDArray[np.float64], totals: Sequence[int]) -> Indices:
+    """Say who gets each sample, in the order in which they are handed out, class after class.
+
+    Parameters
+    ----------
+    proportions : ndarray of float64, shape (K, C)
+        Share that client k gets of class c; see :func:`cut_by_proportions`.
+    totals : sequence of C int
+        Samples of every class.
+
+    Returns
+    -------
+    ndarray of int64, shape (sum(totals),)
+        Owners.
+
+    Raises
+    ------
+    ConfigError
+        If a share is negative or not finite.
+    """
+    if not np.isfinite(proportions).all() or (proportions < 0).any():
+        raise ConfigError("proportions must be finite and >= 0; check alpha")
+    clients = np.arange(len(proportions))
+    pieces = [
+        np.repeat(clients, piece_sizes(proportions[:, c], total)) for c, total in enumerate(totals)
+    ]
+    return np.concatenate([clients[:0], *pieces])
 
 
 def piece_sizes(shares: NDArray[np.float64], total: int) -> Indices:
@@ -227,10 +252,12 @@ def even_out(
         )
     taken = _surplus(sizes, need)
     shuffled = random.permutation(len(owners))
-    order = shuffled[stable_order(owners[shuffled] + 1, clients + 1)]
-    order = order[np.count_nonzero(owners < 0) :]  # grouped by client, shuffled within
-    rank = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    moved = order[rank < np.repeat(taken, sizes)]
+    gives = np.append(taken > 0, False)  # the last entry is nobody's, -1
+    shuffled = shuffled[gives[owners][shuffled]]
+    order = shuffled[stable_order(owners[shuffled], clients)]  # by donor, shuffled within
+    held = np.where(taken > 0, sizes, 0)
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(held) - held, held)
+    moved = order[rank < np.repeat(taken, held)]
     result = owners.copy()
     result[random.permutation(moved)] = np.repeat(np.arange(clients), lacking)
     return result
@@ -259,8 +286,6 @@ def _check_cut(
         raise ConfigError(
             f"proportions must have shape (clients, {len(class_order)}), got {proportions.shape}"
         )
-    if not np.isfinite(proportions).all() or (proportions < 0).any():
-        raise ConfigError("proportions must be finite and >= 0; check alpha")
     for c, order in enumerate(class_order):
         found = labels[order]
         if len(order) and not ((found == c) | (found < 0)).all():

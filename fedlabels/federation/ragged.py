@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from fedlabels.errors import DataError
 Indices = NDArray[np.int64]
 
 _SMALL = 1 << 16
+_BITS = 63
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,7 @@ class Ragged:
         """
         first = int(np.count_nonzero(owners < 0))
         order = stable_order(owners + 1, clients + 1)[first:]
-        sizes = np.bincount(owners[order], minlength=clients)
+        sizes = np.bincount(owners + 1, minlength=clients + 1)[1:]
         return cls(order, _offsets(sizes))
 
     def __len__(self) -> int:
@@ -124,16 +126,18 @@ class Ragged:
         Ragged
             K lists, in the same order.
         """
-        ends = np.concatenate([[0], np.cumsum(mask)]).astype(np.int64)
-        return Ragged(self.index[mask], ends[self.offsets])
+        ends, filled = np.cumsum(mask), self.offsets > 0
+        offsets = np.zeros_like(self.offsets)
+        offsets[filled] = ends[self.offsets[filled] - 1]
+        return Ragged(self.index[mask], offsets)
 
 
-def stable_order(keys: Indices, bound: int) -> Indices:
+def stable_order(keys: NDArray[np.integer[Any]], bound: int) -> Indices:
     """Sort positions by key, ties in their order.
 
     Parameters
     ----------
-    keys : ndarray of int64, shape (N,)
+    keys : ndarray of integers, shape (N,)
         Keys in 0..bound-1.
     bound : int
         One above the largest key that can occur.
@@ -143,9 +147,32 @@ def stable_order(keys: Indices, bound: int) -> Indices:
     ndarray of int64, shape (N,)
         Positions in sorted order.
     """
-    # numpy sorts 16-bit keys by radix, an order of magnitude faster than longer ones.
-    small = keys.astype(np.uint16) if bound <= _SMALL else keys
-    return np.argsort(small, kind="stable")
+    if bound <= _SMALL:
+        return np.argsort(narrow(keys, bound), kind="stable")
+    shift = max(len(keys) - 1, 0).bit_length()
+    if bound.bit_length() + shift > _BITS:
+        return np.argsort(keys, kind="stable")
+    # Values sort ten times as fast as positions: let each key carry its position.
+    carried = np.sort((keys << shift) | np.arange(len(keys)))
+    return carried & ((1 << shift) - 1)
+
+
+def narrow(keys: NDArray[np.integer[Any]], bound: int) -> NDArray[np.integer[Any]]:
+    """Make small keys 16 bits wide: numpy sorts those by radix, ten times as fast as longer ones.
+
+    Parameters
+    ----------
+    keys : ndarray of integers
+        Keys in 0..bound-1.
+    bound : int
+        One above the largest key that can occur.
+
+    Returns
+    -------
+    ndarray
+        The keys, as uint16 if they fit.
+    """
+    return keys.astype(np.uint16, copy=False) if bound <= _SMALL else keys
 
 
 def _offsets(sizes: Indices) -> Indices:

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -8,30 +9,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlabels.errors import ConfigError
-from fedlabels.federation import PARTITIONS, Samples, cut_by_proportions, draw_class_order, make
+from fedlabels.federation import PARTITIONS, cut_by_proportions, draw_class_order, make
 from fedlabels.federation.partition import even_out, piece_sizes
 from fedlabels.federation.partitions.client_dirichlet import fill_counts
 from fedlabels.federation.summary import class_counts, effective_classes
+from tests.federation.cases import PARTITION_CASES, case_id, even_labels, with_origins
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "fedlabel.json"
-VARIANTS = [
-    ("iid", {}),
-    ("dirichlet", {"alpha": 0.1}),
-    ("dirichlet", {"alpha": 0.5, "balance": True}),
-    ("dirichlet", {"alpha": 0.5, "balance": True, "class_order": "natural"}),
-    ("dirichlet", {"alpha": 0.3, "draw": "client"}),
-    ("client_dirichlet", {"alpha": 0.1}),
-]
-every_variant = pytest.mark.parametrize(("name", "fields"), VARIANTS)
-
-
-def even_labels(samples=60_000, classes=10):
-    return np.random.default_rng(0).permutation(np.arange(samples) % classes)
+every_case = pytest.mark.parametrize(("name", "fields"), PARTITION_CASES, ids=case_id)
+# Rules that give every sample to somebody and ask for nothing but labels.
+COMPLETE = [case for case in PARTITION_CASES if case[0] not in ("natural", "domain")]
+complete = pytest.mark.parametrize(("name", "fields"), COMPLETE, ids=case_id)
+PINNED = {
+    ("iid", ()): "835c86f0a14d",
+    ("dirichlet", (("alpha", 0.5),)): "bdd03e703358",
+    ("dirichlet", (("alpha", 0.5), ("balance", True))): "dc60ee99c392",
+    ("client_dirichlet", (("alpha", 0.5),)): "ca3e1080cae1",
+    ("client_dirichlet", (("alpha", 0.1), ("min_size", 3))): "d4b6afc248eb",
+    ("shards", ()): "b99f2a6b17fb",
+    ("classes_per_client", (("number", 3),)): "fcaaf73b9612",
+    ("extended_dirichlet", (("number", 2), ("alpha", 0.5))): "590261ebf6de",
+    ("log_normal", (("sigma", 1.0),)): "03a32dd603a7",
+    ("quantity_dirichlet", (("alpha", 1.0),)): "c0bccc8d46d3",
+}
 
 
 def deal(name, fields, labels, *, clients=20, classes=10, seed=0):
     partition = make(PARTITIONS, name, fields)
-    return partition.deal(Samples(labels, classes), clients=clients, seed=seed)
+    samples = with_origins(labels, classes, owners=max(clients, 1))
+    return partition.deal(samples, clients=clients, seed=seed)
 
 
 def counts_of(shards, labels, classes=10):
@@ -44,14 +50,22 @@ def mixes_of(shards, labels):
     return counts / counts.sum(1, keepdims=True)
 
 
-@every_variant
+def test_every_partitioner_is_tested():
+    assert {name for name, _ in PARTITION_CASES} == set(PARTITIONS) - {"flower"}
+
+
+@complete
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_deals_every_sample_once_and_meets_the_minimum(name, fields, data):
-    clients = data.draw(st.integers(1, 12))
+    # A few rules need room for 2 classes, or 2 shards, per client; three clients hold five classes.
+    narrow = name in ("shards", "classes_per_client", "extended_dirichlet")
+    clients = data.draw(st.integers(3 if narrow else 1, 12))
     min_size = data.draw(st.integers(0, 4))
+    head = np.arange(2 * clients) % 5 if narrow else np.zeros(0, dtype=np.int64)
     low = max(clients * min_size, 1)
-    labels = np.array(data.draw(st.lists(st.integers(-1, 4), min_size=low, max_size=low + 60)))
+    rest = data.draw(st.lists(st.integers(-1, 4), min_size=low, max_size=low + 60))
+    labels = np.concatenate([head, np.array(rest)])
     seed = data.draw(st.integers(0, 99))
     settings_ = {**fields, "min_size": min_size}
     shards = deal(name, settings_, labels, clients=clients, classes=5, seed=seed)
@@ -60,20 +74,47 @@ def test_deals_every_sample_once_and_meets_the_minimum(name, fields, data):
     assert shards.sizes.min() >= min_size
 
 
-@every_variant
+@every_case
+@settings(max_examples=10, deadline=None)
+@given(clients=st.integers(3, 9), extra=st.integers(0, 40), seed=st.integers(0, 99))
+def test_deals_no_sample_twice(name, fields, clients, extra, seed):
+    labels = np.random.default_rng(seed).integers(-1, 5, 60 + extra)
+    shards = deal(name, fields, labels, clients=clients, classes=5, seed=seed)
+    assert len(shards) == clients
+    assert len(set(shards.index.tolist())) == len(shards.index)
+    assert all((np.diff(shard) > 0).all() for shard in shards)
+    if fields.get("min_size") != 0:
+        assert shards.sizes.min() >= 1
+
+
+@pytest.mark.parametrize(("case", "digest"), PINNED.items(), ids=lambda v: str(v))
+def test_draws_are_pinned(case, digest):
+    """A change here is a change of every federation that was ever made with the rule."""
+    labels = np.random.default_rng(1).permutation(np.arange(200) % 4)
+    shards = deal(case[0], dict(case[1]), labels, clients=10, classes=4)
+    content = np.concatenate([shards.offsets, shards.index]).astype("<i8").tobytes()
+    assert hashlib.sha256(content).hexdigest().startswith(digest)
+
+
+# With as many clients as people there is nothing to draw.
+@pytest.mark.parametrize(
+    ("name", "fields"), [case for case in PARTITION_CASES if case[0] != "natural"], ids=case_id
+)
 def test_same_seed_same_shards_and_another_seed_others(name, fields):
     labels = even_labels(2000)
     first, again, other = (deal(name, fields, labels, seed=s).index for s in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
+    assert first.tolist() != other.tolist()
 
 
-@every_variant
+@complete
 def test_one_client_gets_all(name, fields):
+    if "number" in fields:
+        fields = {**fields, "number": 10}
     assert deal(name, fields, even_labels(50), clients=1)[0].tolist() == list(range(50))
 
 
-@every_variant
+@complete
 def test_survives_extreme_concentrations(name, fields):
     for alpha in (1e-3, 1e4):
         if "alpha" in fields:
@@ -81,13 +122,14 @@ def test_survives_extreme_concentrations(name, fields):
             assert shards.sizes.sum() == 3000
 
 
-@every_variant
+@every_case
 def test_sixty_thousand_samples_to_a_thousand_clients_are_quick(name, fields):
-    labels = even_labels()
+    samples = with_origins(even_labels(), 10, owners=1000)
+    partition = make(PARTITIONS, name, {"min_size": 10, **fields})
     times = []
     for _ in range(3):
         start = time.perf_counter()
-        deal(name, {**fields, "min_size": 10}, labels, clients=1000)
+        partition.deal(samples, clients=1000, seed=0)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.05
 
@@ -263,7 +305,7 @@ def test_filled_counts_meet_both_margins(clients, classes, samples, seed):
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("shards", {}, "'shards' is not known; choose one of client_dirichlet, dirichlet, iid"),
+        ("shard", {}, "'shard' is not known; choose one of classes_per_client, client_dirichlet"),
         ("iid", {"alpha": 1}, "'iid' has no setting alpha; allowed: min_size"),
         ("dirichlet", {}, "alpha"),
         ("dirichlet", {"alpha": 0.0}, "alpha must be > 0, got 0.0"),

@@ -39,12 +39,12 @@ def test_groups_by_owner_and_leaves_out_nobodys():
 
 
 def test_keep_drops_entries_within_their_lists():
-    shards = Ragged.from_lists([[5, 2], [], [7, 8, 9]])
-    kept = shards.keep(np.array([False, True, True, False, True]))
-    assert [s.tolist() for s in kept] == [[2], [], [7, 9]]
+    shards = Ragged.from_lists([[], [4], [5, 2], [], [7, 8, 9]])
+    kept = shards.keep(np.array([True, False, True, True, False, True]))
+    assert [s.tolist() for s in kept] == [[], [4], [2], [], [7, 9]]
 
 
-@pytest.mark.parametrize("bound", [10, 1 << 16, (1 << 16) + 1])
+@pytest.mark.parametrize("bound", [10, 1 << 16, (1 << 16) + 1, 1 << 54, 1 << 62])
 def test_order_is_stable_for_small_and_large_keys(bound):
     keys = np.random.default_rng(0).integers(0, bound, 500) // 3 * 3
     np.testing.assert_array_equal(stable_order(keys, bound), np.argsort(keys, kind="stable"))

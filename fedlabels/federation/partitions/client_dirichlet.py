@@ -1,4 +1,4 @@
-"""Label skew with equal sizes: every client draws its own class mix.
+"""Label skew with given sizes, by default equal ones: every client draws its own class mix.
 
 The rule of Hsu, Qi and Brown (arXiv 1909.06335) with a flat Dirichlet prior, as used by FedOpt and
 FedDyn. There each client draws sample by sample, and a class that is used up is left out for those
@@ -6,34 +6,55 @@ who come later. Here all draw their class counts at once and wait in line where 
 the same rule in a few array operations.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedlabels.errors import ConfigError
 from fedlabels.federation.partition import PARTITIONS, Partition, draw_class_order
+from fedlabels.federation.partitions.dealing import log_normal_sizes
 from fedlabels.federation.ragged import Indices
-from fedlabels.federation.registry import check_positive, register
+from fedlabels.federation.registry import check_count, check_positive, check_range, register
 from fedlabels.federation.samples import Samples
 
 
 @register(PARTITIONS, "client_dirichlet")
 @dataclass(frozen=True, kw_only=True)
 class ClientDirichlet(Partition):
-    """Give each client the same number of samples, its class mix drawn from Dirichlet(alpha).
+    """Give each client as many samples as stated, its class mix drawn from Dirichlet(alpha).
 
     Parameters
     ----------
     alpha : float
         Concentration, > 0: at 0.1 a client holds about two of ten classes, at 100 about all. Where
         a class is used up, the client's other classes take its place.
+    sizes : tuple of int or None
+        Samples of each client, >= ``min_size``; what is over at the end stays unused. None is equal
+        sizes, or those of ``sigma``.
+    sigma : float or None
+        Sizes are drawn from LogNormal(0, sigma), in [0, 10], and scaled to use all samples.
     """
 
     alpha: float
+    sizes: tuple[int, ...] | None = None
+    sigma: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive("alpha", self.alpha)
+        if self.sigma is not None:
+            check_range("sigma", self.sigma, 0.0, 10.0)
+        if self.sizes is None:
+            return
+        if self.sigma is not None:
+            raise ConfigError("sizes and sigma both say how many samples a client has; leave one")
+        if isinstance(self.sizes, str) or not isinstance(self.sizes, Sequence):
+            raise ConfigError(f"sizes must be a list of whole numbers, got {self.sizes!r}")
+        for size in self.sizes:
+            check_count("each of sizes", size, low=self.min_size)
+        object.__setattr__(self, "sizes", tuple(self.sizes))
 
     def owners(self, samples: Samples, *, clients: int, random: np.random.Generator) -> Indices:
         """Name the owner of every sample; see :class:`Partition`.
@@ -48,20 +69,53 @@ class ClientDirichlet(Partition):
         mixes[:, :-1] = random.dirichlet(np.full(num_classes, self.alpha), size=clients)
         mixes[:, :-1] *= 1 - unknown
         mixes[:, -1] = unknown
-        sizes = len(labels) // clients + (np.arange(clients) < len(labels) % clients)
-        counts = fill_counts(mixes, sizes, stock, random)
-        # Who comes late gets fewer classes: the place in line must not follow the client's number.
-        counts = random.permutation(counts)
-        owners = np.empty(len(labels), dtype=np.int64)
+        counts = self._counts(mixes, len(labels), stock, random)
+        owners = np.full(len(labels), -1, dtype=np.int64)
         for c, part in enumerate(order):
-            owners[part] = np.repeat(np.arange(clients), counts[:, c])
+            dealt = np.repeat(np.arange(clients), counts[:, c])
+            owners[part[: len(dealt)]] = dealt
         return owners
+
+    def _counts(
+        self,
+        mixes: NDArray[np.float64],
+        total: int,
+        stock: Indices,
+        random: np.random.Generator,
+    ) -> Indices:
+        """Draw samples of each client and class, shape (clients, classes + 1).
+
+        Who comes late gets fewer classes: the place in line must not follow the client's number.
+        """
+        clients = len(mixes)
+        if self.sizes is None and self.sigma is None:
+            sizes = total // clients + (np.arange(clients) < total % clients)
+            return random.permutation(fill_counts(mixes, sizes, stock, random))
+        sizes = self._sizes(clients, total, random)
+        line = random.permutation(clients)
+        counts = np.empty(mixes.shape, dtype=np.int64)
+        counts[line] = fill_counts(mixes, sizes[line], stock, random)
+        return counts
+
+    def _sizes(self, clients: int, total: int, random: np.random.Generator) -> Indices:
+        if self.sizes is None:
+            return log_normal_sizes(total, clients, self.sigma or 0.0, random)
+        if len(self.sizes) != clients:
+            raise ConfigError(
+                f"sizes has {len(self.sizes)} entries for {clients} clients; give one a client"
+            )
+        if sum(self.sizes) > total:
+            raise ConfigError(
+                f"sizes sum to {sum(self.sizes)}, but there are {total} samples; lower them, or "
+                "set partition.reuse=true and partition.samples_per_client"
+            )
+        return np.array(self.sizes, dtype=np.int64)
 
 
 def fill_counts(
     mixes: NDArray[np.float64], sizes: Indices, stock: Indices, random: np.random.Generator
 ) -> Indices:
-    """Draw how many samples of each class every client gets, until all are dealt.
+    """Draw how many samples of each class every client gets, until all have their size.
 
     Parameters
     ----------
@@ -70,14 +124,14 @@ def fill_counts(
     sizes : ndarray of int64, shape (K,)
         Samples that each client gets.
     stock : ndarray of int64, shape (C,)
-        Samples of each class; the same sum as ``sizes``.
+        Samples of each class; their sum is at least that of ``sizes``.
     random : numpy.random.Generator
         Source of the draws.
 
     Returns
     -------
     ndarray of int64, shape (K, C)
-        Counts with row sums ``sizes`` and column sums ``stock``.
+        Counts with row sums ``sizes`` and column sums of at most ``stock``.
 
     Notes
     -----

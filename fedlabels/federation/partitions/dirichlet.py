@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from fedlabels.federation.partition import (
     PARTITIONS,
     Partition,
-    cut_by_proportions,
     draw_class_order,
+    piece_owners,
     piece_sizes,
 )
 from fedlabels.federation.ragged import Indices
@@ -69,9 +69,8 @@ class Dirichlet(Partition):
             if self.class_order == "permuted":
                 turns[:-1] = random.permutation(num_classes)
             proportions = _capped(proportions, [len(part) for part in order], turns)
-        shards = cut_by_proportions(labels, proportions, order)
         owners = np.empty(len(labels), dtype=np.int64)
-        owners[shards.index] = shards.owners
+        owners[np.concatenate(order)] = piece_owners(proportions, [len(part) for part in order])
         return owners
 
     def _shares(

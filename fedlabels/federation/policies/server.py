@@ -36,11 +36,13 @@ class Server(Uniform):
     def at_server(self, shuffled: Shuffled, random: np.random.Generator) -> Mask:
         """Mark the entries that lie at the server; see :class:`LabelPolicy`."""
         order = random.permutation(len(shuffled.rank))
+        _, first = np.unique(shuffled.shards.index[order], return_index=True)
+        order = order[np.sort(first)]  # under reuse a sample has several entries
         classes = shuffled.classes[order]
         order = order[stable_order(classes, shuffled.samples.num_classes)]
         sizes = np.bincount(classes, minlength=shuffled.samples.num_classes)
         groups = Ragged(order, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
         place = np.arange(len(order)) - np.repeat(groups.offsets[:-1], groups.sizes)
-        marks = np.zeros(len(order), dtype=bool)
+        marks = np.zeros(len(shuffled.rank), dtype=bool)
         marks[order[place < self.per_class]] = True
         return marks
