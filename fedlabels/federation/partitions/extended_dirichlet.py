@@ -1,6 +1,6 @@
 """A few classes on every client, each class in Dirichlet parts: ExDir(C, alpha).
 
-The "extended Dirichlet" of Li and Lyu (arXiv 2302.06837): first each client gets its classes, then
+The "extended Dirichlet" of Li and Lyu (NeurIPS 2023): first each client gets its classes, then
 each class is shared out among those who have it. Here the first step is that of
 ``classes_per_client``.
 """
