@@ -215,10 +215,12 @@ class Batches:
             if view != "plain":
                 raise ValueError(f"samples with their own x have only the plain view, got '{view}'")
             return given
-        like = self.source.blank()
-        u = keys.fold(_VIEW_TAGS.get(view, 0)).uniform(
-            index.shape[2], self.source.columns(view), dtype=like.dtype
-        )
+        like, columns = self.source.blank(), self.source.columns(view)
+        u = like.new_empty((*index.shape, 0))
+        if columns:
+            u = keys.fold(_VIEW_TAGS.get(view, 0)).uniform(
+                index.shape[2], columns, dtype=like.dtype
+            )
         rows = self.source.rows(index.flatten(), view, u.flatten(0, 2))
         return rows.reshape(index.shape + like.shape)
 

@@ -74,11 +74,19 @@ class Nets:
         The run's seed; the initial weights depend on nothing else.
     dtype : torch.dtype
         Floating-point type of the weights.
+    low : torch.dtype or None
+        Type of products and convolutions, if another one; see `Net`.
     """
 
-    def __init__(self, factory: Factory, seed: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        factory: Factory,
+        seed: int,
+        dtype: torch.dtype = torch.float32,
+        low: torch.dtype | None = None,
+    ) -> None:
         self._factory, self._seed, self.dtype = factory, seed, dtype
-        self._nets = {name: Net(name, module) for name, module in self._build(seed).items()}
+        self._nets = {name: Net(name, module, low) for name, module in self._build(seed).items()}
 
     def _build(self, seed: int) -> dict[str, nn.Module]:
         modules = build_seeded(self._factory, seed)

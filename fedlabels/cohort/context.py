@@ -7,10 +7,12 @@ BatchNorm and Dropout through this one object. It is per thread and reset after 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from fedlabels.cohort.draws import Draws
+if TYPE_CHECKING:
+    from fedlabels.cohort.draws import Draws
 
 
 class Context(threading.local):

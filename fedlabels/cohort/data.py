@@ -1,6 +1,6 @@
 """Where a cohort's rows come from: the resident data, one client's shard, ragged samples."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -63,30 +63,42 @@ class TensorSource:
         Normalization, applied after the view.
     views : mapping of str to view
         Augmentations by name; ``"plain"`` is always there.
+    same : collection of str
+        Further names under which samples are seen as they are.
     """
 
     def __init__(
-        self, x: Tensor, mean: Tensor, std: Tensor, views: Mapping[str, ViewLike] = EMPTY
+        self,
+        x: Tensor,
+        mean: Tensor,
+        std: Tensor,
+        views: Mapping[str, ViewLike] = EMPTY,
+        same: Collection[str] = (),
     ) -> None:
-        self._x, self._views = x, dict(views)
+        self._views, self._same = dict(views), frozenset(same) | {"plain"}
         self._scale = 1 / std
         self._shift = -mean / std
+        # Where nothing comes between sample and normalization it is done once, not each time.
+        self._ready = not self._views
+        self._x = torch.addcmul(self._shift, x, self._scale) if self._ready else x
 
     def columns(self, view: str) -> int:
         """Return how many uniform numbers a view needs per sample."""
-        return 0 if view == "plain" else self._view(view).columns
+        return 0 if view in self._same else self._view(view).columns
 
     def _view(self, name: str) -> ViewLike:
         if name not in self._views:
-            known = ", ".join(["plain", *self._views])
+            known = ", ".join([*sorted(self._same), *self._views])
             raise KeyError(f"unknown view '{name}'; this data set has: {known}")
         return self._views[name]
 
     def rows(self, index: Tensor, view: str, u: Tensor) -> Tensor:
         """Return normalized samples; see `Source.rows`."""
         x = self._x[index]
-        if view != "plain":
+        if view not in self._same:
             x = self._view(view)(x, u)
+        if self._ready:
+            return x
         return torch.addcmul(self._shift, x, self._scale)
 
     def blank(self) -> Tensor:

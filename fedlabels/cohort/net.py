@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlabels.cohort.context import CONTEXT
+from fedlabels.cohort.tree import tree_map
 from fedlabels.cohort.types import Tree
 
 _DROPOUT_TAG = 1_000  # away from the small numbers that a client's own code folds with
@@ -36,10 +37,13 @@ class Net:
         Name under which the client builds it.
     skeleton : torch.nn.Module
         Never trained itself; its initial values are ``init``.
+    low : torch.dtype or None
+        Type in which matrix products and convolutions are computed (autocast); weights, gradients
+        and results keep theirs.
     """
 
-    def __init__(self, name: str, skeleton: nn.Module) -> None:
-        self.name = name
+    def __init__(self, name: str, skeleton: nn.Module, low: torch.dtype | None = None) -> None:
+        self.name, self._low = name, low
         self.skeleton = skeleton
         self._slots: dict[str, tuple[dict[str, Any], str]] = {}
         self.parameters: tuple[str, ...] = tuple(self._collect("_parameters"))
@@ -47,6 +51,7 @@ class Net:
         self.init: Tree = {k: d[n].detach().clone() for k, (d, n) in self._slots.items()}
         self._home = [(d, n, d[n]) for d, n in self._slots.values()]
         self._modules = list(skeleton.modules())
+        self._training: bool | None = None
         for tag, module in enumerate(self._modules):
             if hasattr(module, "tag"):
                 setattr(module, "tag", _DROPOUT_TAG + tag)  # noqa: B010 - nn.Module types it as Tensor
@@ -92,11 +97,13 @@ class Net:
         try:
             for name, (slots, key) in self._slots.items():
                 slots[key] = view.tree[name]
-            for module in self._modules:
-                module.training = view.train
+            if self._training is not view.train:  # setting an attribute of a module is slow
+                for module in self._modules:
+                    module.training = view.train
+                self._training = view.train
             CONTEXT.rows = view.batch.rows if view.batch is not None else None
             CONTEXT.draws = view.batch.draws if view.batch is not None else None
-            out = function(*args)
+            out = function(*args) if self._low is None else self._lowered(function, *args)
             if view.train and self.buffers:
                 self._keep_buffers(view)
             return out
@@ -104,6 +111,12 @@ class Net:
             CONTEXT.rows, CONTEXT.draws = before
             for slots, key, value in self._home:  # a tensor of a finished vmap is dead: keep none
                 slots[key] = value
+
+    def _lowered(self, function: Callable[..., Any], *args: Tensor) -> Any:
+        kind = args[0].dtype
+        with torch.autocast(args[0].device.type, self._low):
+            out = function(*args)
+        return tree_map(lambda leaf: leaf.to(kind) if leaf.is_floating_point() else leaf, out)
 
     def _keep_buffers(self, view: "View") -> None:
         if not isinstance(view.tree, dict):

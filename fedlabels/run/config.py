@@ -235,7 +235,7 @@ def check(config: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"max_client_failures is a share in [0, 1], got {config['max_client_failures']}"
         )
-    _one_of("precision", config["precision"], ("float32", "float64"))
+    _one_of("precision", config["precision"], ("float32", "float64", "bfloat16"))
     _check_backend(config["backend"])
     _check_variants(config["client"], config["strategy"])
 

@@ -37,22 +37,48 @@ class Node:
     count: int = 1
 
 
-def leaf(term: Term) -> Node:
+class Buffers:
+    """Trees of float64 that were summed up already and can be written again.
+
+    Memory that the system hands out anew is cleared page by page on first use, which costs more
+    than the sum itself.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[Tree] = []
+
+    def take(self, like: Tree) -> Tree:
+        """Return a tree of these shapes with any content."""
+        shapes = {k: v.shape for k, v in like.items()}
+        for place, tree in enumerate(self._free):
+            if {k: v.shape for k, v in tree.items()} == shapes:
+                return self._free.pop(place)
+        return {k: torch.empty(v.shape, dtype=torch.float64) for k, v in like.items()}
+
+    def give(self, tree: Tree) -> None:
+        """Take back a tree that nobody reads any more."""
+        self._free.append(tree)
+
+
+def leaf(term: Term, buffers: Buffers | None = None) -> Node:
     """Weigh one client's term.
 
     Parameters
     ----------
     term : Term
         One client's tensors, without a leading axis.
+    buffers : Buffers or None
+        Where the sums' memory comes from; None takes new memory.
     """
+    total = (buffers or Buffers()).take(term.value)
     weight: Tensor | Tree
     if isinstance(term.weight, dict):
         weight = {k: w.double() for k, w in term.weight.items()}
-        total = {k: v.double() * weight[k] for k, v in term.value.items()}
     else:
         weight = torch.ones((), dtype=torch.float64)
         weight = weight if term.weight is None else term.weight.double()
-        total = {k: v.double() * weight for k, v in term.value.items()}
+    for name, value in term.value.items():
+        total[name].copy_(value).mul_(weight[name] if isinstance(weight, dict) else weight)
     return Node(total, weight, term.reduce)
 
 
@@ -73,20 +99,29 @@ def combine(left: Node | None, right: Node | None) -> Node | None:
 class TreeSum:
     """Collects one term, position after position.
 
+    Parameters
+    ----------
+    buffers : Buffers or None
+        Gets back the memory of sums that went into others.
+
     Attributes
     ----------
     nodes : dict of (level, index) to Node or None
         Complete subtrees; None where no client of the subtree has a value.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, buffers: Buffers | None = None) -> None:
+        self._buffers = buffers
         self.nodes: dict[Key, Node | None] = {}
 
     def push(self, position: int, node: Node | None) -> None:
         """Add the value at a position; positions come in ascending order, each once."""
         level, index = 0, position
         while index % 2 and (level, index - 1) in self.nodes:
-            node = combine(self.nodes.pop((level, index - 1)), node)
+            left = self.nodes.pop((level, index - 1))
+            if left is not None and node is not None and self._buffers is not None:
+                self._buffers.give(node.total)
+            node = combine(left, node)
             level, index = level + 1, index // 2
         self.nodes[level, index] = node
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from fedlabels.cohort import TensorSource
 from fedlabels.cohort.data import ViewLike
 from fedlabels.data import ArrayDataset
+from fedlabels.data.view_base import IdentityView
 
 
 def canonical(
@@ -44,4 +45,6 @@ def resident(
     shape = (-1,) + (1,) * (x.dim() - 2)
     mean = torch.tensor(dataset.mean, dtype=dtype).view(shape)
     std = torch.tensor(dataset.std, dtype=dtype).view(shape)
-    return TensorSource(x, mean, std, views)
+    same = {name for name, view in views.items() if isinstance(view, IdentityView)}
+    other = {name: view for name, view in views.items() if name not in same}
+    return TensorSource(x, mean, std, other, same)

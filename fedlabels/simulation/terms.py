@@ -1,8 +1,8 @@
 """What a worker asks of one client's terms: their size, whether they are finite, their weight."""
 
+import math
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 
 from fedlabels.cohort.types import Term
@@ -36,14 +36,27 @@ def misfit(term: Term, like: Mapping[str, torch.Size], whole: bool) -> str | Non
 
 
 def finite(term: Term) -> bool:
-    """Check by the norm, one pass without a mask of the size of the model."""
+    """Check by the sum of squares, one pass without a mask of the size of the model."""
     parts = [v for v in term.value.values() if v.is_floating_point()]
     if isinstance(term.weight, dict):
         parts += [w.double() for w in term.weight.values()]
     elif term.weight is not None:
         parts.append(term.weight.double())
-    total = sum((float(torch.linalg.vector_norm(v, dtype=torch.float64)) for v in parts), 0.0)
-    return bool(np.isfinite(total))
+    return all(_finite(v) for v in parts)
+
+
+def _finite(value: torch.Tensor) -> bool:
+    # in memory order, so that tensors laid out channels last are read as they lie
+    flat = value.as_strided((value.numel(),), (1,)) if _dense(value) else value.flatten()
+    # squares of large finite numbers overflow: only then is every entry looked at
+    return math.isfinite(float(torch.dot(flat, flat))) or bool(value.isfinite().all())
+
+
+def _dense(value: torch.Tensor) -> bool:
+    """Say whether the entries fill one piece of memory, in whatever order."""
+    return value.is_contiguous() or (
+        value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last)
+    )
 
 
 def weight_of(terms: Mapping[str, Term]) -> float:

@@ -31,7 +31,7 @@ from fedlabels.simulation.convert import arrays_of, tensors, told, trees_of
 from fedlabels.simulation.evaluation import Scored, scored
 from fedlabels.simulation.job import Arrays, ClientRow, Need, num_bytes
 from fedlabels.simulation.population import Population
-from fedlabels.simulation.reduce import Key, Node, TreeSum, leaf
+from fedlabels.simulation.reduce import Buffers, Key, Node, TreeSum, leaf
 from fedlabels.simulation.scoring import score
 from fedlabels.simulation.source import resident
 from fedlabels.simulation.state import flatten, unflatten
@@ -64,7 +64,8 @@ class WorkerSpec:
     threads : int
         torch threads.
     dtype : str
-        ``"float32"`` or ``"float64"``.
+        ``"float32"``, ``"float64"``, or ``"bfloat16"``: float32 weights and sums, products and
+        convolutions in bfloat16.
     """
 
     train: ArrayDataset
@@ -153,8 +154,9 @@ class Worker:
     def __init__(self, spec: WorkerSpec) -> None:
         torch.set_num_threads(spec.threads)
         torch.set_flush_denormal(True)  # over-confident softmax makes denormal gradients: slow
-        self._spec = spec
-        self._dtype = getattr(torch, spec.dtype)
+        self._spec, self._buffers = spec, Buffers()
+        self._low = torch.bfloat16 if spec.dtype == "bfloat16" else None
+        self._dtype = torch.float32 if self._low else getattr(torch, spec.dtype)
         self._data = DataSpec(tuple(spec.train.x.shape[1:]), spec.train.num_classes)
         views = make_views(spec.views, **spec.view_options)
         self._source = resident(spec.train, views, self._dtype)
@@ -171,7 +173,7 @@ class Worker:
             nets: dict[str, torch.nn.Module] = group.client.nets(model, self._data)
             return nets
 
-        return Nets(factory, self._spec.seed, self._dtype)
+        return Nets(factory, self._spec.seed, self._dtype, self._low)
 
     def initial(self, group: int = 0, net: str = "model") -> Arrays:
         """Return the initial weights of a net."""
@@ -184,7 +186,8 @@ class Worker:
         began = time.perf_counter()
         trees = {name: tensors(arrays) for name, arrays in shared.items()}
         down = sum(num_bytes(arrays) for arrays in shared.values())
-        report, sums = Report(), {name: TreeSum() for name, n in order.needs.items() if n == "sum"}
+        report = Report()
+        sums = {name: TreeSum(self._buffers) for name, n in order.needs.items() if n == "sum"}
         for stack_items in self._stacks(order):
             for item, out in self._run_stack(order, trees, stack_items):
                 self._take(report, sums, order.needs, item, out, down)
@@ -331,7 +334,7 @@ class Worker:
         for name, need in needs.items():
             term = out.terms.get(name) if used else None
             if need == "sum":
-                sums[name].push(item.position, None if term is None else leaf(term))
+                sums[name].push(item.position, None if term is None else leaf(term, self._buffers))
             elif term is not None:
                 weight, value = weight_of({name: term}), arrays_of(term.value)
                 made_by = (item.position, item.client_id, weight, value)

@@ -59,3 +59,22 @@ def test_stock_fedavg_is_our_fedavg(tmp_path: Path) -> None:
     for name, value in models[0].items():
         np.testing.assert_allclose(value, models[1][name], atol=1e-6)
     assert column(tmp_path / "stock", "weight") == column(tmp_path / "fedavg", "weight")
+
+
+@pytest.mark.parametrize("method", ["fedavg", "fedlabel_stable"])
+@pytest.mark.parametrize("execution", ["looped", "stacked"])
+def test_bfloat16_is_close_and_has_its_own_bits(
+    method: str, execution: str, tmp_path: Path
+) -> None:
+    small = [option for option in SMALL if not option.startswith("model")]
+    given = (*small, f"method={method}", "model=lenet")
+    models = {}
+    for folder, precision in (("full", "float32"), ("low", "bfloat16"), ("again", "bfloat16")):
+        config = config_of(*given, f"precision={precision}", f"backend.execution={execution}")
+        simulate(tmp_path / folder, config)
+        models[folder] = load_file(tmp_path / folder / "model.safetensors")
+    assert prints(tmp_path / "low") == prints(tmp_path / "again")
+    for name, value in models["full"].items():
+        assert models["low"][name].dtype == np.float32
+        np.testing.assert_allclose(models["low"][name], value, atol=0.02)
+    assert any((models["low"][k] != v).any() for k, v in models["full"].items())

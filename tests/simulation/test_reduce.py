@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fedlabels.cohort.types import Reduce, Term
 from fedlabels.simulation.backend import _sum_term
 from fedlabels.simulation.job import SumTerm
-from fedlabels.simulation.reduce import Key, Node, TreeSum, finish, leaf
+from fedlabels.simulation.reduce import Buffers, Key, Node, TreeSum, finish, leaf
 
 
 def terms_of(
@@ -69,6 +69,30 @@ def test_same_bits_for_every_split(data: st.DataObject) -> None:
     assert one is not None
     assert split is not None
     assert one.count == split.count == count - len(missing)
+
+
+@pytest.mark.parametrize("entries", [False, True])
+def test_memory_used_again_changes_nothing(entries: bool) -> None:
+    buffers, kept = Buffers(), []
+    for count in (7, 12, 12, 33):
+        terms = terms_of(count, (2,), entries=entries)
+        tree = TreeSum(buffers)
+        for position, term in enumerate(terms):
+            tree.push(position, None if term is None else leaf(term, buffers))
+        kept.append((finish(tree.nodes, count), total(terms)))
+    for again, fresh in kept:  # only now: an earlier sum must not be written by a later one
+        assert bits(again) == bits(fresh)
+
+
+def test_memory_is_used_again() -> None:
+    buffers = Buffers()
+    tree = TreeSum(buffers)
+    places = set()
+    for position in range(32):
+        node = leaf(Term({"w": torch.ones(1000)}), buffers)
+        places.add(node.total["w"].data_ptr())
+        tree.push(position, node)
+    assert len(places) <= 7
 
 
 def test_order_matters_without_the_tree() -> None:

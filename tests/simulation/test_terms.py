@@ -38,6 +38,22 @@ def test_finite_looks_at_values_and_weights():
     assert finite(Term({"n": torch.tensor([2**62])}))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_finite_reads_every_layout(value):
+    filters = torch.ones(4, 3, 5, 5).to(memory_format=torch.channels_last)
+    strided = torch.ones(6, 4)[:, ::2]
+    for tensor in (filters, strided, torch.ones(2, 3).t(), torch.ones(())):
+        assert finite(Term({"w": tensor}))
+        tensor[(-1,) * tensor.dim()] = value
+        assert not finite(Term({"w": tensor}))
+
+
+def test_large_finite_numbers_are_finite():
+    # their squares are not
+    assert finite(Term({"w": torch.tensor([1e30, -3e38])}))
+    assert not finite(Term({"w": torch.tensor([1e30, float("nan")])}))
+
+
 def test_weight_is_the_models():
     terms = {"model": term(torch.tensor(3), w=(1,)), "other": term(torch.tensor(9), w=(1,))}
     assert weight_of(terms) == 3
