@@ -5,7 +5,7 @@ Needs torch and numpy only.
 
 from fedlabels.cohort.batches import Batch, Batches
 from fedlabels.cohort.client import Client, score
-from fedlabels.cohort.cohort import Cohort, Nets, Sums
+from fedlabels.cohort.cohort import Cohort, Nets
 from fedlabels.cohort.data import Samples, Shard, Source, TensorSource
 from fedlabels.cohort.draws import Draws
 from fedlabels.cohort.layout import Entry, Layout
@@ -13,6 +13,7 @@ from fedlabels.cohort.looped import LoopedCohort, ScriptedCohort
 from fedlabels.cohort.net import Net, View, parameters_of
 from fedlabels.cohort.optimizers import SGD, Adam, Optimizer
 from fedlabels.cohort.stacked import StackedCohort
+from fedlabels.cohort.sums import Sums
 from fedlabels.cohort.tree import difference, select, square_norm, tree_map
 from fedlabels.cohort.types import (
     DataSpec,

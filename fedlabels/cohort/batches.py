@@ -6,13 +6,17 @@ augmented for several steps together, because a view costs far less per row on a
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import repeat
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fedlabels.cohort.data import Samples, Source
 from fedlabels.cohort.draws import Draws
+from fedlabels.cohort.plans import Plan
 from fedlabels.cohort.tree import expand_like
 from fedlabels.cohort.types import EMPTY
 
@@ -72,73 +76,13 @@ class Batch:
 
     def mean(self, values: Tensor) -> Tensor:
         """Average over real rows; 0 when there is none."""
+        if self.rows is None and values.shape[0]:
+            return values.mean(0)
         return self.sum(values) / self.n.clamp_min(1)
 
     def fold(self, number: int) -> "Batch":
         """Return the batch with other random numbers, for a second pass with its own dropout."""
         return replace(self, draws=self.draws.fold(number))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Rows of every step for K clients.
-
-    Parameters
-    ----------
-    position : Tensor of int64, shape (K, steps, size)
-        Rows of the samples, 0 where padded.
-    counts : Tensor of int64, shape (K, steps)
-        Real rows of each batch.
-    """
-
-    position: Tensor
-    counts: Tensor
-
-
-def plan_steps(draws: Draws, n: int, size: int, steps: int) -> list[Tensor]:
-    """Plan ``steps`` batches of min(size, n) rows, each without replacement by a fresh shuffle."""
-    if n == 0:
-        return []
-    keys = draws.fold(torch.arange(steps))
-    return list(keys.permutation(n)[:, : min(size, n)])
-
-
-def plan_epochs(draws: Draws, n: int, size: int, epochs: int) -> list[Tensor]:
-    """Plan whole epochs: a shuffle each, cut into batches; the last one may be smaller."""
-    if n == 0:
-        return []
-    orders = draws.fold(torch.arange(epochs)).permutation(n)
-    return [order[rows] for order in orders for rows in split_rows(n, size)]
-
-
-def plan_cycle(draws: Draws, n: int, size: int, steps: int) -> list[Tensor]:
-    """Plan ``steps`` batches by going through fresh epochs as often as needed."""
-    if n == 0:
-        return []
-    epochs = -(-steps // -(-n // size))
-    return plan_epochs(draws, n, size, epochs)[:steps]
-
-
-def split_rows(n: int, size: int) -> list[Tensor]:
-    """Cut rows 0 .. n - 1, in order, into batches of at most ``size``."""
-    return [torch.arange(start, min(start + size, n)) for start in range(0, n, size)]
-
-
-def pad_plan(plans: list[list[Tensor]], steps: int | None = None) -> Plan:
-    """Join the plans of K clients into one padded plan."""
-    steps = max(map(len, plans), default=0) if steps is None else steps
-    width = max((len(b) for plan in plans for b in plan), default=0)
-    position = torch.zeros(len(plans), steps, width, dtype=torch.int64)
-    counts = torch.zeros(len(plans), steps, dtype=torch.int64)
-    for k, plan in enumerate(plans):
-        lengths = [len(b) for b in plan]
-        if plan and min(lengths) == max(lengths):
-            position[k, : len(plan), : lengths[0]] = torch.stack(plan)
-        else:
-            for t, batch in enumerate(plan):
-                position[k, t, : len(batch)] = batch
-        counts[k, : len(plan)] = torch.tensor(lengths, dtype=torch.int64)
-    return Plan(position, counts)
 
 
 @dataclass(frozen=True)
@@ -162,23 +106,32 @@ class Batches:
         One stream a name; a single stream is called ``""``.
     source : Source
         Where samples come from.
-    draws : Draws, key of shape (K,)
+    draws : Draws, key of shape (K,), or () for a client alone
         Step numbers are folded into it.
     """
 
     def __init__(self, parts: Mapping[str, Part], source: Source, draws: Draws) -> None:
-        self.parts, self.source = parts, source
-        counts = torch.stack([part.plan.counts for part in parts.values()])
-        self.steps = counts.shape[2]
-        self.active = (counts > 0).any(0).cpu()  # (K, steps)
-        self._keys = Draws(draws.key[:, None]).fold(torch.arange(self.steps))  # key (K, steps)
-        self._tags = {name: Draws(self._keys.key).fold(i) for i, name in enumerate(parts)}
+        self.parts, self.source, self._draws = parts, source, draws
+        self.clients = len(next(iter(parts.values())).plan.rows)
+        self.steps = max(part.plan.steps for part in parts.values())
+
+    # ---- K clients, padded
+
+    @cached_property
+    def active(self) -> Tensor:
+        """Whether a client has rows in a step, bool of shape (K, steps)."""
+        counts = torch.stack([part.plan.padded[1] for part in self.parts.values()])
+        return (counts > 0).any(0)
+
+    @cached_property
+    def _tags(self) -> dict[str, Draws]:
+        keys = Draws(self._draws.key.reshape(-1, 1)).fold(torch.arange(self.steps))
+        return {name: keys.fold(i) for i, name in enumerate(self.parts)}  # key (K, steps)
 
     def __iter__(self) -> Iterator[dict[str, Fields]]:
         """Yield, for every step, the fields of each stream with a leading axis K."""
-        widest = max(part.plan.position.shape[2] for part in self.parts.values())
-        clients = self.active.shape[0]
-        chunk = max(1, ROWS_PER_GATHER // max(1, clients * widest))
+        widest = max(part.plan.padded[0].shape[2] for part in self.parts.values())
+        chunk = max(1, ROWS_PER_GATHER // max(1, self.clients * widest))
         for start in range(0, self.steps, chunk):
             stop = min(start + chunk, self.steps)
             gathered = {name: self._gather(name, start, stop) for name in self.parts}
@@ -187,7 +140,8 @@ class Batches:
 
     def _gather(self, name: str, start: int, stop: int) -> Fields:
         part = self.parts[name]
-        samples, position = part.samples, part.plan.position[:, start:stop]
+        samples, (position, counts) = part.samples, part.plan.padded
+        position = position[:, start:stop]
         clients, steps, size = position.shape
         flat = position.reshape(clients, -1).to(samples.index.device)
 
@@ -205,15 +159,14 @@ class Batches:
             "views": views,
             "y": take(samples.y),
             "index": index,
-            "n": part.plan.counts[:, start:stop].to(index.device),
+            "n": counts[:, start:stop].to(index.device),
             "key": keys.key,
             "columns": columns,
         }
 
     def _see(self, index: Tensor, view: str, keys: Draws, given: Tensor | None) -> Tensor:
         if given is not None:
-            if view != "plain":
-                raise ValueError(f"samples with their own x have only the plain view, got '{view}'")
+            _check_plain(view)
             return given
         like, columns = self.source.blank(), self.source.columns(view)
         u = like.new_empty((*index.shape, 0))
@@ -224,9 +177,28 @@ class Batches:
         rows = self.source.rows(index.flatten(), view, u.flatten(0, 2))
         return rows.reshape(index.shape + like.shape)
 
+    # ---- one client, unpadded
+
+    def alone(self) -> Iterator[Any]:
+        """Yield the batch, or the batches by stream, of each step of the only client."""
+        streams = {
+            name: _Stream(part, self.source, self._draws, tag).batches(self.steps)
+            for tag, (name, part) in enumerate(self.parts.items())
+        }
+        if "" in streams:
+            yield from streams[""]
+            return
+        for batches in zip(*streams.values(), strict=True):
+            if any(batch.index.shape[0] for batch in batches):
+                yield dict(zip(streams, batches, strict=True))
+
+    def blank(self) -> Any:
+        """Return the batch of one row of zeros of the only client: it only shows shapes."""
+        return join({name: _build(_alone(fields), None) for name, fields in self.dummy().items()})
+
     def dummy(self) -> dict[str, Fields]:
         """Return the fields of one row of zeros for every client: it only shows shapes."""
-        clients = self.active.shape[0]
+        clients = self.clients
         out = {}
         for name, part in self.parts.items():
             columns = {
@@ -271,13 +243,108 @@ def _build(fields: Fields, rows: Tensor | None) -> Batch:
     )
 
 
-def unpadded(fields: Fields) -> Batch:
-    """Build the batch of the only client, without padding."""
-    count = int(fields["n"][0])
-    nested = ("views", "columns")
-    own = {k: fields[k][0][:count] for k in ("y", "index")}
-    inner = {k: {a: b[0][:count] for a, b in fields[k].items()} for k in nested}
-    return _build({**own, **inner, "n": fields["n"][0], "key": fields["key"][0]}, None)
+def _alone(fields: Fields) -> Fields:
+    """Take the only client's fields."""
+    return {k: _alone(v) if isinstance(v, dict) else v[0] for k, v in fields.items()}
+
+
+class _Stream:
+    """One part of one client: rows are gathered step by step, so that they stay in the cache."""
+
+    def __init__(self, part: Part, source: Source, draws: Draws, tag: int) -> None:
+        self._part, self._source, self._draws, self._tag = part, source, draws, tag
+        self._rows = part.plan.rows[0]
+        self._counts = [len(rows) for rows in self._rows]
+        device = part.samples.index.device
+        self._n = {c: torch.tensor(c, device=device) for c in {0, *self._counts}}
+        order = np.concatenate(self._rows) if self._rows else np.zeros(0, dtype=np.int64)
+        self._order = torch.from_numpy(order).to(device)
+
+    def batches(self, steps: int) -> Iterator[Batch]:
+        """Yield one batch a step, with no row where the plan is over."""
+        missing = steps - len(self._rows)
+        counts = self._counts + [0] * missing
+        samples, order = self._part.samples, self._order
+        index = samples.index[0].index_select(0, order)
+        pieces = zip(
+            counts,
+            index.split_with_sizes(counts),
+            samples.y[0].index_select(0, order).split_with_sizes(counts),
+            self._columns(counts),
+            self._views(index, counts),
+            strict=True,
+        )
+        for t, (count, rows, y, columns, views) in enumerate(pieces):
+            x = next(iter(views.values()))
+            yield Batch(x, y, rows, self._n[count], self._keys(t), None, views, columns)
+
+    def _keys(self, t: int) -> Draws:
+        return self._draws.fold(t).fold(self._tag)
+
+    def _columns(self, counts: list[int]) -> Iterator[Mapping[str, Tensor]]:
+        given = {k: v[0] for k, v in self._part.samples.columns.items() if k != "x"}
+        if not given:
+            return repeat(EMPTY, len(counts))
+        cut = {k: v.index_select(0, self._order).split_with_sizes(counts) for k, v in given.items()}
+        return ({k: v[t] for k, v in cut.items()} for t in range(len(counts)))
+
+    def _views(self, index: Tensor, counts: list[int]) -> Iterator[dict[str, Tensor]]:
+        given = self._part.samples.columns.get("x")
+        cut = {view: self._seen(view, index, counts, given) for view in self._part.views}
+        for _ in counts:
+            yield {view: next(pieces) for view, pieces in cut.items()}
+
+    def _seen(
+        self, view: str, index: Tensor, counts: list[int], given: Tensor | None
+    ) -> Iterator[Tensor]:
+        if given is not None:
+            _check_plain(view)
+            return iter(given[0].index_select(0, self._order).split_with_sizes(counts))
+        if not self._source.columns(view):
+            cut = index.split_with_sizes(counts)
+            return (self._source.rows(rows, view, _NOTHING) for rows in cut)
+        return self._augmented(view, index, counts)
+
+    def _augmented(self, view: str, index: Tensor, counts: list[int]) -> Iterator[Tensor]:
+        """See rows through a view, many steps at once: a view costs less a row on many rows."""
+        kind = self._source.blank().dtype
+        columns, tag = self._source.columns(view), _VIEW_TAGS.get(view, 0)
+        start, first = 0, 0
+        for stop in _chunks(counts):
+            keys = [self._keys(t).fold(tag) for t in range(first, stop)]
+            width = counts[first:stop]
+            u = Draws(_stacked(keys, index.device)).uniform(max(width), columns, dtype=kind)
+            if min(width) < max(width):
+                u = torch.cat([one[:count] for one, count in zip(u, width, strict=True)])
+            rows = index[start : start + sum(width)]
+            seen = self._source.rows(rows, view, u.reshape(len(rows), columns))
+            yield from seen.split_with_sizes(width)
+            start, first = start + sum(width), stop
+
+
+_NOTHING = torch.empty(0, 0)
+"""The random numbers of a view that needs none."""
+
+
+def _chunks(counts: list[int]) -> Iterator[int]:
+    """Yield the ends of runs of steps that have about ROWS_PER_GATHER rows together."""
+    total = 0
+    for t, count in enumerate(counts):
+        if total and total + count > ROWS_PER_GATHER:
+            yield t
+            total = 0
+        total += count
+    if counts:
+        yield len(counts)
+
+
+def _stacked(keys: list[Draws], device: torch.device) -> Tensor:
+    return torch.tensor([key.number for key in keys], dtype=torch.int64, device=device)
+
+
+def _check_plain(view: str) -> None:
+    if view != "plain":
+        raise ValueError(f"samples with their own x have only the plain view, got '{view}'")
 
 
 def padded(fields: Fields) -> Batch:

@@ -1,27 +1,19 @@
 """A cohort: the clients of one round, and the primitives that their code is written with."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fedlabels.cohort.batches import (
-    Batch,
-    Batches,
-    Fields,
-    Part,
-    join,
-    pad_plan,
-    plan_cycle,
-    plan_epochs,
-    plan_steps,
-)
+from fedlabels.cohort.batches import Batch, Batches, Part
 from fedlabels.cohort.data import Samples, Shard, Source, gather_samples, keep_rows
-from fedlabels.cohort.draws import Draws, purpose_key
+from fedlabels.cohort.draws import Draws, folded, key_of, purpose_key
 from fedlabels.cohort.net import Net, View, build_seeded
 from fedlabels.cohort.optimizers import Optimizer
+from fedlabels.cohort.plans import Rows, join_plans, plan_epochs, plan_steps
+from fedlabels.cohort.sums import Sums
 from fedlabels.cohort.tree import tree_map
 from fedlabels.cohort.types import EMPTY, DataSpec, PseudoLabels, Tree
 
@@ -30,37 +22,6 @@ Fixed = Mapping[str, Tree]
 Step = Callable[[Carry, Any, Any], tuple[Carry, Mapping[str, Any]]]
 Loss = Callable[[Tree], tuple[Tensor, Any]]
 Factory = Callable[[], dict[str, nn.Module]]
-
-
-class Sums(Mapping[str, Tensor]):
-    """Totals of what the steps of a scan returned; a total that no step made reads 0.
-
-    Parameters
-    ----------
-    totals : dict of str to Tensor or None
-        None when no step ran at all.
-    shapes : callable
-        Runs the step on a blank batch to learn what it would have returned.
-    """
-
-    def __init__(
-        self, totals: dict[str, Tensor] | None, shapes: Callable[[], dict[str, Tensor]]
-    ) -> None:
-        self._totals, self._shapes = totals, shapes
-
-    def _get(self) -> dict[str, Tensor]:
-        if self._totals is None:
-            self._totals = {k: torch.zeros_like(v) for k, v in self._shapes().items()}
-        return self._totals
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._get()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._get())
-
-    def __len__(self) -> int:
-        return len(self._get())
 
 
 class Nets:
@@ -141,7 +102,6 @@ class Cohort(ABC):
         self.pseudo_labels: list[PseudoLabels] = []
         self._nets, self._source, self._shards = nets, source, list(shards)
         self._seed, self._round = seed, round_index
-        self._ids = torch.tensor([s.client_id for s in shards], dtype=torch.int64)
 
     # ---- data
 
@@ -223,41 +183,36 @@ class Cohort(ABC):
         seen = dict(views) if isinstance(views, Mapping) else dict.fromkeys(named, views)
         parts = {}
         for stream, (name, rows) in enumerate(named.items()):
-            draws = self.draws(f"plan/{purpose}").fold(stream)
+            keys = [folded(key, stream) for key in self._keys(f"plan/{purpose}")]
             plans = [
-                self._plan(
-                    draws.key[k] if self.stacked else draws.key,
-                    n,
-                    sizes[name],
-                    steps,
-                    epochs,
-                    min_rows,
-                )
-                for k, n in enumerate(rows.sizes)
+                self._plan(key, n, sizes[name], steps, epochs, min_rows)
+                for key, n in zip(keys, rows.sizes, strict=True)
             ]
-            plan = pad_plan(plans, None if "" in named else steps)
+            plan = join_plans(plans, None if "" in named else steps)
             parts[name] = Part(rows, plan, tuple(seen[name]))
-        draws = self.draws(f"batch/{purpose}")
-        return Batches(parts, self._source, Draws(draws.key.reshape(-1)))
+        return Batches(parts, self._source, self.draws(f"batch/{purpose}"))
 
     @staticmethod
     def _plan(
-        key: Tensor, n: int, size: int, steps: int | None, epochs: int | None, min_rows: int
-    ) -> list[Tensor]:
+        key: int, n: int, size: int, steps: int | None, epochs: int | None, min_rows: int
+    ) -> Rows:
         if size < 1 or (steps or 0) < 0 or (epochs or 0) < 0:
             raise ValueError(
                 f"size must be >= 1 and steps, epochs >= 0, got {size}, {steps}, {epochs}"
             )
         if steps is not None:
-            plan = plan_steps(Draws(key), n, size, steps) if steps else []
+            plan = plan_steps(key, n, size, steps)
         else:
-            plan = plan_epochs(Draws(key), n, size, epochs or 0)
+            plan = plan_epochs(key, n, size, epochs or 0)
         return [batch for batch in plan if len(batch) >= min_rows]
+
+    def _keys(self, purpose: str) -> list[int]:
+        return [key_of(self._seed, purpose, self._round, s.client_id) for s in self._shards]
 
     def draws(self, purpose: str) -> Draws:
         """Return each client's random numbers for a purpose; inside a step use ``batch.draws``."""
-        ids = self._ids if self.stacked else self._ids[0]
-        return Draws.root(self._seed, purpose, self._round, ids)
+        keys = self._keys(purpose)
+        return Draws(torch.tensor(keys) if self.stacked else keys[0])
 
     # ---- nets
 
@@ -402,40 +357,6 @@ class Cohort(ABC):
         return carry["tree"], sums
 
 
-def split_sums(sums: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[PseudoLabels]]:
-    """Separate totals from pseudo-labels; floating-point totals become float64."""
-    totals, pseudo = {}, []
-    for name, value in sums.items():
-        if isinstance(value, PseudoLabels):
-            pseudo.append(value)
-        else:
-            totals[name] = value.double() if value.is_floating_point() else value
-    return totals, pseudo
-
-
-def add_sums(totals: dict[str, Tensor] | None, sums: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Add one step's sums to the totals."""
-    return sums if totals is None else {k: totals[k] + v for k, v in sums.items()}
-
-
 def detached(value: Any) -> Any:
     """Cut values from the autograd graph."""
     return tree_map(lambda leaf: leaf.detach(), value)
-
-
-__all__ = [
-    "Batches",
-    "Carry",
-    "Cohort",
-    "Fields",
-    "Fixed",
-    "Loss",
-    "Nets",
-    "Step",
-    "Sums",
-    "add_sums",
-    "detached",
-    "join",
-    "plan_cycle",
-    "split_sums",
-]

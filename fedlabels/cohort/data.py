@@ -81,6 +81,10 @@ class TensorSource:
         # Where nothing comes between sample and normalization it is done once, not each time.
         self._ready = not self._views
         self._x = torch.addcmul(self._shift, x, self._scale) if self._ready else x
+        # Images lie channels last, as the nets read them: a gathered batch needs no other copy.
+        self._rows = self._x.permute(0, 2, 3, 1).contiguous() if self._x.dim() == 4 else None
+        if self._rows is not None:
+            self._x = self._rows.permute(0, 3, 1, 2)
 
     def columns(self, view: str) -> int:
         """Return how many uniform numbers a view needs per sample."""
@@ -94,7 +98,10 @@ class TensorSource:
 
     def rows(self, index: Tensor, view: str, u: Tensor) -> Tensor:
         """Return normalized samples; see `Source.rows`."""
-        x = self._x[index]
+        if self._rows is None:
+            x = self._x.index_select(0, index)
+        else:
+            x = self._rows.index_select(0, index).permute(0, 3, 1, 2)
         if view not in self._same:
             x = self._view(view)(x, u)
         if self._ready:

@@ -6,10 +6,11 @@ The hash is the finalizer of splitmix64 (Steele, Lea and Flood, OOPSLA 2014) on 
 
 import hashlib
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedlabels.cohort.context import CONTEXT
@@ -25,6 +26,8 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
+_U0, _U1, _U2 = map(np.uint64, (_GAMMA, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+_U27, _U30, _U31 = np.uint64(27), np.uint64(30), np.uint64(31)
 _G1, _G2, _G3 = _signed(_GAMMA), _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
 
 
@@ -46,11 +49,55 @@ def _mix(x: Tensor) -> Tensor:
 
 def _mix_few(x: Tensor) -> Tensor:
     """Scramble a few values: numpy starts an operation in a fraction of the time of torch."""
-    y = x.contiguous().numpy().view(np.uint64).reshape(-1) + np.uint64(_GAMMA)
-    y = (y ^ (y >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    y = (y ^ (y >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    y ^= y >> np.uint64(31)
+    y = _mix_array(x.contiguous().numpy().view(np.uint64).reshape(-1))
     return torch.from_numpy(y.view(np.int64)).reshape(x.shape)
+
+
+def _mix_array(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scramble the values of an array of at least one axis."""
+    y = x + _U0
+    y ^= y >> _U30
+    y *= _U1
+    y ^= y >> _U27
+    y *= _U2
+    y ^= y >> _U31
+    return y
+
+
+def key_of(seed: int, purpose: str, round_index: int, client_id: int) -> int:
+    """Return one client's key as a number; equal to ``Draws.root(...).key``, and faster."""
+    base = _mix_one(_base(seed, purpose, round_index) ^ _scaled(client_id))
+    return _signed(base)
+
+
+def folded(key: int, number: int) -> int:
+    """Return the key of another stream, as `Draws.fold` does."""
+    return _signed(_mix_one((key & _MASK) ^ _scaled(number)))
+
+
+def shuffles(key: int, count: int, size: int) -> NDArray[np.int64]:
+    """Return the orders ``Draws(key).fold(i).permutation(size)`` for i < count, one a row."""
+    start = np.array([folded(key, i) & _MASK for i in range(count)], dtype=np.uint64)
+    bits = _mix_array(start[:, None] + _counter(size))
+    return bits.view(np.int64).argsort(axis=-1, kind="stable")
+
+
+@lru_cache(maxsize=64)
+def _counter(size: int) -> NDArray[np.uint64]:
+    return np.arange(size, dtype=np.uint64) * _U0
+
+
+@lru_cache(maxsize=4096)
+def _scaled(number: int) -> int:
+    """Return a number as it is mixed into a key."""
+    return _mix_one((number * 0xBF58476D1CE4E5B9) & _MASK)
+
+
+@lru_cache(maxsize=256)
+def _base(seed: int, purpose: str, round_index: int) -> int:
+    """Mix what is the same for every client."""
+    key = _mix_one((seed * _GAMMA ^ purpose_key(purpose)) & _MASK)
+    return _mix_one(key ^ _scaled(round_index))
 
 
 def _mix_one(x: int) -> int:
@@ -66,18 +113,38 @@ def purpose_key(purpose: str) -> int:
     return _signed(int.from_bytes(hashlib.blake2b(purpose.encode(), digest_size=8).digest(), "big"))
 
 
-@dataclass(frozen=True)
 class Draws:
     """A stream of random numbers that is identified by its key alone.
 
     Parameters
     ----------
-    key : Tensor of int64, any shape
+    key : Tensor of int64 of any shape, or int
         One stream per entry; the shape of every draw is ``key.shape + shape``. Rows of a draw
-        depend on their own counter only: a longer draw begins with the shorter one.
+        depend on their own counter only: a longer draw begins with the shorter one. A number is
+        a key of shape (), folded without any tensor: most streams are never drawn from.
+    device : torch.device or None
+        Where the numbers of an int key are made; None is the CPU.
     """
 
-    key: Tensor
+    __slots__ = ("_device", "_key", "_number")
+
+    def __init__(self, key: Tensor | int, device: torch.device | None = None) -> None:
+        self._number = key if isinstance(key, int) else None
+        self._key = None if isinstance(key, int) else key
+        self._device = device
+
+    @property
+    def key(self) -> Tensor:
+        """The key as a tensor of int64."""
+        if self._key is None:
+            assert self._number is not None  # one of the two is always there
+            self._key = torch.tensor(self._number, dtype=torch.int64, device=self._device)
+        return self._key
+
+    @property
+    def number(self) -> int:
+        """The key of shape () as a number; waits for the device where it was given as a tensor."""
+        return int(self.key) if self._number is None else self._number
 
     @staticmethod
     def root(seed: int, purpose: str, round_index: int, client_ids: Tensor) -> "Draws":
@@ -95,15 +162,15 @@ class Draws:
             Partition numbers.
         """
         # The same for every client, so it is mixed as one number, not as a tensor of them.
-        key = _mix_one((seed * _GAMMA ^ purpose_key(purpose)) & _MASK)
-        key = _mix_one(key ^ _mix_one((round_index * 0xBF58476D1CE4E5B9) & _MASK))
-        return Draws(_mix(_signed(key) ^ _mix(client_ids * _G2)))
+        key = _signed(_base(seed, purpose, round_index))
+        return Draws(_mix(key ^ _mix(client_ids * _G2)))
 
     def fold(self, number: int | Tensor) -> "Draws":
         """Return another stream, chosen by a number (or one number per key)."""
         if isinstance(number, int):
-            other = _signed(_mix_one((number * 0xBF58476D1CE4E5B9) & _MASK))
-            return Draws(_mix(self.key ^ other))
+            if self._number is not None:
+                return Draws(folded(self._number, number), self._device)
+            return Draws(_mix(self.key ^ _signed(_scaled(number))))
         return Draws(_mix(self.key ^ _mix(number.to(self.key.device, torch.int64) * _G2)))
 
     def bits(self, *shape: int) -> Tensor:

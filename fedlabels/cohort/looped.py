@@ -6,21 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedlabels.cohort.batches import Batch, Batches, Part, join, pad_plan, split_rows, unpadded
-from fedlabels.cohort.cohort import (
-    Carry,
-    Cohort,
-    Fixed,
-    Loss,
-    Step,
-    Sums,
-    add_sums,
-    detached,
-    split_sums,
-)
+from fedlabels.cohort.batches import Batch, Batches, Part
+from fedlabels.cohort.cohort import Carry, Cohort, Fixed, Loss, Step, detached
 from fedlabels.cohort.context import primitive
 from fedlabels.cohort.data import Samples
-from fedlabels.cohort.draws import Draws
+from fedlabels.cohort.plans import join_plans, split_rows
+from fedlabels.cohort.sums import Sums, Totals, split_sums
 from fedlabels.cohort.tree import clone, frozen, tree_map
 from fedlabels.cohort.types import EMPTY, PseudoLabels, Tree
 
@@ -40,6 +31,7 @@ class LoopedCohort(Cohort):
         super().__init__(**settings)
         if len(self._shards) != 1:
             raise ValueError(f"a looped cohort holds one client, got {len(self._shards)} shards")
+        self._leaves: dict[str, tuple[Tensor, Tensor]] = {}
 
     def start(self, tree: Mapping[str, Tensor]) -> Tree:
         """Return a copy of the shared tree."""
@@ -51,7 +43,7 @@ class LoopedCohort(Cohort):
 
     def grad(self, loss: Loss, tree: Tree, wrt: Sequence[str]) -> tuple[Tree, Any, Tree]:
         """Differentiate by ``autograd.grad``; see `Cohort.grad`."""
-        leaves = {k: tree[k].detach().requires_grad_() for k in wrt}
+        leaves = {k: self._leaf(k, tree[k]) for k in wrt}
         local = {**tree, **leaves}
         with torch.enable_grad():
             value, aux = loss(local)
@@ -60,6 +52,13 @@ class LoopedCohort(Cohort):
             )
         after = {k: tree[k] if k in leaves else v.detach() for k, v in local.items()}
         return dict(zip(leaves, grads, strict=True)), detached(aux), after
+
+    def _leaf(self, name: str, value: Tensor) -> Tensor:
+        """Return the tensor as a leaf; optimizers work in place, so it mostly was one before."""
+        known = self._leaves.get(name)
+        if known is None or known[0] is not value:
+            known = self._leaves[name] = value, value.detach().requires_grad_()
+        return known[1]
 
     def scan(
         self,
@@ -71,21 +70,17 @@ class LoopedCohort(Cohort):
         shared: Fixed = EMPTY,
     ) -> tuple[Carry, Sums]:
         """Run a step over all batches; see `Cohort.scan`."""
-        fixed, totals = frozen({**own, **shared}), None
+        fixed, totals = frozen({**own, **shared}), Totals(self.pseudo_labels)
         with torch.no_grad(), primitive(donate=True):
-            for active, fields in zip(batches.active[0].tolist(), batches, strict=True):
-                if not active:
-                    continue
-                carry, sums = step(carry, fixed, join({k: unpadded(v) for k, v in fields.items()}))
-                sums, pseudo = split_sums(sums)
-                self.pseudo_labels += pseudo
-                totals = add_sums(totals, sums)
-        return carry, Sums(totals, lambda: self._shapes(step, carry, fixed, batches))
+            for batch in batches.alone():
+                carry, sums = step(carry, fixed, batch)
+                totals.add(sums)
+        return carry, Sums(totals.get(), lambda: self._shapes(step, carry, fixed, batches))
 
     def _shapes(
         self, step: Step, carry: Carry, fixed: Fixed, batches: Batches
     ) -> dict[str, Tensor]:
-        batch = join({k: unpadded(v) for k, v in batches.dummy().items()})
+        batch = batches.blank()
         with torch.no_grad(), primitive(donate=True):
             return split_sums(step(clone(carry), fixed, batch)[1])[0]
 
@@ -105,15 +100,14 @@ class LoopedCohort(Cohort):
         size: int = 1024,
     ) -> Any:
         """Compute one value a row; see `Cohort.predict`."""
-        plan = pad_plan([split_rows(samples.sizes[0], size)])
-        draws = Draws(self.draws("predict").key.reshape(1))
+        plan = join_plans([split_rows(samples.sizes[0], size)])
+        draws = self.draws("predict")
         batches = Batches({"": Part(samples, plan, (view,))}, self._source, draws)
         fixed = frozen({**own, **shared})
         with torch.no_grad(), primitive(donate=False):
-            rows = [function(fixed, unpadded(fields[""])) for fields in batches]
+            rows = [function(fixed, batch) for batch in batches.alone()]
             if not rows:
-                blank = function(fixed, unpadded(batches.dummy()[""]))
-                return tree_map(lambda leaf: leaf[:0], blank)
+                return tree_map(lambda leaf: leaf[:0], function(fixed, batches.blank()))
         return tree_map(lambda *parts: torch.cat(parts), *rows)
 
 
@@ -187,15 +181,13 @@ class ScriptedCohort(LoopedCohort):
         self, step: Step, carry: Carry, batches: Any, *, own: Fixed = EMPTY, shared: Fixed = EMPTY
     ) -> tuple[Carry, Sums]:
         """Run a step over the scripted batches and record each step's sums."""
-        fixed, totals = frozen({**own, **shared}), None
+        fixed, totals = frozen({**own, **shared}), Totals(self.pseudo_labels)
         with torch.no_grad(), primitive(donate=True):
             for batch in batches:
                 carry, sums = step(carry, fixed, batch)
-                sums, pseudo = split_sums(sums)
-                self.pseudo_labels += pseudo
-                self.trace.append(sums)
-                totals = add_sums(totals, sums)
-        return carry, Sums(totals, lambda: self._blank_sums(step, carry, fixed))
+                self.trace.append(split_sums(sums)[0])
+                totals.add(sums)
+        return carry, Sums(totals.get(), lambda: self._blank_sums(step, carry, fixed))
 
     def _blank_sums(self, step: Step, carry: Carry, fixed: Fixed) -> dict[str, Tensor]:
         blank = self._source.blank().unsqueeze(0)

@@ -7,20 +7,13 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
-from fedlabels.cohort.batches import (
-    Batch,
-    Batches,
-    Fields,
-    Part,
-    join,
-    pad_plan,
-    padded,
-    split_rows,
-)
-from fedlabels.cohort.cohort import Carry, Cohort, Fixed, Loss, Step, Sums, add_sums, split_sums
+from fedlabels.cohort.batches import Batch, Batches, Fields, Part, join, padded
+from fedlabels.cohort.cohort import Carry, Cohort, Fixed, Loss, Step
 from fedlabels.cohort.context import primitive
 from fedlabels.cohort.data import Samples
 from fedlabels.cohort.draws import Draws
+from fedlabels.cohort.plans import join_plans, split_rows
+from fedlabels.cohort.sums import Sums, add_sums, split_sums
 from fedlabels.cohort.tree import expand_like, frozen, stack, tree_map
 from fedlabels.cohort.types import EMPTY, PseudoLabels, Tree
 
@@ -132,7 +125,7 @@ class StackedCohort(Cohort):
         """Compute one value a row, padded to the longest client; see `Cohort.predict`."""
         plans = [split_rows(n, size) for n in samples.sizes]
         draws = Draws(self.draws("predict").key)
-        batches = Batches({"": Part(samples, pad_plan(plans), (view,))}, self._source, draws)
+        batches = Batches({"": Part(samples, join_plans(plans), (view,))}, self._source, draws)
 
         def one(own: Fixed, fields: Fields) -> Any:
             return function({**own, **frozen(shared)}, padded(fields))

@@ -97,12 +97,12 @@ class SimulationBackend(ABC):
         unit = self._block if self.spec.execution == "stacked" else 1
         share = -(-len(items) // (unit * self.workers)) * unit
         ranges = [items[i : i + share] for i in range(0, len(items), share)]
-        return [self._order(job, part) for part in ranges]
+        return [self._order(job, part, len(items)) for part in ranges]
 
-    def _order(self, job: Job, items: Sequence[Item]) -> Order:
+    def _order(self, job: Job, items: Sequence[Item], cohort: int) -> Order:
         return Order(
             job.exchange, job.round, job.rounds, dict(job.settings), dict(job.needs),
-            tuple(items), self._block,
+            tuple(items), self._block, cohort,
         )  # fmt: skip
 
     def _merge(self, job: Job, positions: int, reports: Sequence[Report]) -> JobResult:
@@ -129,7 +129,7 @@ def failed_rows(order: Order, reason: str) -> Report:
     report.rows = [ClientRow(item.client_id, "failed", reason) for item in order.items]
     for name, need in order.needs.items():
         if need == "sum":
-            report.nodes[name] = {(0, item.position): None for item in order.items}
+            report.nodes[name] = {(p, p + 1): None for p in (i.position for i in order.items)}
     return report
 
 

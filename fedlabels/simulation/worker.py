@@ -30,6 +30,7 @@ from fedlabels.models import build as build_model
 from fedlabels.simulation.convert import arrays_of, tensors, told, trees_of
 from fedlabels.simulation.evaluation import Scored, scored
 from fedlabels.simulation.job import Arrays, ClientRow, Need, num_bytes
+from fedlabels.simulation.memory import keep_memory
 from fedlabels.simulation.population import Population
 from fedlabels.simulation.reduce import Buffers, Key, Node, TreeSum, leaf
 from fedlabels.simulation.scoring import score
@@ -103,6 +104,8 @@ class Order:
         In ascending position.
     block_size : int
         Stacks never cross a multiple of it.
+    cohort : int
+        Positions of the whole cohort.
     """
 
     exchange: str
@@ -112,6 +115,7 @@ class Order:
     needs: Mapping[str, Need]
     items: tuple[Item, ...]
     block_size: int
+    cohort: int
 
 
 @dataclass
@@ -153,6 +157,7 @@ class Worker:
 
     def __init__(self, spec: WorkerSpec) -> None:
         torch.set_num_threads(spec.threads)
+        keep_memory()
         torch.set_flush_denormal(True)  # over-confident softmax makes denormal gradients: slow
         self._spec, self._buffers = spec, Buffers()
         self._low = torch.bfloat16 if spec.dtype == "bfloat16" else None
@@ -162,6 +167,7 @@ class Worker:
         self._source = resident(spec.train, views, self._dtype)
         self._test = resident(spec.test, {}, self._dtype)
         self._nets = [self._build(g) for g in spec.population.groups]
+        self._shapes = {k: v.shape for k, v in self._nets[0]["model"].init.items()}
         self._private = [
             group.client.private(Layout(nets["model"].skeleton))
             for group, nets in zip(spec.population.groups, self._nets, strict=True)
@@ -187,7 +193,11 @@ class Worker:
         trees = {name: tensors(arrays) for name, arrays in shared.items()}
         down = sum(num_bytes(arrays) for arrays in shared.values())
         report = Report()
-        sums = {name: TreeSum(self._buffers) for name, n in order.needs.items() if n == "sum"}
+        sums = {
+            name: TreeSum(order.cohort, self._buffers)
+            for name, need in order.needs.items()
+            if need == "sum"
+        }
         for stack_items in self._stacks(order):
             for item, out in self._run_stack(order, trees, stack_items):
                 self._take(report, sums, order.needs, item, out, down)
@@ -325,7 +335,8 @@ class Worker:
         else:
             made.weight = weight_of(out.terms)
             for name, sent in out.terms.items():
-                report.shapes.setdefault(name, {k: v.shape for k, v in sent.value.items()})
+                if name not in report.shapes:
+                    report.shapes[name] = {k: v.shape for k, v in sent.value.items()}
             made.status = "empty" if needs and made.weight == 0 else "ok"
             if out.state is not None:
                 report.states[item.client_id] = out.state
@@ -344,7 +355,7 @@ class Worker:
         self, terms: Mapping[str, Term], shapes: Mapping[str, Mapping[str, torch.Size]]
     ) -> str | None:
         """Say why an update cannot be used: it must fit the model and its neighbours, be finite."""
-        model = {k: v.shape for k, v in self._nets[0]["model"].init.items()}
+        model = self._shapes
         for name, term in terms.items():
             wrong = misfit(term, model, whole=False) if name == "model" else None
             wrong = wrong or (misfit(term, shapes[name], whole=True) if name in shapes else None)

@@ -1,5 +1,6 @@
 """The tree sum: the same bits however the positions are dealt, and the sum of numpy."""
 
+import pickle
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -40,7 +41,7 @@ def total(terms: Sequence[Term | None], cuts: Sequence[int] = ()) -> Node | None
     bounds = [0, *sorted(set(cuts) - {0, len(terms)}), len(terms)]
     nodes: dict[Key, Node | None] = {}
     for start, stop in reversed(list(pairwise(bounds))):
-        tree = TreeSum()
+        tree = TreeSum(len(terms))
         for position in range(start, stop):
             term = terms[position]
             tree.push(position, None if term is None else leaf(term))
@@ -76,7 +77,7 @@ def test_memory_used_again_changes_nothing(entries: bool) -> None:
     buffers, kept = Buffers(), []
     for count in (7, 12, 12, 33):
         terms = terms_of(count, (2,), entries=entries)
-        tree = TreeSum(buffers)
+        tree = TreeSum(count, buffers)
         for position, term in enumerate(terms):
             tree.push(position, None if term is None else leaf(term, buffers))
         kept.append((finish(tree.nodes, count), total(terms)))
@@ -86,7 +87,7 @@ def test_memory_used_again_changes_nothing(entries: bool) -> None:
 
 def test_memory_is_used_again() -> None:
     buffers = Buffers()
-    tree = TreeSum(buffers)
+    tree = TreeSum(32, buffers)
     places = set()
     for position in range(32):
         node = leaf(Term({"w": torch.ones(1000)}), buffers)
@@ -144,3 +145,23 @@ def test_without_weight_a_client_counts_once() -> None:
 def test_nobody_has_a_value() -> None:
     assert total([None, None, None], [1]) is None
     assert not SumTerm({}, 0.0).has_weight()
+
+
+@pytest.mark.parametrize(("count", "workers"), [(50, 2), (7, 2), (64, 4)])
+def test_a_worker_sends_one_array(count: int, workers: int) -> None:
+    share = -(-count // workers)
+    for start in range(0, count, share):
+        tree = TreeSum(count)
+        for position in range(start, min(start + share, count)):
+            tree.push(position, leaf(Term({"w": torch.ones(2)})))
+        assert len(tree.nodes) == 1
+
+
+def test_a_sum_that_travelled_can_be_added_to() -> None:
+    node = leaf(Term({"w": torch.arange(6.0).view(2, 3), "b": torch.ones(())}, torch.tensor(2.0)))
+    array = node.total.memory.numpy()
+    array.flags.writeable = False  # as it comes out of shared memory
+    again = pickle.loads(pickle.dumps(node))
+    again.total.memory.add_(1)
+    assert torch.equal(again.total["w"], torch.arange(6.0).view(2, 3).double() * 2 + 1)
+    assert again.total["b"] == 3
