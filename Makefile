@@ -34,8 +34,9 @@ data-icons: $(VENV)/installed
 	  || apt-get install -y --no-install-recommends $(ICON_THEMES:=-icon-theme)
 	$(BIN)/python -m fedlabels.data.icons "$${FEDLABELS_DATA:-$$HOME/.cache/fedlabels}/icons"
 
+# Speed; the accuracies are benchmarks/label_scarcity.py headroom short wide long
 bench: $(VENV)/installed
-	$(BIN)/python benchmarks/label_scarcity.py headroom short wide long
+	$(BIN)/python benchmarks/simulators.py
 
 clean:
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache

@@ -3,9 +3,10 @@
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,36 @@ telemetry.disable()  # before Ray is imported
 
 # ruff: noqa: E402
 import ray
-from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    WorkerCrashedError,
+)
 
+from fedlabels.cohort.clock import Track, in_our_time
+from fedlabels.cohort.types import Indices
 from fedlabels.errors import ConfigError, RunError
 from fedlabels.simulation.backend import SimulationBackend, failed_rows
 from fedlabels.simulation.evaluation import Scored
 from fedlabels.simulation.job import Arrays
+from fedlabels.simulation.order import Order, Report
+from fedlabels.simulation.ray_support import (
+    blocks_of,
+    environment_of,
+    reach,
+    remove_session,
+    software,
+)
 from fedlabels.simulation.state import StateStore
-from fedlabels.simulation.worker import Order, Report, Worker, WorkerSpec
+from fedlabels.simulation.worker import Worker, WorkerSpec
 
 LOG = logging.getLogger(__name__)
-_DIED = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError)
+# A node that dies takes finished reports along: ObjectLostError.
+_DIED = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, ObjectLostError)
+START_SECONDS = 60.0  # for a worker to start on a node that has room for it
 
 
 @dataclass(frozen=True)
@@ -39,7 +59,8 @@ class RaySettings:
     gpus_per_worker : float or None
         GPUs of an actor; None is 1 where Ray sees a GPU, else 0.
     address : str
-        ``"local"`` starts a Ray of its own; ``"auto"`` joins a running cluster.
+        ``"local"`` starts a Ray of its own; ``"host:port"`` joins a running cluster, ``"auto"`` the
+        one that Ray finds (``RAY_ADDRESS``, or one on this machine).
     num_gpus : int or None
         GPUs to tell a local Ray of; None lets it look.
     """
@@ -75,70 +96,95 @@ class _Actor:
     def run(self, order: Order, shared: Mapping[str, Arrays]) -> Report:
         return self._worker.run(order, shared)
 
-    def evaluate(self, model: Arrays, start: int, stop: int) -> list[Scored]:
-        return self._worker.evaluate(model, start, stop)
+    def evaluate(self, model: Arrays, start: int, stop: int, part: Indices | None) -> list[Scored]:
+        return self._worker.evaluate(model, start, stop, part)
+
+    def tracks(self, events: bool) -> tuple[float, list[Track]]:
+        return self._worker.tracks(events)
 
     def placement(self) -> dict[str, Any]:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        return {"pid": os.getpid(), "cuda_visible_devices": visible, "gpus": ray.get_gpu_ids()}
+        return {
+            "pid": os.getpid(),
+            "node": ray.get_runtime_context().get_node_id(),
+            "cuda_visible_devices": visible,
+            "gpus": ray.get_gpu_ids(),
+            "software": software(),
+        }
 
 
-def start_ray(settings: RaySettings) -> None:
+def start_ray(settings: RaySettings) -> str | None:
     """Start or join Ray, quietly: no dashboard, no usage statistics.
+
+    Returns
+    -------
+    str or None
+        Folder of a Ray that was started: logs and sockets. None of one that was joined.
 
     Raises
     ------
     RunError
         If Ray cannot be started or joined.
     """
+    local = settings.address == "local"
     paths = [str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)]
     environment = {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "OMP_NUM_THREADS": "1"}
     options: dict[str, Any] = {
         "address": settings.address,
         "log_to_driver": False,
         "logging_level": logging.ERROR,
-        "runtime_env": {"env_vars": environment},
     }
-    if settings.address == "local":
+    if not local:
+        options["runtime_env"] = {"env_vars": environment}
+    else:
         workers = settings.num_workers or 1
         options.update(include_dashboard=False, num_cpus=max(os.cpu_count() or 1, workers))
         if settings.num_gpus is not None:
             options["num_gpus"] = settings.num_gpus
     try:
+        if not local:
+            reach(settings.address)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # tips for developers, not for users
-            ray.init(**options)
+            # Workers that Ray starts ahead have its own environment: with a runtime_env they would
+            # be of no use, and starting others takes seconds.
+            with environment_of(environment if local else {}):
+                context: Any = ray.init(**options)
     except Exception as error:
         raise RunError(
-            f"Ray could not be {'started' if settings.address == 'local' else 'joined'} at address "
+            f"Ray could not be {'started' if local else 'joined'} at address "
             f"'{settings.address}' ({error}); try backend=serial, which needs no Ray"
         ) from error
+    return str(context.address_info["session_dir"]) if local else None
 
 
 class RayBackend(SimulationBackend):
     """Actors that live as long as the run; each gets one call an exchange.
 
     An actor that dies is started again and its range is run again, with the same bits; a block
-    that kills its worker twice counts as failed clients.
+    that kills its worker twice counts as failed clients. If its node died and no other one has
+    room, the workers that are left share the work.
     """
 
     def __init__(
         self,
         spec: WorkerSpec,
         states: StateStore,
-        block_size: int = 8,
+        block_size: int | None = None,
         settings: RaySettings | None = None,
     ) -> None:
         super().__init__(spec, states, block_size)
         self._settings = settings or RaySettings()
         self._actors: list[Any] = []
+        self._room, self._trouble = True, False
+        self._session: str | None = None
         self._started = not ray.is_initialized()
         if self._started:
-            start_ray(self._settings)
+            self._session = start_ray(self._settings)
         try:
             self._fit_resources()
-            # once into shared memory: actors map the pixels instead of copying them
-            self._spec = ray.put(spec)
+            # once into the shared memory of a node: its actors map the arrays, nobody copies them
+            self._spec: Any = ray.put(spec)
             self._actors = [self._start() for _ in range(self.workers)]
         except BaseException:
             self.close()
@@ -163,11 +209,16 @@ class RayBackend(SimulationBackend):
             )
 
     def _start(self) -> Any:
-        options = {"num_cpus": 1, "num_gpus": self._gpus, "max_restarts": 0}
+        options = {
+            "num_cpus": 1,
+            "num_gpus": self._gpus,
+            "max_restarts": 0,
+            "scheduling_strategy": "SPREAD",  # over the nodes: memory and its bandwidth, too
+        }
         return ray.remote(_Actor).options(**options).remote(self._spec)
 
     def placement(self) -> list[dict[str, Any]]:
-        """Return process, visible and assigned GPUs of every actor."""
+        """Return process, node, visible and assigned GPUs, and software of every actor."""
         out: list[dict[str, Any]] = ray.get([a.placement.remote() for a in self._actors])
         return out
 
@@ -180,13 +231,30 @@ class RayBackend(SimulationBackend):
             If a worker could not start.
         """
         try:
-            problems = ray.get([actor.problem.remote() for actor in self._actors])
-        except _DIED as error:
+            problems = self._started_up([actor.problem.remote() for actor in self._actors])
+            if any(problems):
+                raise RunError(f"a worker could not start: {next(filter(None, problems))}")
+            different = sorted({place["software"] for place in self.placement()})
+            weights: Arrays = ray.get(self._actors[0].initial.remote())
+        except RayError as error:
+            self._trouble = True
             raise RunError(f"a worker died while it started: {error}") from error
-        if any(problems):
-            raise RunError(f"a worker could not start: {next(filter(None, problems))}")
-        weights: Arrays = ray.get(self._actors[0].initial.remote())
+        if len(different) > 1:
+            LOG.warning("nodes differ, results depend on who runs what: %s", "; ".join(different))
         return weights
+
+    def _started_up(self, starting: Sequence[Any]) -> list[str]:
+        """Wait for workers; a cluster that is full may make room, but nobody should wonder."""
+        waiting: Sequence[Any] = starting
+        while waiting:
+            _, waiting = ray.wait(list(waiting), num_returns=len(waiting), timeout=START_SECONDS)
+            if waiting:
+                LOG.warning(
+                    "%d of %d workers have not started; Ray may have no free core or GPU for them",
+                    len(waiting), len(starting),
+                )  # fmt: skip
+        problems: list[str] = ray.get(list(starting))
+        return problems
 
     def _dispatch(self, orders: Sequence[Order], shared: Mapping[str, Arrays]) -> list[Report]:
         payload = ray.put(dict(shared))
@@ -200,63 +268,102 @@ class RayBackend(SimulationBackend):
                 reports.append(ray.get(future))
             except _DIED:
                 LOG.warning("worker %d died; its %d clients run again", slot, len(order.items))
-                self._actors[slot] = self._start()
+                self._replace(slot)
                 reports.append(self._again(slot, order, payload))
+        self._settle()
         return reports
+
+    def _replace(self, slot: int) -> None:
+        """Put a new worker into a slot, or one that lives when no node has room for a new one.
+
+        Raises
+        ------
+        RunError
+            If no worker is left.
+        """
+        self._trouble = True
+        if self._room:
+            new = self._start()
+            self._room = bool(ray.wait([new.problem.remote()], timeout=START_SECONDS)[0])
+            if self._room:
+                self._actors[slot] = new
+                return
+            ray.kill(new)
+        for other in self._actors[slot + 1 :] + self._actors[:slot]:
+            try:
+                ray.get(other.problem.remote())
+            except _DIED:
+                continue
+            self._actors[slot] = other
+            return
+        raise RunError("no worker is left and Ray has no room for one; add a node and resume")
+
+    def _settle(self) -> None:
+        """Go on with the workers that live, each once; look for room again at the next death."""
+        self._actors, self._room = list(dict.fromkeys(self._actors)), True
+        if len(self._actors) < self.workers:
+            LOG.warning("Ray has lost cores: %d workers go on", len(self._actors))
+            self.workers = len(self._actors)
 
     def _again(self, slot: int, order: Order, payload: Any) -> Report:
         """Run a range again, block by block, so that one poisonous block loses only itself."""
         whole = Report()
-        for part in _blocks(order):
+        for part in blocks_of(order):
             try:
                 report = ray.get(self._actors[slot].run.remote(part, payload))
             except _DIED:
-                self._actors[slot] = self._start()
+                self._replace(slot)
                 report = failed_rows(part, "its worker process died twice")
-            whole.rows += report.rows
-            whole.states.update(report.states)
-            whole.seconds += report.seconds
-            for name, nodes in report.nodes.items():
-                whole.nodes.setdefault(name, {}).update(nodes)
-            for name, made in report.each.items():
-                whole.each.setdefault(name, []).extend(made)
+            whole.add(report)
         return whole
 
-    def _evaluate(self, model: Arrays, blocks: int) -> list[Scored]:
+    def _evaluate(self, model: Arrays, blocks: int, part: Indices | None = None) -> list[Scored]:
         payload = ray.put(model)
         share = -(-blocks // self.workers)
         cuts = [(start, min(start + share, blocks)) for start in range(0, blocks, share)]
-        parts = [
-            actor.evaluate.remote(payload, *cut)
+        asked = [
+            actor.evaluate.remote(payload, *cut, part)
             for actor, cut in zip(self._actors, cuts, strict=False)
         ]
         out = []
-        for slot, (part, cut) in enumerate(zip(parts, cuts, strict=True)):
+        for slot, (answer, cut) in enumerate(zip(asked, cuts, strict=True)):
             try:
-                out += ray.get(part)
+                out += ray.get(answer)
             except _DIED:
-                self._actors[slot] = self._start()
-                out += self._evaluate_again(slot, payload, cut)
+                self._replace(slot)
+                out += self._evaluate_again(slot, payload, (*cut, part))
+        self._settle()
         return out
 
-    def _evaluate_again(self, slot: int, payload: Any, cut: tuple[int, int]) -> list[Scored]:
+    def _evaluate_again(self, slot: int, payload: Any, asked: tuple[Any, ...]) -> list[Scored]:
         try:
-            part: list[Scored] = ray.get(self._actors[slot].evaluate.remote(payload, *cut))
+            part: list[Scored] = ray.get(self._actors[slot].evaluate.remote(payload, *asked))
         except _DIED as error:
             raise RunError(f"a worker died twice while it evaluated: {error}") from error
         return part
 
+    def tracks(self, events: bool) -> list[list[Track]]:
+        """Return what every actor has timed since the last call; nothing of one that died."""
+        found = []
+        for actor in self._actors:
+            asked = time.perf_counter()
+            try:
+                theirs, made = ray.get(actor.tracks.remote(events))
+            except _DIED:
+                found.append(list[Track]())
+                continue
+            found.append(in_our_time(made, asked, theirs, time.perf_counter()))
+        return found
+
     def close(self) -> None:
-        """Stop the actors, and Ray where this backend started it."""
-        actors, self._actors = self._actors, []
+        """Stop the actors, and Ray where this backend started it; its logs go unless they help."""
+        actors, self._actors, self._spec = self._actors, [], None
         for actor in actors:
             ray.kill(actor)
         if self._started and ray.is_initialized():
             ray.shutdown()
-
-
-def _blocks(order: Order) -> list[Order]:
-    blocks: dict[int, list[Any]] = {}
-    for item in order.items:
-        blocks.setdefault(item.position // order.block_size, []).append(item)
-    return [replace(order, items=tuple(items)) for items in blocks.values()]
+        session, self._session = self._session, None
+        if session and self._trouble:
+            LOG.warning("a worker died; Ray's logs are in %s", session)
+        elif session:
+            remove_session(Path(session))

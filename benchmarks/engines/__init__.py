@@ -1,0 +1,1 @@
+"""The engines of benchmarks/simulators.py: one file a simulator, each run in its own process."""
