@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from clients._checks import check_choices
 from clients._labeled import LabeledClient, labeled_metrics
-from fedlabels.cohort import Cohort, FitRequest, FitResult, Term
+from fedlabels.cohort import Cohort, FitRequest, FitResult
 
 
 @dataclass(frozen=True)
@@ -37,4 +37,4 @@ class FedAvg(LabeledClient):
         """Train on the labeled samples; a client without any returns the model with weight 0."""
         tree, sums = self.train_labeled(cohort, request)
         weight = cohort.samples("labeled").count
-        return FitResult({"model": Term(tree, weight)}, labeled_metrics(sums))
+        return self.result(cohort, tree, weight, labeled_metrics(sums))

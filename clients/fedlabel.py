@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from clients._anchors import anchored
 from clients._checks import check_above, check_at_least, check_between, check_choices, require
 from clients._labeled import labeled_metrics, labeled_sgd, scheduled
 from clients._selection import class_thresholds, selection_sums, unlabeled_metrics
@@ -185,6 +186,7 @@ class FedLabel(Client):
             size=self.batch_labeled,
             steps=self.tau,
             penalty=penalty,
+            objective=anchored(request),
         )
 
     def unlabeled_phase(
@@ -317,7 +319,7 @@ class FedLabel(Client):
         has_expert = cohort.map(lambda n: (n > 0) & (self.tau > 0), labels)
         fixed = request.shared["model"]
         like = next(v for v in fixed.values() if v.is_floating_point())
-        beta = cohort.map(lambda n: like.new_tensor(self.threshold) + 0 * n, labels)
+        beta = cohort.map(lambda n: like.new_full((), self.threshold) + 0 * n, labels)
         if self.threshold_rule == "fixed" or local is None:
             return {"threshold": beta, "has_expert": has_expert}
         net = cohort.net("model")
@@ -391,9 +393,6 @@ class FedLabel(Client):
             step, {"model": cohort.start(received)}, batches,
             own={"rule": rule}, shared={"received": received},
         )  # fmt: skip
-        metrics = {
-            "loss_labeled": Ratio(sums["labeled"], sums["n"]),
-            **unlabeled_metrics(sums),
-        }
+        metrics = {"loss_labeled": Ratio(sums["labeled"], sums["n"]), **unlabeled_metrics(sums)}
         weight = cohort.samples("all").count
         return FitResult({"model": Term(carry["model"], weight)}, metrics)

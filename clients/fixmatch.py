@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from clients._checks import check_above, check_at_least, check_between, check_choices, require
-from clients._labeled import LabeledClient, labeled_metrics
+from clients._labeled import labeled_metrics
+from clients._private import OwnNorm
 from fedlabels.cohort import (
     Batch,
     Cohort,
@@ -21,7 +22,6 @@ from fedlabels.cohort import (
     PseudoLabels,
     Ratio,
     Sums,
-    Term,
     Tree,
     View,
 )
@@ -31,7 +31,7 @@ Streams = Mapping[str, Batch]
 
 
 @dataclass(frozen=True)
-class FixMatch(LabeledClient):
+class FixMatch(OwnNorm):
     """One model, a labeled and an unlabeled batch in every step.
 
     Parameters
@@ -100,13 +100,20 @@ class FixMatch(LabeledClient):
             unlabeled, more = self._unlabeled(view, batch["unlabeled"], fixed["received"])
             return self.lambda_s * labeled + self.lambda_u * unlabeled, {**sums, **more}
 
-        received = request.shared["model"]
-        tree, sums = cohort.sgd(
-            cohort.start(received), loss, batches, self.optimizer(request),
-            shared={"received": received},
-        )  # fmt: skip
+        layout = cohort.net("model").layout
+        given: dict[str, Any] = {"shared": {"received": request.shared["model"]}}
+        if self.private(layout):  # then each client's teacher has its own normalization
+            given = {"own": {"received": self.start(cohort, request)}}
+        with self.training(request):
+            tree, sums = cohort.sgd(
+                self.start(cohort, request),
+                loss,
+                batches,
+                self.optimizer_for(request, layout),
+                **given,
+            )
         count = cohort.samples("all" if self.weight == "all" else "labeled").count
-        return FitResult({"model": Term(tree, count)}, self._metrics(sums))
+        return self.result(cohort, tree, count, self._metrics(sums))
 
     def _annealing(self, cohort: Cohort, request: FitRequest) -> Tensor | None:
         if self.tsa == "none":

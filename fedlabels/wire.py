@@ -205,13 +205,23 @@ def decode_down(
     if not isinstance(round_index, int) or not isinstance(rounds, int):
         raise WireError(f"config must hold integers {ROUND!r} and {ROUNDS!r}, got {dict(config)}")
     shared: dict[str, Arrays] = {}
-    own: dict[str, Arrays] = {}
     for key, record in content.array_records.items():
-        if key.startswith(OWN):
-            own[key.removeprefix(OWN)] = read(record)
-        elif key == ARRAYS or key.startswith(SHARED):
+        if key == ARRAYS or key.startswith(SHARED):
             shared[MODEL if key == ARRAYS else key.removeprefix(SHARED)] = read(record)
-    return Downlink(round_index, rounds, shared, own, settings)
+    return Downlink(round_index, rounds, shared, decode_own(content, read=read), settings)
+
+
+def decode_own(
+    content: RecordDict, *, read: Callable[[ArrayRecord], Arrays] = from_record
+) -> dict[str, Arrays]:
+    """Read the payloads that only this client gets; the parameters of :func:`decode_down`."""
+    if not any(key.startswith(OWN) for key in content):
+        return {}
+    return {
+        key.removeprefix(OWN): read(record)
+        for key, record in content.array_records.items()
+        if key.startswith(OWN)
+    }
 
 
 def shared_key(name: str) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fedlabels import wire
 from fedlabels.errors import CheckpointError, RunError
+from fedlabels.simulation.flower_compat import lazy_record, peek
 from fedlabels.simulation.job import Arrays, Need
 from strategies.support import (
     Collected,
@@ -59,11 +60,17 @@ class ServerStrategy(flower.Strategy):
         The run it serves, from :meth:`bind`.
     any_architecture : bool
         Whether clients may have different models: then no term may hold weights.
+    same_features : bool
+        Whether all architectures must have features of one width.
+    has_model : bool
+        Whether the global arrays are a model that can be tested; see :meth:`initial`.
     """
 
     Settings: ClassVar[type] = NoSettings
     needs: Mapping[str, Need] = {wire.MODEL: "sum"}
     any_architecture: ClassVar[bool] = False
+    same_features: ClassVar[bool] = False
+    has_model: ClassVar[bool] = True
     server: Server = Server()
     _received: Arrays | None = None
     _waited: bool = False
@@ -71,6 +78,23 @@ class ServerStrategy(flower.Strategy):
     def bind(self, server: Server) -> None:
         """Tell the strategy which run it serves, before the first round."""
         self.server = server
+
+    def initial(self, model: Arrays) -> Arrays:
+        """Return the global arrays before the first round; the default is the model.
+
+        Parameters
+        ----------
+        model : Arrays
+            Initial weights of the model.
+
+        Returns
+        -------
+        Arrays
+            What the server keeps and sends; names, shapes and dtypes never change again. A
+            strategy that exchanges something else than weights returns that, and sets
+            ``has_model = False``.
+        """
+        return model
 
     def exchanges(self, round_index: int) -> Sequence[str]:
         """Name the exchanges of a round, in order; the default is ``("train",)``."""
@@ -108,7 +132,7 @@ class ServerStrategy(flower.Strategy):
             return list(self.configure_train(round_index, arrays, config, grid))
         if exchange == "evaluate":
             return list(self.configure_evaluate(round_index, arrays, config, grid))
-        self._received = wire.from_record(arrays)
+        self._received = peek(arrays)
         content = RecordDict({wire.ARRAYS: arrays, wire.CONFIG: config})
         nodes = self.sample(round_index, grid)
         messages = [Message(content, node, f"train.{exchange}") for node in nodes]
@@ -252,7 +276,7 @@ class CohortStrategy(ServerStrategy, flower.FedAvg):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
         """Make the messages of a round through Flower's class; ``config`` stays as it is."""
-        self._received = wire.from_record(arrays)
+        self._received = peek(arrays)
         chosen = SampledGrid(grid, self.sample(server_round, grid))
         with global_random(self.server.seed, "configure", server_round):
             messages = super().configure_train(server_round, arrays, config.copy(), chosen)
@@ -288,7 +312,7 @@ class CohortStrategy(ServerStrategy, flower.FedAvg):
         metrics = got.means()
         if merged is None:
             metrics[MODEL_KEPT] = 1.0
-        arrays = None if merged is None else wire.to_record(restored(merged, server))
+        arrays = None if merged is None else lazy_record(restored(merged, server))
         return Outcome(arrays, metrics, got.weight, _counts(got))
 
     def merge(self, round_index: int, got: Collected, server: Arrays) -> Arrays | None:
@@ -314,7 +338,7 @@ class CohortStrategy(ServerStrategy, flower.FedAvg):
         if term is None:
             return None
         mean = {**server, **term.value(keep=server)}
-        stepped = self.flower_step(round_index, mean, got.weight)
+        stepped = mean if self._is_plain() else self.flower_step(round_index, mean, got.weight)
         if stepped is None:
             return None
         # a server optimizer on running statistics could make a variance negative: they are averaged
@@ -336,6 +360,12 @@ class CohortStrategy(ServerStrategy, flower.FedAvg):
         reply = Message(wire.encode_up(up), 0, "train")
         arrays, _ = super().aggregate_train(round_index, [reply])
         return None if arrays is None else wire.from_record(arrays)
+
+    def _is_plain(self) -> bool:
+        """Say whether Flower's class is its FedAvg: one reply is its own mean, there is no step."""
+        own: Any = super().aggregate_train
+        replaced = type(self).flower_step is not CohortStrategy.flower_step
+        return not replaced and own.__func__ is flower.FedAvg.aggregate_train
 
     def _server_arrays(self) -> Arrays:
         if self._received is None:

@@ -54,6 +54,7 @@ ARROWS = {
     "fedlabels.run": {
         "clients",
         "strategies",
+        "fedlabels.aggregation",
         "fedlabels.cohort",
         "fedlabels.data",
         "fedlabels.federation",

@@ -6,6 +6,7 @@ Needs torch and numpy only.
 from fedlabels.cohort.batches import Batch, Batches
 from fedlabels.cohort.client import Client, score
 from fedlabels.cohort.cohort import Cohort, Nets
+from fedlabels.cohort.context import statistics
 from fedlabels.cohort.data import Samples, Shard, Source, TensorSource
 from fedlabels.cohort.draws import Draws
 from fedlabels.cohort.layout import Entry, Layout
@@ -61,5 +62,6 @@ __all__ = [
     "score",
     "select",
     "square_norm",
+    "statistics",
     "tree_map",
 ]

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedlabels.cohort.clock import phase
 from fedlabels.cohort.data import Samples, Source
+from fedlabels.cohort.device import CPU, upload
 from fedlabels.cohort.draws import Draws
 from fedlabels.cohort.plans import Plan
 from fedlabels.cohort.tree import expand_like
@@ -125,7 +127,8 @@ class Batches:
 
     @cached_property
     def _tags(self) -> dict[str, Draws]:
-        keys = Draws(self._draws.key.reshape(-1, 1)).fold(torch.arange(self.steps))
+        key = self._draws.key.reshape(-1, 1)
+        keys = Draws(key).fold(torch.arange(self.steps, device=key.device))
         return {name: keys.fold(i) for i, name in enumerate(self.parts)}  # key (K, steps)
 
     def __iter__(self) -> Iterator[dict[str, Fields]]:
@@ -141,9 +144,10 @@ class Batches:
     def _gather(self, name: str, start: int, stop: int) -> Fields:
         part = self.parts[name]
         samples, (position, counts) = part.samples, part.plan.padded
-        position = position[:, start:stop]
+        device = samples.index.device
+        position, counts = position[:, start:stop], upload(counts[:, start:stop], device)
         clients, steps, size = position.shape
-        flat = position.reshape(clients, -1).to(samples.index.device)
+        flat = upload(position.reshape(clients, -1), device)
 
         def take(value: Tensor) -> Tensor:
             wide = flat.reshape(flat.shape + (1,) * (value.dim() - 2))
@@ -152,14 +156,14 @@ class Batches:
 
         columns = {k: take(v) for k, v in samples.columns.items()}
         index = take(samples.index)
-        keys = Draws(self._tags[name].key[:, start:stop].to(index.device))
+        keys = Draws(self._tags[name].key[:, start:stop])
         given = columns.pop("x", None)
         views = {view: self._see(index, view, keys, given) for view in part.views}
         return {
             "views": views,
             "y": take(samples.y),
             "index": index,
-            "n": counts[:, start:stop].to(index.device),
+            "n": counts,
             "key": keys.key,
             "columns": columns,
         }
@@ -171,18 +175,26 @@ class Batches:
         like, columns = self.source.blank(), self.source.columns(view)
         u = like.new_empty((*index.shape, 0))
         if columns:
-            u = keys.fold(_VIEW_TAGS.get(view, 0)).uniform(
-                index.shape[2], columns, dtype=like.dtype
-            )
+            with phase("views"):
+                u = keys.fold(_VIEW_TAGS.get(view, 0)).uniform(
+                    index.shape[2], columns, dtype=like.dtype
+                )
         rows = self.source.rows(index.flatten(), view, u.flatten(0, 2))
         return rows.reshape(index.shape + like.shape)
 
     # ---- one client, unpadded
 
-    def alone(self) -> Iterator[Any]:
-        """Yield the batch, or the batches by stream, of each step of the only client."""
+    def alone(self, *, tensors: bool = False) -> Iterator[Any]:
+        """Yield the batch, or the batches by stream, of each step of the only client.
+
+        Parameters
+        ----------
+        tensors : bool
+            The keys of the steps' draws are tensors, as they always are on a GPU; numbers are
+            faster on a CPU.
+        """
         streams = {
-            name: _Stream(part, self.source, self._draws, tag).batches(self.steps)
+            name: _Stream(part, self.source, self._draws, tag, tensors).batches(self.steps)
             for tag, (name, part) in enumerate(self.parts.items())
         }
         if "" in streams:
@@ -194,7 +206,7 @@ class Batches:
 
     def blank(self) -> Any:
         """Return the batch of one row of zeros of the only client: it only shows shapes."""
-        return join({name: _build(_alone(fields), None) for name, fields in self.dummy().items()})
+        return join({name: built(_alone(fields), None) for name, fields in self.dummy().items()})
 
     def dummy(self) -> dict[str, Fields]:
         """Return the fields of one row of zeros for every client: it only shows shapes."""
@@ -228,7 +240,8 @@ def _step(fields: Fields, t: int) -> Fields:
     return out
 
 
-def _build(fields: Fields, rows: Tensor | None) -> Batch:
+def built(fields: Fields, rows: Tensor | None) -> Batch:
+    """Build one client's batch; ``rows`` tells the real ones."""
     views = fields["views"]
     first = next(iter(views.values()))
     return Batch(
@@ -251,14 +264,18 @@ def _alone(fields: Fields) -> Fields:
 class _Stream:
     """One part of one client: rows are gathered step by step, so that they stay in the cache."""
 
-    def __init__(self, part: Part, source: Source, draws: Draws, tag: int) -> None:
+    def __init__(
+        self, part: Part, source: Source, draws: Draws, tag: int, tensors: bool = False
+    ) -> None:
         self._part, self._source, self._draws, self._tag = part, source, draws, tag
         self._rows = part.plan.rows[0]
         self._counts = [len(rows) for rows in self._rows]
         device = part.samples.index.device
-        self._n = {c: torch.tensor(c, device=device) for c in {0, *self._counts}}
+        self._tensors = tensors or device.type != "cpu"
+        sizes = sorted({0, *self._counts})
+        self._n = dict(zip(sizes, _uploaded(sizes, device).unbind(), strict=True))
         order = np.concatenate(self._rows) if self._rows else np.zeros(0, dtype=np.int64)
-        self._order = torch.from_numpy(order).to(device)
+        self._order = upload(torch.from_numpy(order), device)
 
     def batches(self, steps: int) -> Iterator[Batch]:
         """Yield one batch a step, with no row where the plan is over."""
@@ -272,11 +289,18 @@ class _Stream:
             samples.y[0].index_select(0, order).split_with_sizes(counts),
             self._columns(counts),
             self._views(index, counts),
+            self._step_keys(steps),
             strict=True,
         )
-        for t, (count, rows, y, columns, views) in enumerate(pieces):
+        for count, rows, y, columns, views, keys in pieces:
             x = next(iter(views.values()))
-            yield Batch(x, y, rows, self._n[count], self._keys(t), None, views, columns)
+            yield Batch(x, y, rows, self._n[count], keys, None, views, columns)
+
+    def _step_keys(self, steps: int) -> Iterator[Draws]:
+        keys = map(self._keys, range(steps))
+        if not self._tensors:
+            return keys
+        return map(Draws, _uploaded([key.number for key in keys], self._order.device).unbind())
 
     def _keys(self, t: int) -> Draws:
         return self._draws.fold(t).fold(self._tag)
@@ -311,18 +335,20 @@ class _Stream:
         columns, tag = self._source.columns(view), _VIEW_TAGS.get(view, 0)
         start, first = 0, 0
         for stop in _chunks(counts):
-            keys = [self._keys(t).fold(tag) for t in range(first, stop)]
             width = counts[first:stop]
-            u = Draws(_stacked(keys, index.device)).uniform(max(width), columns, dtype=kind)
-            if min(width) < max(width):
-                u = torch.cat([one[:count] for one, count in zip(u, width, strict=True)])
+            with phase("views"):
+                keys = [self._keys(t).fold(tag) for t in range(first, stop)]
+                key = _uploaded([key.number for key in keys], index.device)
+                u = Draws(key).uniform(max(width), columns, dtype=kind)
+                if min(width) < max(width):
+                    u = torch.cat([one[:count] for one, count in zip(u, width, strict=True)])
             rows = index[start : start + sum(width)]
             seen = self._source.rows(rows, view, u.reshape(len(rows), columns))
             yield from seen.split_with_sizes(width)
             start, first = start + sum(width), stop
 
 
-_NOTHING = torch.empty(0, 0)
+_NOTHING = torch.empty(0, 0)  # never read, so it may be on the CPU
 """The random numbers of a view that needs none."""
 
 
@@ -338,8 +364,8 @@ def _chunks(counts: list[int]) -> Iterator[int]:
         yield len(counts)
 
 
-def _stacked(keys: list[Draws], device: torch.device) -> Tensor:
-    return torch.tensor([key.number for key in keys], dtype=torch.int64, device=device)
+def _uploaded(values: list[int], device: torch.device) -> Tensor:
+    return upload(torch.tensor(values, dtype=torch.int64, device=CPU), device)
 
 
 def _check_plain(view: str) -> None:
@@ -350,7 +376,7 @@ def _check_plain(view: str) -> None:
 def padded(fields: Fields) -> Batch:
     """Build one client's batch of a stack, inside vmap."""
     rows = torch.arange(fields["y"].shape[0], device=fields["y"].device) < fields["n"]
-    return _build(fields, rows)
+    return built(fields, rows)
 
 
 def join(batches: Mapping[str, Batch]) -> Any:

@@ -34,6 +34,11 @@ class Client:
     stackable: ClassVar[bool] = True
 
     @property
+    def personal(self) -> bool:
+        """Whether it evaluates with a model of its own; the run then asks every client to."""
+        return False
+
+    @property
     def sees_all_labels(self) -> bool:
         """Whether the simulation reveals the labels of all its samples (the upper bound)."""
         return False
@@ -62,9 +67,25 @@ class Client:
         """Score the received model on the client's own test samples."""
         return FitResult(metrics=score(cohort, request.shared["model"], "test"))
 
+    def shard_loss(self, cohort: "Cohort", request: FitRequest) -> FitResult:
+        """Measure the loss of a model on the client's labeled samples; see `sample_loss`."""
+        return FitResult(metrics=sample_loss(cohort, request))
 
-def score(cohort: "Cohort", tree: Tree, part: str) -> dict[str, Ratio]:
-    """Return loss and accuracy of shared weights on a labeled part, as sums and counts."""
+
+def score(cohort: "Cohort", tree: Tree, part: str, *, own: bool = False) -> dict[str, Ratio]:
+    """Return loss and accuracy on a labeled part, as sums and counts.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The clients.
+    tree : Tree
+        Weights, the same for all or one set per client.
+    part : str
+        Part of the clients' samples.
+    own : bool
+        Whether the weights are per-client values.
+    """
     net, samples = cohort.net("model"), cohort.samples(part)
 
     def step(carry: Tree, fixed: Mapping[str, Tree], batch: "Batch") -> tuple[Tree, Tree]:
@@ -74,8 +95,48 @@ def score(cohort: "Cohort", tree: Tree, part: str) -> dict[str, Ratio]:
         return carry, {"loss": batch.sum(loss), "hit": batch.sum(hit), "n": batch.n}
 
     batches = cohort.batches(samples, size=512, epochs=1, views=("plain",), purpose="score")
-    _, sums = cohort.scan(step, {}, batches, shared={"model": tree})
+    given = {"own" if own else "shared": {"model": tree}}
+    _, sums = cohort.scan(step, {}, batches, **given)
     return {
         "loss": Ratio(sums["loss"], sums["n"]),
         "accuracy": Ratio(sums["hit"], sums["n"]),
+    }
+
+
+def sample_loss(cohort: "Cohort", request: FitRequest) -> dict[str, Ratio]:
+    """Measure cross-entropy on the labeled samples: evaluation mode, plain view.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The clients.
+    request : FitRequest
+        With the model among ``own``, if every client has one of its own, else among ``shared``.
+        The setting ``probe`` asks for so many samples only: the same ones for the same round.
+
+    Returns
+    -------
+    dict of str to Ratio
+        ``loss`` and ``square``, of the cross-entropy and its square, in nats, and ``samples``: how
+        many labeled samples the client has, measured or not.
+    """
+    net, samples = cohort.net("model"), cohort.samples("labeled")
+    probe = int(request.settings.get("probe", 0))
+    plan: dict[str, int] = {"size": probe, "steps": 1} if probe else {"size": 512, "epochs": 1}
+    batches = cohort.batches(samples, views=("plain",), purpose="loss", **plan)
+
+    def step(carry: Tree, fixed: Mapping[str, Tree], batch: "Batch") -> tuple[Tree, Tree]:
+        logits = net.at(fixed["model"])(batch.x)
+        loss = functional.cross_entropy(logits, batch.y.clamp_min(0), reduction="none").double()
+        return carry, {"loss": batch.sum(loss), "square": batch.sum(loss * loss), "n": batch.n}
+
+    if "model" in request.own:
+        _, sums = cohort.scan(step, {}, batches, own={"model": request.own["model"]})
+    else:
+        _, sums = cohort.scan(step, {}, batches, shared={"model": request.shared["model"]})
+    one = cohort.map(lambda n: 0 * n + 1, samples.count)
+    return {
+        "loss": Ratio(sums["loss"], sums["n"]),
+        "square": Ratio(sums["square"], sums["n"]),
+        "samples": Ratio(samples.count, one),
     }

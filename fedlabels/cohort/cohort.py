@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from fedlabels.cohort.batches import Batch, Batches, Part
+from fedlabels.cohort.clock import during
 from fedlabels.cohort.data import Samples, Shard, Source, gather_samples, keep_rows
+from fedlabels.cohort.device import CPU, upload
 from fedlabels.cohort.draws import Draws, folded, key_of, purpose_key
 from fedlabels.cohort.net import Net, View, build_seeded
 from fedlabels.cohort.optimizers import Optimizer
@@ -37,6 +39,9 @@ class Nets:
         Floating-point type of the weights.
     low : torch.dtype or None
         Type of products and convolutions, if another one; see `Net`.
+    device : torch.device
+        Where the weights are, and with them all that cohorts of these nets compute. They are
+        drawn on the CPU: the same on every device.
     """
 
     def __init__(
@@ -45,13 +50,14 @@ class Nets:
         seed: int,
         dtype: torch.dtype = torch.float32,
         low: torch.dtype | None = None,
+        device: torch.device = CPU,
     ) -> None:
-        self._factory, self._seed, self.dtype = factory, seed, dtype
+        self._factory, self._seed, self.dtype, self.device = factory, seed, dtype, device
         self._nets = {name: Net(name, module, low) for name, module in self._build(seed).items()}
 
     def _build(self, seed: int) -> dict[str, nn.Module]:
         modules = build_seeded(self._factory, seed)
-        return {name: module.to(self.dtype) for name, module in modules.items()}
+        return {name: module.to(self.device, self.dtype) for name, module in modules.items()}
 
     def __getitem__(self, name: str) -> Net:
         if name not in self._nets:
@@ -101,14 +107,17 @@ class Cohort(ABC):
         self.spec, self.state = spec, state
         self.pseudo_labels: list[PseudoLabels] = []
         self._nets, self._source, self._shards = nets, source, list(shards)
+        self._device = nets.device
         self._seed, self._round = seed, round_index
 
     # ---- data
 
+    @during("gather")
     def samples(self, part: str) -> Samples:
         """Return a part of the clients' shards: labeled, unlabeled, all or test."""
-        return gather_samples(self._shards, part, self.stacked, torch.device("cpu"))
+        return gather_samples(self._shards, part, self.stacked, self._device)
 
+    @during("gather")
     def subset(self, samples: Samples, keep: Tensor, **columns: Tensor) -> Samples:
         """Keep some rows and attach values to them; costs one synchronization with the host.
 
@@ -135,11 +144,11 @@ class Cohort(ABC):
         """
         sizes = tuple(count.reshape(-1).tolist())
         given = {k: v if self.stacked else v.unsqueeze(0) for k, v in columns.items()}
-        width = given["x"].shape[1]
-        zero = torch.zeros(len(sizes), width, dtype=torch.int64)
+        zero = torch.zeros(given["x"].shape[:2], dtype=torch.int64, device=count.device)
         y = given.pop("y", zero - 1)
         return Samples("made", sizes, zero, y.to(torch.int64), self.stacked, given)
 
+    @during("gather")
     def batches(
         self,
         samples: Samples | Mapping[str, Samples],
@@ -212,7 +221,9 @@ class Cohort(ABC):
     def draws(self, purpose: str) -> Draws:
         """Return each client's random numbers for a purpose; inside a step use ``batch.draws``."""
         keys = self._keys(purpose)
-        return Draws(torch.tensor(keys) if self.stacked else keys[0])
+        if not self.stacked:
+            return Draws(keys[0], self._device)
+        return Draws(upload(torch.tensor(keys, device=CPU), self._device))
 
     # ---- nets
 

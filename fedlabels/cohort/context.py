@@ -7,12 +7,14 @@ BatchNorm and Dropout through this one object. It is per thread and reset after 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
 if TYPE_CHECKING:
     from fedlabels.cohort.draws import Draws
+
+Statistics = Literal["running", "fixed", "cumulative"]
 
 
 class Context(threading.local):
@@ -28,6 +30,10 @@ class Context(threading.local):
         Optimizers may overwrite the tensors that they are given.
     inside : bool
         A primitive of the cohort runs: values have no leading axis.
+    clients : int
+        Clients whose functions run as one; 1 unless stacked.
+    statistics : {"running", "fixed", "cumulative"}
+        What training calls make of the statistics of BatchNorm, see `statistics`.
     """
 
     def __init__(self) -> None:
@@ -35,17 +41,38 @@ class Context(threading.local):
         self.draws: Draws | None = None
         self.donate = False
         self.inside = False
+        self.clients = 1
+        self.statistics: Statistics = "running"
 
 
 CONTEXT = Context()
 
 
 @contextmanager
-def primitive(*, donate: bool) -> Iterator[None]:
-    """Mark that a primitive runs, and whether optimizers may work in place."""
-    before = CONTEXT.inside, CONTEXT.donate
-    CONTEXT.inside, CONTEXT.donate = True, donate
+def primitive(*, donate: bool, clients: int = 1) -> Iterator[None]:
+    """Mark that a primitive runs, for how many at once, and whether optimizers work in place."""
+    before = CONTEXT.inside, CONTEXT.donate, CONTEXT.clients
+    CONTEXT.inside, CONTEXT.donate, CONTEXT.clients = True, donate, clients
     try:
         yield
     finally:
-        CONTEXT.inside, CONTEXT.donate = before
+        CONTEXT.inside, CONTEXT.donate, CONTEXT.clients = before
+
+
+@contextmanager
+def statistics(kind: Statistics) -> Iterator[None]:
+    """Choose what training calls make of the statistics of BatchNorm.
+
+    Parameters
+    ----------
+    kind : {"running", "fixed", "cumulative"}
+        Normalize by the batch and follow it slowly, as usual; normalize by the statistics as they
+        are and leave them so (gradients reach the layer's parameters, dropout stays on); normalize
+        by the batch and average over all batches since the layer's counter was 0.
+    """
+    before = CONTEXT.statistics
+    CONTEXT.statistics = kind
+    try:
+        yield
+    finally:
+        CONTEXT.statistics = before

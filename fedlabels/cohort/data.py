@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedlabels.cohort.clock import phase
+from fedlabels.cohort.device import CPU, upload
 from fedlabels.cohort.types import EMPTY, Indices
 
 View = Callable[[Tensor, Tensor], Tensor]
@@ -103,7 +105,8 @@ class TensorSource:
         else:
             x = self._rows.index_select(0, index).permute(0, 3, 1, 2)
         if view not in self._same:
-            x = self._view(view)(x, u)
+            with phase("views"):
+                x = self._view(view)(x, u)
         if self._ready:
             return x
         return torch.addcmul(self._shift, x, self._scale)
@@ -191,8 +194,26 @@ class Samples:
     @property
     def count(self) -> Tensor:
         """Number of rows as a per-client value, int64."""
-        count = torch.tensor(self.sizes, dtype=torch.int64, device=self.index.device)
+        count = _whole_numbers(self.sizes, self.index.device)
         return count if self.stacked else count[0]
+
+    def class_counts(self, classes: int) -> Tensor:
+        """Count the rows of every visible label, as a per-client value.
+
+        Parameters
+        ----------
+        classes : int
+            Number of classes.
+
+        Returns
+        -------
+        Tensor of int64, shape (classes,)
+            Unlabeled rows belong to none.
+        """
+        real = row_mask(self.sizes, self.y.shape[1], self.y) & (self.y >= 0)
+        zero = torch.zeros(len(self.sizes), classes, dtype=torch.int64, device=self.y.device)
+        counts = zero.scatter_add(1, self.y.clamp_min(0), real.to(torch.int64))
+        return counts if self.stacked else counts[0]
 
 
 def gather_samples(shards: list[Shard], part: str, stacked: bool, device: torch.device) -> Samples:
@@ -203,9 +224,12 @@ def gather_samples(shards: list[Shard], part: str, stacked: bool, device: torch.
     y = np.zeros_like(index)
     for k, (rows, labels) in enumerate(parts):
         index[k, : sizes[k]], y[k, : sizes[k]] = rows, labels
-    return Samples(
-        part, sizes, torch.from_numpy(index).to(device), torch.from_numpy(y).to(device), stacked
-    )
+    there = [upload(torch.from_numpy(values), device) for values in (index, y)]
+    return Samples(part, sizes, there[0], there[1], stacked)
+
+
+def _whole_numbers(values: tuple[int, ...], device: torch.device) -> Tensor:
+    return upload(torch.tensor(values, dtype=torch.int64, device=CPU), device)
 
 
 def keep_rows(samples: Samples, keep: Tensor, columns: Mapping[str, Tensor]) -> Samples:
@@ -234,5 +258,5 @@ def keep_rows(samples: Samples, keep: Tensor, columns: Mapping[str, Tensor]) -> 
 
 def row_mask(sizes: tuple[int, ...], width: int, like: Tensor) -> Tensor:
     """Return a bool mask of real rows, shape (K, width)."""
-    count = torch.tensor(sizes, device=like.device)[:, None]
+    count = _whole_numbers(sizes, like.device)[:, None]
     return torch.arange(width, device=like.device)[None] < count

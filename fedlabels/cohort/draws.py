@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedlabels.cohort.context import CONTEXT
+from fedlabels.cohort.device import CPU, upload
 
 _GAMMA = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
@@ -138,7 +139,8 @@ class Draws:
         """The key as a tensor of int64."""
         if self._key is None:
             assert self._number is not None  # one of the two is always there
-            self._key = torch.tensor(self._number, dtype=torch.int64, device=self._device)
+            key = torch.tensor(self._number, dtype=torch.int64, device=CPU)
+            self._key = upload(key, self._device or CPU)
         return self._key
 
     @property

@@ -48,6 +48,11 @@ class Layout(Mapping[str, Entry]):
     ----------
     module : torch.nn.Module
         The model to describe.
+
+    Attributes
+    ----------
+    head : frozenset of str
+        Tensors of the last layer, the module's ``head``; empty where there is none.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -63,6 +68,9 @@ class Layout(Mapping[str, Entry]):
                 role = "buffer"
             axis = 0 if value.dim() else None
             self._entries[name] = Entry(name, tuple(value.shape), value.dtype, role, owner, axis)
+        head = getattr(module, "head", None)
+        inside = head.state_dict() if isinstance(head, nn.Module) else ()
+        self.head = frozenset(f"head.{name}" for name in inside)
 
     def __getitem__(self, name: str) -> Entry:
         return self._entries[name]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fedlabels.cohort.batches import Batch, Batches, Part
+from fedlabels.cohort.clock import during, each
 from fedlabels.cohort.cohort import Carry, Cohort, Fixed, Loss, Step, detached
 from fedlabels.cohort.context import primitive
 from fedlabels.cohort.data import Samples
@@ -41,6 +42,7 @@ class LoopedCohort(Cohort):
         """Return fresh weights of this client."""
         return self._nets.fresh(net, self._shards[0].client_id)
 
+    @during("forward_backward")
     def grad(self, loss: Loss, tree: Tree, wrt: Sequence[str]) -> tuple[Tree, Any, Tree]:
         """Differentiate by ``autograd.grad``; see `Cohort.grad`."""
         leaves = {k: self._leaf(k, tree[k]) for k in wrt}
@@ -72,7 +74,7 @@ class LoopedCohort(Cohort):
         """Run a step over all batches; see `Cohort.scan`."""
         fixed, totals = frozen({**own, **shared}), Totals(self.pseudo_labels)
         with torch.no_grad(), primitive(donate=True):
-            for batch in batches.alone():
+            for batch in each("gather", batches.alone()):
                 carry, sums = step(carry, fixed, batch)
                 totals.add(sums)
         return carry, Sums(totals.get(), lambda: self._shapes(step, carry, fixed, batches))
@@ -105,7 +107,7 @@ class LoopedCohort(Cohort):
         batches = Batches({"": Part(samples, plan, (view,))}, self._source, draws)
         fixed = frozen({**own, **shared})
         with torch.no_grad(), primitive(donate=False):
-            rows = [function(fixed, batch) for batch in batches.alone()]
+            rows = [function(fixed, batch) for batch in each("gather", batches.alone())]
             if not rows:
                 return tree_map(lambda leaf: leaf[:0], function(fixed, batches.blank()))
         return tree_map(lambda *parts: torch.cat(parts), *rows)

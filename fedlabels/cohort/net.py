@@ -6,7 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fedlabels.cohort.clock import during
 from fedlabels.cohort.context import CONTEXT
+from fedlabels.cohort.device import CPU
+from fedlabels.cohort.layout import Layout
 from fedlabels.cohort.tree import tree_map
 from fedlabels.cohort.types import Tree
 
@@ -16,6 +19,8 @@ _DROPOUT_TAG = 1_000  # away from the small numbers that a client's own code fol
 def build_seeded(build: Callable[[], dict[str, nn.Module]], seed: int) -> dict[str, nn.Module]:
     """Build modules with torch's generator seeded inside a fork: global state is left as it was.
 
+    They are built on the CPU, wherever new tensors go otherwise: weights are the same everywhere.
+
     Parameters
     ----------
     build : callable
@@ -23,7 +28,7 @@ def build_seeded(build: Callable[[], dict[str, nn.Module]], seed: int) -> dict[s
     seed : int
         Any integer; taken modulo 2**63.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), CPU:
         torch.manual_seed(seed % (1 << 63))
         return build()
 
@@ -40,11 +45,16 @@ class Net:
     low : torch.dtype or None
         Type in which matrix products and convolutions are computed (autocast); weights, gradients
         and results keep theirs.
+
+    Attributes
+    ----------
+    layout : Layout
+        What is known of every tensor.
     """
 
     def __init__(self, name: str, skeleton: nn.Module, low: torch.dtype | None = None) -> None:
         self.name, self._low = name, low
-        self.skeleton = skeleton
+        self.skeleton, self.layout = skeleton, Layout(skeleton)
         self._slots: dict[str, tuple[dict[str, Any], str]] = {}
         self.parameters: tuple[str, ...] = tuple(self._collect("_parameters"))
         self.buffers: tuple[str, ...] = tuple(self._collect("_buffers"))
@@ -86,6 +96,7 @@ class Net:
         """
         return View(self, tree, train, batch)
 
+    @during("forward_backward")
     def bound(self, view: "View", function: Callable[..., Any], *args: Any) -> Any:
         """Run a function of the skeleton with a view's weights in place."""
         if not CONTEXT.inside:

@@ -5,13 +5,14 @@ place, which costs nothing; stacked execution makes new tensors, because the val
 have no batch left must survive.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from fedlabels.cohort.clock import during
 from fedlabels.cohort.context import CONTEXT
 from fedlabels.cohort.tree import select, square_norm
 from fedlabels.cohort.types import Tree
@@ -41,19 +42,47 @@ def clip_by_norm(grads: Tree, limit: float) -> Tree:
 
 
 def _unit_norm(x: Tensor) -> Tensor:
-    if x.dim() < 2:
+    """Return the norm of every output unit, so that it broadcasts to ``x``."""
+    if sum(size > 1 for size in x.shape) <= 1:  # biases and gains of any shape are one unit
         return (x * x).sum().sqrt()
-    return (x * x).flatten(1).sum(1).sqrt().view(-1, *[1] * (x.dim() - 1))
+    return (x * x).sum(tuple(range(1, x.dim())), keepdim=True).sqrt()
 
 
-def clip_adaptive(tree: Tree, grads: Tree, ratio: float) -> Tree:
-    """Clip each unit's gradient to ``ratio`` times the norm of its weights (Brock et al. 2021)."""
-    out = {}
-    for name, grad in grads.items():
-        limit = ratio * _unit_norm(tree[name]).clamp_min(1e-3)
-        norm = _unit_norm(grad)
-        out[name] = torch.where(norm > limit, grad * (limit / norm.clamp_min(1e-6)), grad)
-    return out
+def clip_units(
+    weight: Tensor, grad: Tensor, ratio: float, eps: float = 1e-3
+) -> tuple[Tensor, Tensor]:
+    """Clip the gradient of each output unit by the norm of its weights.
+
+    Parameters
+    ----------
+    weight, grad : Tensor, shape (outputs, ...)
+        A tensor and its gradient. Units are filters of a convolution and rows of a dense layer;
+        biases, gains and scalars are one unit.
+    ratio : float
+        Largest norm of a gradient over that of its weights, > 0.
+    eps : float
+        Least norm that weights count with, > 0.
+
+    Returns
+    -------
+    Tensor, Tensor
+        The clipped gradient, and which units were clipped (bool, broadcasts to ``grad``).
+
+    Notes
+    -----
+    Brock et al., ICML 2021, arXiv 2102.06171; W2 of docs/methods/fedwon.md.
+    """
+    limit = ratio * _unit_norm(weight).clamp_min(eps)
+    norm = _unit_norm(grad)
+    clipped = norm > limit
+    return torch.where(clipped, grad * (limit / norm.clamp_min(1e-6)), grad), clipped
+
+
+def clip_adaptive(
+    tree: Tree, grads: Tree, ratio: float, skip: Collection[str] = (), eps: float = 1e-3
+) -> Tree:
+    """Clip the gradients of all tensors but those named in ``skip``; see `clip_units`."""
+    return {k: g if k in skip else clip_units(tree[k], g, ratio, eps)[0] for k, g in grads.items()}
 
 
 @dataclass(frozen=True)
@@ -73,7 +102,13 @@ class SGD:
     clip : float or None
         Largest global gradient norm.
     agc : float or None
-        Ratio of adaptive gradient clipping.
+        Ratio of adaptive gradient clipping, > 0; comes before everything else.
+    agc_eps : float
+        Least norm that weights count with in it, > 0.
+    agc_skip : frozenset of str
+        Tensors that it leaves alone: those of the last layer, see ``Layout.head``.
+    decay_skip : frozenset of str
+        Tensors without weight decay.
     """
 
     lr: float
@@ -82,6 +117,9 @@ class SGD:
     weight_decay: float = 0.0
     clip: float | None = None
     agc: float | None = None
+    agc_eps: float = 1e-3
+    agc_skip: frozenset[str] = frozenset()
+    decay_skip: frozenset[str] = frozenset()
 
     def init(self, tree: Tree, wrt: Iterable[str]) -> State:
         """Return zero momentum for the tensors in ``wrt``; empty without momentum."""
@@ -89,6 +127,7 @@ class SGD:
             return {}
         return {"momentum": {k: torch.zeros_like(tree[k]) for k in wrt}}
 
+    @during("update")
     def step(
         self, tree: Tree, grads: Tree, state: State, when: Tensor | None = None
     ) -> tuple[Tree, State]:
@@ -105,11 +144,14 @@ class SGD:
 
     def _moves(self, tree: Tree, grads: Tree, state: State) -> tuple[Tree, State]:
         if self.agc is not None:
-            grads = clip_adaptive(tree, grads, self.agc)
+            grads = clip_adaptive(tree, grads, self.agc, self.agc_skip, self.agc_eps)
         if self.clip is not None:
             grads = clip_by_norm(grads, self.clip)
         if self.weight_decay:
-            grads = {k: g + self.weight_decay * tree[k] for k, g in grads.items()}
+            grads = {
+                k: g if k in self.decay_skip else g + self.weight_decay * tree[k]
+                for k, g in grads.items()
+            }
         if not self.momentum:
             return grads, state
         velocity = {k: self.momentum * state["momentum"][k] + g for k, g in grads.items()}
@@ -156,6 +198,7 @@ class Adam:
             "steps": steps,
         }
 
+    @during("update")
     def step(
         self, tree: Tree, grads: Tree, state: State, when: Tensor | None = None
     ) -> tuple[Tree, State]:

@@ -1,6 +1,7 @@
 """Stacked execution: K clients as one, their functions under vmap, batches padded and masked."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -8,9 +9,11 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from fedlabels.cohort.batches import Batch, Batches, Fields, Part, join, padded
+from fedlabels.cohort.clock import during, each
 from fedlabels.cohort.cohort import Carry, Cohort, Fixed, Loss, Step
 from fedlabels.cohort.context import primitive
 from fedlabels.cohort.data import Samples
+from fedlabels.cohort.device import upload
 from fedlabels.cohort.draws import Draws
 from fedlabels.cohort.plans import join_plans, split_rows
 from fedlabels.cohort.sums import Sums, add_sums, split_sums
@@ -23,6 +26,9 @@ class StackedCohort(Cohort):
 
     stacked = True
 
+    def _inside(self) -> AbstractContextManager[None]:
+        return primitive(donate=False, clients=len(self._shards))
+
     def start(self, tree: Mapping[str, Tensor]) -> Tree:
         """Return a copy per client, each tensor of shape (K, ...)."""
         return {k: v.expand(len(self._shards), *v.shape).clone() for k, v in tree.items()}
@@ -32,6 +38,7 @@ class StackedCohort(Cohort):
         trees: Tree = stack([self._nets.fresh(net, s.client_id) for s in self._shards])
         return trees
 
+    @during("forward_backward")
     def grad(self, loss: Loss, tree: Tree, wrt: Sequence[str]) -> tuple[Tree, Any, Tree]:
         """Differentiate by ``torch.func``; see `Cohort.grad`."""
         chosen = set(wrt)
@@ -57,11 +64,13 @@ class StackedCohort(Cohort):
     ) -> tuple[Carry, Sums]:
         """Run a step over all batches of all clients; see `Cohort.scan`."""
         totals = None
-        with torch.no_grad(), primitive(donate=False):
-            for t, fields in enumerate(batches):
+        # the plan is known to the host: whether all take part is asked of it, not of the device
+        everybody, there = batches.active.all(0).tolist(), upload(batches.active, self._device)
+        with torch.no_grad(), self._inside():
+            for t, fields in enumerate(each("gather", batches)):
                 new, sums = self._run(step, carry, own, shared, fields)
-                active = batches.active[:, t]
-                if not bool(active.all()):
+                active = there[:, t]
+                if not everybody[t]:
                     new = tree_map(lambda a, b, on=active: _gate(on, a, b), new, carry)
                 totals = self._collect(totals, sums, active, fields)
                 carry = new
@@ -97,19 +106,20 @@ class StackedCohort(Cohort):
     ) -> PseudoLabels:
         """Mark padded rows by index -1; they were never anybody's samples."""
         counts = next(f["n"] for f in fields.values() if f["y"].shape == labels.sample.shape)
-        rows = torch.arange(labels.sample.shape[1])[None] < counts[:, None]
+        width = torch.arange(labels.sample.shape[1], device=counts.device)
+        rows = width[None] < counts[:, None]
         sample = torch.where(rows & active[:, None], labels.sample, -1)
         return labels._replace(sample=sample, keep=labels.keep.bool() & (sample >= 0))
 
     def _shapes(
         self, step: Step, carry: Carry, own: Fixed, shared: Fixed, batches: Batches
     ) -> dict[str, Tensor]:
-        with torch.no_grad(), primitive(donate=False):
+        with torch.no_grad(), self._inside():
             return split_sums(self._run(step, carry, own, shared, batches.dummy())[1])[0]
 
     def map(self, function: Callable[..., Any], *values: Any) -> Any:
         """Apply a function to every client's values."""
-        with torch.no_grad(), primitive(donate=False):
+        with torch.no_grad(), self._inside():
             return vmap(function)(*values)
 
     def predict(
@@ -130,8 +140,8 @@ class StackedCohort(Cohort):
         def one(own: Fixed, fields: Fields) -> Any:
             return function({**own, **frozen(shared)}, padded(fields))
 
-        with torch.no_grad(), primitive(donate=False):
-            rows = [vmap(one)(dict(own), fields[""]) for fields in batches]
+        with torch.no_grad(), self._inside():
+            rows = [vmap(one)(dict(own), fields[""]) for fields in each("gather", batches)]
             if not rows:
                 blank = vmap(one)(dict(own), batches.dummy()[""])
                 return tree_map(lambda leaf: leaf[:, :0], blank)

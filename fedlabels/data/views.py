@@ -110,7 +110,8 @@ class StrongView:
     Notes
     -----
     The geometric operations of one slot go through one resampling; a pixel operation is computed
-    for the images that drew it. One read of the device (how many images drew what) per call.
+    for the images that drew it. On a GPU every operation is computed for every image instead, with
+    the same result: how many drew what cannot be asked without waiting for the device.
     """
 
     weak: WeakView = field(default_factory=WeakView)
@@ -151,6 +152,10 @@ class StrongView:
 
     def _augmented(self, x: Tensor, choice: Tensor, strength: Tensor) -> Tensor:
         drawn = whole(choice, len(self.ops))  # (N, slots)
+        if x.device.type != "cpu":
+            for slot in range(self.num_ops):
+                x = self._everywhere(x, drawn[:, slot], strength[:, slot])
+            return x
         numbers = torch.arange(len(self.ops), device=x.device)
         counts = (drawn[:, :, None] == numbers).sum(dim=0).tolist()  # (slots, ops)
         order = drawn.argsort(dim=0, stable=True)
@@ -174,6 +179,21 @@ class StrongView:
             index, matrix = (torch.cat(parts) for parts in zip(*moved, strict=True))
             out.index_copy_(0, index, image_ops.warp(x[index], matrix, fill=self.weak.fill))
         return out
+
+    def _everywhere(self, x: Tensor, drawn: Tensor, strength: Tensor) -> Tensor:
+        """Compute every operation for all images and pick; nothing is read from the device."""
+        out, matrix = x, image_ops.translate_x(torch.zeros_like(strength))
+        moved = torch.zeros_like(drawn, dtype=torch.bool)
+        for number, name in enumerate(self.ops):
+            level, here = self._level(name, strength), drawn == number
+            if name in image_ops.GEOMETRIC_OPS:
+                found = image_ops.GEOMETRIC_OPS[name](level)
+                matrix, moved = torch.where(here[:, None, None], found, matrix), moved | here
+            elif name != "identity":
+                found = image_ops.PIXEL_OPS[name](x, level)
+                out = torch.where(here[:, None, None, None], found, out)
+        warped = image_ops.warp(x, matrix, fill=self.weak.fill)
+        return torch.where(moved[:, None, None, None], warped, out)
 
     def _level(self, name: str, u: Tensor) -> Tensor:
         return (u if name in image_ops.UNSIGNED else 2 * u - 1) * self.strength

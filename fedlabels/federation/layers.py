@@ -172,14 +172,24 @@ class TestShards:
         has ``floor(n_kc / N * T)`` test samples of class c, for n_kc of N training samples and a
         test set of T (the rule of FedLoGe's code), or all there are. Shards of different clients
         may overlap.
+    by : {"classes", "domain", "all"}
+        ``"classes"`` is the rule above. ``"domain"`` gives each client all test samples of the
+        domain that most of its training samples are of, whatever their class, if share is not 0.
+        ``"all"`` draws for each of N clients ``share / N`` of the test set, at most all of it,
+        whatever its training samples are: only so can it be tested on classes that it lacks.
     """
 
     __test__ = False  # not a test class, whatever pytest makes of its name
 
     share: float = 0.0
+    by: str = "classes"
 
     def __post_init__(self) -> None:
         check_range("test_shards.share", self.share, 0.0, 1e6)
+        if self.by not in ("classes", "domain", "all"):
+            raise ConfigError(
+                f"test_shards.by must be one of classes, domain, all; got {self.by!r}"
+            )
 
     def draw(
         self, shards: Ragged, samples: Samples, test: Samples | None, random: np.random.Generator
@@ -189,6 +199,10 @@ class TestShards:
             return Ragged(np.zeros(0, dtype=np.int64), np.zeros(len(shards) + 1, dtype=np.int64))
         if test is None or not len(test):
             raise ConfigError("test_shards.share needs a test set; set it to 0")
+        if self.by == "domain":
+            return _of_domain(shards, samples, test)
+        if self.by == "all":
+            return _of_all(len(shards), self.share, len(test), random)
         counts = mirrored_counts(
             _class_counts(shards, samples), int(self.share * len(test)), _held(test)
         )
@@ -209,6 +223,34 @@ class TestShards:
         order = np.lexsort((joined, owners))
         sizes = np.bincount(owners, minlength=len(shards))
         return Ragged(joined[order], np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
+
+
+def _of_all(clients: int, share: float, total: int, random: np.random.Generator) -> Ragged:
+    """Draw the same number of test samples for each client, without replacement for each."""
+    size = min(total, int(share * total / clients))
+    parts = [np.sort(random.permutation(total)[:size]) for _ in range(clients)]
+    none = np.zeros(0, dtype=np.int64)
+    return Ragged(np.concatenate([none, *parts]), np.arange(clients + 1, dtype=np.int64) * size)
+
+
+def _of_domain(shards: Ragged, samples: Samples, test: Samples) -> Ragged:
+    """Give each client the test samples of its most frequent domain, the first one on ties."""
+    if samples.domain is None or test.domain is None:
+        raise ConfigError(
+            "test_shards.by=domain needs data with domains (shift.preset=sfs4, dataset=icons); "
+            "use test_shards.by=classes"
+        )
+    count = len(samples.domain_names)
+    held = np.bincount(
+        shards.owners * count + samples.domain[shards.index], minlength=len(shards) * count
+    ).reshape(len(shards), count)
+    of_domain = [np.flatnonzero(test.domain == d) for d in range(count)]
+    none = np.zeros(0, dtype=np.int64)
+    parts = [of_domain[int(row.argmax())] if row.any() else none for row in held]
+    sizes = [len(part) for part in parts]
+    return Ragged(
+        np.concatenate([none, *parts]), np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    )
 
 
 def mirrored_counts(train: Indices, total: int, available: Indices) -> Indices:

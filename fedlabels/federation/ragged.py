@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,7 @@ class Ragged:
     def __iter__(self) -> Iterator[Indices]:
         return (self[client_id] for client_id in range(len(self)))
 
-    @property
+    @cached_property
     def sizes(self) -> Indices:
         """Lengths of the lists, shape (K,)."""
         return np.diff(self.offsets)

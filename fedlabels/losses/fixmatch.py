@@ -221,7 +221,9 @@ def tsa_threshold(
         raise ConfigError(
             f"total must be > 0 and num_classes >= 2; got total={total}, num_classes={num_classes}"
         )
-    progress = (torch.as_tensor(step, dtype=torch.float64) / total).clamp(0.0, 1.0)
+    # a number is filled in where new tensors are made, which a GPU does without waiting
+    made = step.double() if isinstance(step, Tensor) else torch.full((), step, dtype=torch.float64)
+    progress = (made / total).clamp(0.0, 1.0)
     if schedule == "linear":
         share = progress
     elif schedule == "log":

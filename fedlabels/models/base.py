@@ -1,18 +1,12 @@
 """What every classifier offers: features, a head, and logits as the head of the features."""
 
 from math import prod
-from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from fedlabels.cohort.types import DataSpec
 from fedlabels.errors import ConfigError
-from fedlabels.models.layers import BatchNorm
-
-Norm = Literal["none", "batch", "group"]
-NORMS: tuple[Norm, ...] = ("none", "batch", "group")
-
-GROUP_SIZE = 4  # channels that share statistics in group normalization
 
 
 class Classifier(nn.Module):
@@ -59,38 +53,50 @@ class Classifier(nn.Module):
         return logits
 
 
-def make_norm(norm: Norm, channels: int) -> nn.Module:
-    """Make the normalization that follows a layer, for inputs (batch, channels, ...).
+class FeaturePool(nn.Module):
+    """Averages neighbouring features to a given width, as adaptive average pooling does.
 
     Parameters
     ----------
-    norm : {"none", "batch", "group"}
-        ``group`` shares statistics among four channels of one sample and depends on no other
-        sample, which suits small batches.
-    channels : int
-        A multiple of 4 for ``group``.
+    width_in, width_out : int
+        Entries of a feature before and after; a width that stays leaves features as they are.
+    """
 
-    Returns
-    -------
-    torch.nn.Module
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__()
+        share = torch.zeros(width_in, width_out)
+        for place in range(width_out):
+            first, last = place * width_in // width_out, -(-(place + 1) * width_in // width_out)
+            share[first:last, place] = 1 / (last - first)
+        self.register_buffer("share", share, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, width_in) to (batch, width_out)."""
+        return x @ self.share.to(x.dtype)  # type: ignore[operator]
+
+
+def with_feature_dim(model: Classifier, width: int) -> Classifier:
+    """Pool a model's features to a width and give it a head for them.
+
+    Parameters
+    ----------
+    model : Classifier
+        Changed in place; its head is drawn anew from torch's global generator.
+    width : int
+        Entries of a feature, >= 1.
 
     Raises
     ------
     ConfigError
-        If the word is unknown, or the channels cannot be grouped.
+        If the width is < 1.
     """
-    if norm == "none":
-        return nn.Identity()
-    if norm == "batch":
-        return BatchNorm(channels)
-    if norm == "group":
-        if channels % GROUP_SIZE:
-            raise ConfigError(
-                f"norm=group needs channels in multiples of {GROUP_SIZE}, got {channels}; change "
-                "the width, or use norm=batch or norm=none"
-            )
-        return nn.GroupNorm(channels // GROUP_SIZE, channels)
-    raise ConfigError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
+    if width < 1:
+        raise ConfigError(f"model.feature_dim must be >= 1, got {width}")
+    head = model.head
+    if width != head.in_features:
+        model.body = nn.Sequential(model.body, FeaturePool(head.in_features, width))
+        model.head = nn.Linear(width, head.out_features)
+    return model
 
 
 def image_shape(spec: DataSpec, *, model: str, least: int) -> tuple[int, int, int]:

@@ -8,8 +8,9 @@ from torch import nn
 
 from fedlabels.cohort.types import DataSpec
 from fedlabels.errors import ConfigError
-from fedlabels.models.base import Classifier, Norm, make_norm, series_shape
+from fedlabels.models.base import Classifier, series_shape
 from fedlabels.models.layers import GlobalAverage
+from fedlabels.models.recipe import Norm, Recipe
 
 LEAST_LENGTH = 8  # two steps are left after two halvings
 WIDTHS = (1, 2, 2)  # channels of the three layers, in units of ``width``
@@ -25,9 +26,10 @@ class Cnn1d(Classifier):
     ----------
     spec : DataSpec
         Series (channels, time) of length >= 8.
-    norm : {"none", "batch", "group"}
-        Normalization after each convolution. ``"group"`` works on one series by itself and so
-        hides most of how strong a movement was.
+    norm : str or Recipe
+        Normalization after each convolution, or standardized weights in them; see
+        :class:`~fedlabels.models.recipe.Recipe`. ``"group"`` and ``"layer"`` work on one series by
+        itself and so hide most of how strong a movement was.
     width : int
         Channels of the first layer, >= 1; the other two have twice as many. A multiple of 4 for
         ``norm="group"``.
@@ -41,7 +43,7 @@ class Cnn1d(Classifier):
     """
 
     def __init__(
-        self, spec: DataSpec, *, norm: Norm = "batch", width: int = 32, kernel: int = 5
+        self, spec: DataSpec, *, norm: Norm | Recipe = "batch", width: int = 32, kernel: int = 5
     ) -> None:
         super().__init__()
         channels, _ = series_shape(spec, model="cnn1d", least=LEAST_LENGTH)
@@ -49,11 +51,13 @@ class Cnn1d(Classifier):
             raise ConfigError(f"width must be >= 1, got {width}")
         if kernel < 1 or kernel % 2 == 0:
             raise ConfigError(f"kernel must be odd and >= 1, got {kernel}")
-        layers: list[nn.Module] = []
-        for multiple in WIDTHS:
+        recipe, layers = Recipe.of(norm), list[nn.Module]()
+        for place, multiple in enumerate(WIDTHS):
             channels_out = multiple * width
-            layers.append(nn.Conv1d(channels, channels_out, kernel, padding=kernel // 2))
-            layers += [make_norm(norm, channels_out), nn.ReLU(), nn.MaxPool1d(2)]
+            layers.append(
+                recipe.convolution_1d(channels, channels_out, kernel, after_relu=place > 0)
+            )
+            layers += [recipe.norm_of(channels_out), recipe.relu(), nn.MaxPool1d(2)]
             channels = channels_out
         self.body = nn.Sequential(*layers[:-1], GlobalAverage())
         self.head = nn.Linear(channels, spec.num_classes)

@@ -8,6 +8,7 @@ from torch import nn
 from fedlabels.cohort.types import DataSpec
 from fedlabels.models.base import Classifier, image_shape
 from fedlabels.models.layers import Dropout
+from fedlabels.models.recipe import Norm, Recipe
 
 HIDDEN = 128
 
@@ -25,6 +26,9 @@ class CnnPfl(Classifier):
         Dropout after pooling, in [0, 1).
     dropout_hidden : float
         Dropout after the dense layer, in [0, 1).
+    norm : str or Recipe
+        Normalization after each convolution, or standardized weights in them; see
+        :class:`~fedlabels.models.recipe.Recipe`. The benchmark has none.
 
     Raises
     ------
@@ -35,21 +39,29 @@ class CnnPfl(Classifier):
     """
 
     def __init__(
-        self, spec: DataSpec, *, dropout_features: float = 0.25, dropout_hidden: float = 0.5
+        self,
+        spec: DataSpec,
+        *,
+        dropout_features: float = 0.25,
+        dropout_hidden: float = 0.5,
+        norm: Norm | Recipe = "none",
     ) -> None:
         super().__init__()
         channels, height, width = image_shape(spec, model="cnn_pfl", least=6)
         pooled = ((height - 4) // 2) * ((width - 4) // 2)
+        recipe = Recipe.of(norm)
         self.body = nn.Sequential(
-            nn.Conv2d(channels, 32, kernel_size=3),
-            nn.ReLU(),
-            nn.Conv2d(32, 64, kernel_size=3),
-            nn.ReLU(),
+            recipe.convolution(channels, 32, 3, after_relu=False),
+            *recipe.norms_of(32),
+            recipe.relu(),
+            recipe.convolution(32, 64, 3),
+            *recipe.norms_of(64),
+            recipe.relu(),
             nn.MaxPool2d(2),
             Dropout(dropout_features),
             nn.Flatten(),
-            nn.Linear(64 * pooled, HIDDEN),
-            nn.ReLU(),
+            recipe.linear(64 * pooled, HIDDEN),
+            recipe.relu(),
             Dropout(dropout_hidden),
         )
         self.head = nn.Linear(HIDDEN, spec.num_classes)

@@ -28,7 +28,8 @@ class BatchNorm(nn.Module):
     -----
     A training call replaces the buffers and never writes into the old ones. A channel that sees
     one value is centred to 0 and leaves the running variance alone; a call without real rows
-    leaves all statistics alone.
+    leaves all statistics alone. `fedlabels.cohort.statistics` can fix the statistics in training
+    calls, or have them averaged over all batches.
     """
 
     running_mean: Tensor
@@ -46,13 +47,20 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``x``, shape (batch, C, ...)."""
-        if not self.training:
-            return functional.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-            )
-        if CONTEXT.rows is None and x.numel() > self.num_features:
+        if not self.training or CONTEXT.statistics == "fixed":
+            return self._as_it_is(x)
+        usual = CONTEXT.rows is None and CONTEXT.statistics == "running"
+        if usual and x.numel() > self.num_features:
             return self._plain(x)
         return self._masked(x)
+
+    def _as_it_is(self, x: Tensor) -> Tensor:
+        # under vmap torch has no rule for inputs of lower precision than the statistics
+        wide = x.to(self.weight.dtype)
+        out = functional.batch_norm(
+            wide, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+        return out.to(x.dtype)
 
     def _plain(self, x: Tensor) -> Tensor:
         mean, var = self.running_mean.clone(), self.running_var.clone()
@@ -63,7 +71,8 @@ class BatchNorm(nn.Module):
         self._buffers["num_batches_tracked"] = self.num_batches_tracked + 1
         return out
 
-    def _masked(self, x: Tensor) -> Tensor:
+    def _masked(self, low: Tensor) -> Tensor:
+        x = low.to(self.weight.dtype)  # sums of lower precision would lose the statistics
         rows = CONTEXT.rows if CONTEXT.rows is not None else x.new_ones(x.shape[0])
         rows = expand_like(rows.to(x.dtype), x)  # (batch, 1, ...)
         axes = (0, *range(2, x.dim()))
@@ -74,12 +83,15 @@ class BatchNorm(nn.Module):
         var = (centred * centred * rows).sum(axes) / count.clamp_min(1)
         self._track(mean.detach(), var.detach(), count)
         scale = self.weight * torch.rsqrt(var + self.eps)
-        return centred * scale.view(shape) + self.bias.view(shape)
+        return (centred * scale.view(shape) + self.bias.view(shape)).to(low.dtype)
 
     def _track(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
         unbiased = var * count / (count - 1).clamp_min(1)
-        step_mean = (count > 0).to(mean.dtype) * self.momentum
-        step_var = (count > 1).to(mean.dtype) * self.momentum
+        momentum: float | Tensor = self.momentum
+        if CONTEXT.statistics == "cumulative":
+            momentum = 1 / (self.num_batches_tracked + 1).to(mean.dtype)
+        step_mean = (count > 0).to(mean.dtype) * momentum
+        step_var = (count > 1).to(mean.dtype) * momentum
         old_mean, old_var = self.running_mean, self.running_var
         self._buffers["running_mean"] = old_mean + step_mean * (mean - old_mean)
         self._buffers["running_var"] = old_var + step_var * (unbiased - old_var)

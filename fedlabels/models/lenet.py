@@ -3,7 +3,8 @@
 from torch import nn
 
 from fedlabels.cohort.types import DataSpec
-from fedlabels.models.base import Classifier, Norm, image_shape, make_norm
+from fedlabels.models.base import Classifier, image_shape
+from fedlabels.models.recipe import Norm, Recipe
 
 CHANNELS = (8, 16)
 HIDDEN = 96
@@ -20,8 +21,9 @@ class LeNet(Classifier):
     spec : DataSpec
         Images (channels, height, width) with sides >= 4. A map is pooled only while its shorter
         side is at least 8, so that 8x8 images keep some detail.
-    norm : {"none", "batch", "group"}
-        Normalization after each convolution.
+    norm : str or Recipe
+        Normalization after each convolution, or standardized weights in them; see
+        :class:`~fedlabels.models.recipe.Recipe`. By itself without a gain for ReLUs.
 
     Raises
     ------
@@ -29,17 +31,19 @@ class LeNet(Classifier):
         If the samples are not images or too small, or ``norm`` is unknown.
     """
 
-    def __init__(self, spec: DataSpec, *, norm: Norm = "none") -> None:
+    def __init__(self, spec: DataSpec, *, norm: Norm | Recipe = "none") -> None:
         super().__init__()
         channels, height, width = image_shape(spec, model="lenet", least=4)
-        layers: list[nn.Module] = []
-        for channels_out in CHANNELS:
-            layers.append(nn.Conv2d(channels, channels_out, kernel_size=5, padding=2))
-            layers += [make_norm(norm, channels_out), nn.ReLU()]
+        recipe, layers = Recipe.of(norm), list[nn.Module]()
+        for place, channels_out in enumerate(CHANNELS):
+            layers.append(
+                recipe.convolution(channels, channels_out, 5, padding=2, after_relu=place > 0)
+            )
+            layers += [recipe.norm_of(channels_out), recipe.relu()]
             if min(height, width) >= POOL_FROM:
                 layers.append(nn.MaxPool2d(2))
                 height, width = height // 2, width // 2
             channels = channels_out
-        layers += [nn.Flatten(), nn.Linear(channels * height * width, HIDDEN), nn.ReLU()]
+        layers += [nn.Flatten(), recipe.linear(channels * height * width, HIDDEN), recipe.relu()]
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(HIDDEN, spec.num_classes)

@@ -7,6 +7,7 @@ from torch import nn
 from fedlabels.cohort.types import DataSpec
 from fedlabels.errors import ConfigError
 from fedlabels.models.base import Classifier, flat_size
+from fedlabels.models.recipe import Norm, Recipe
 
 
 class MLP(Classifier):
@@ -18,6 +19,9 @@ class MLP(Classifier):
         Samples of any shape; they are flattened.
     hidden : sequence of int
         Widths of the hidden layers, at least one, each >= 1.
+    norm : str or Recipe
+        Normalization after each hidden layer; see :class:`~fedlabels.models.recipe.Recipe`. With
+        ``"ws"`` these are standardized only if ``ws_linear`` is set.
 
     Raises
     ------
@@ -25,12 +29,20 @@ class MLP(Classifier):
         If there is no hidden layer or a width is below 1.
     """
 
-    def __init__(self, spec: DataSpec, *, hidden: tuple[int, ...] = (200, 200)) -> None:
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        hidden: tuple[int, ...] = (200, 200),
+        norm: Norm | Recipe = "none",
+    ) -> None:
         super().__init__()
         if not hidden or min(hidden) < 1:
             raise ConfigError(f"hidden must hold at least one width, each >= 1; got {hidden}")
+        recipe = Recipe.of(norm)
         layers: list[nn.Module] = [nn.Flatten()]
-        for width_in, width_out in pairwise((flat_size(spec), *hidden)):
-            layers += [nn.Linear(width_in, width_out), nn.ReLU()]
+        for place, (width_in, width_out) in enumerate(pairwise((flat_size(spec), *hidden))):
+            layers.append(recipe.linear(width_in, width_out, after_relu=place > 0))
+            layers += [*recipe.norms_of(width_out), recipe.relu()]
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(hidden[-1], spec.num_classes)

@@ -5,22 +5,33 @@ from typing import Any
 
 from fedlabels.cohort.types import DataSpec
 from fedlabels.errors import ConfigError
-from fedlabels.models.base import Classifier
+from fedlabels.models.alexnet import AlexNet
+from fedlabels.models.base import Classifier, with_feature_dim
 from fedlabels.models.cnn1d import Cnn1d
 from fedlabels.models.cnn_pfl import CnnPfl
+from fedlabels.models.convert import warn_of_norms
+from fedlabels.models.digits_cnn import DigitsCnn
 from fedlabels.models.lenet import LeNet
 from fedlabels.models.mlp import MLP
+from fedlabels.models.mobilenet import MobileNet
+from fedlabels.models.recipe import Recipe
 from fedlabels.models.resnet import ResNet8, ResNet18
 
 MODELS: dict[str, type[Classifier]] = {
+    "alexnet": AlexNet,
     "cnn1d": Cnn1d,
     "cnn_pfl": CnnPfl,
+    "digits_cnn": DigitsCnn,
     "lenet": LeNet,
     "mlp": MLP,
+    "mobilenet": MobileNet,
     "resnet18": ResNet18,
     "resnet8": ResNet8,
 }
 """Name -> class, called as ``Model(spec, **settings)``."""
+
+STANDARDIZATION = ("nonlinearity_gain", "ws_unbiased", "ws_linear")
+"""Further settings of models with a ``norm``; see `fedlabels.models.recipe.Recipe`."""
 
 
 def build(name: str, spec: DataSpec, **settings: Any) -> Classifier:
@@ -33,7 +44,10 @@ def build(name: str, spec: DataSpec, **settings: Any) -> Classifier:
     spec : DataSpec
         Shape of a sample and number of classes.
     **settings
-        The keyword arguments of the model's class.
+        The keyword arguments of the model's class; with a ``norm`` among them also those of
+        `STANDARDIZATION`; and ``feature_dim`` for every model: features are pooled to this width
+        (each an average of neighbours, see `with_feature_dim`), so that different architectures
+        share one feature space.
 
     Returns
     -------
@@ -45,6 +59,11 @@ def build(name: str, spec: DataSpec, **settings: Any) -> Classifier:
     ConfigError
         If the name or a setting is unknown, or a setting is out of range.
 
+    Warns
+    -----
+    UserWarning
+        If ``norm="ws"`` leaves a normalization in the model.
+
     Examples
     --------
     >>> build("mlp", DataSpec((1, 8, 8), 10), hidden=(32,)).head
@@ -52,10 +71,20 @@ def build(name: str, spec: DataSpec, **settings: Any) -> Classifier:
     """
     if name not in MODELS:
         raise ConfigError(f"unknown model {name!r}; known: {', '.join(sorted(MODELS))}")
-    known = [p for p in inspect.signature(MODELS[name]).parameters if p != "spec"]
+    own = inspect.signature(MODELS[name]).parameters
+    known = [p for p in own if p != "spec"] + [*(STANDARDIZATION if "norm" in own else ())]
+    width = settings.pop("feature_dim", None)
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise ConfigError(
-            f"model {name} has no setting {', '.join(unknown)}; known: {', '.join(known) or 'none'}"
+            f"model {name} has no setting {', '.join(unknown)}; known: "
+            f"{', '.join([*known, 'feature_dim'])}"
         )
-    return MODELS[name](spec, **settings)
+    norm: Any = settings.get("norm", own["norm"].default if "norm" in own else None)
+    given = {key: settings.pop(key) for key in STANDARDIZATION if key in settings}
+    if given:
+        settings["norm"] = Recipe(norm, **given)
+    built = MODELS[name](spec, **settings)
+    if norm == "ws":
+        warn_of_norms(built)
+    return built if width is None else with_feature_dim(built, width)

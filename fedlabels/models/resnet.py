@@ -1,38 +1,26 @@
 """Residual networks for small images (He et al., CVPR 2016, arXiv 1512.03385).
 
 The stem is one 3x3 convolution without pooling, as in the paper's networks for CIFAR-10 (section
-4.2). Where a block changes the shape, its shortcut is a 1x1 convolution (option B).
+4.2). Where a block changes the shape, its shortcut is a 1x1 convolution (option B). With
+standardized weights the network is a normalizer-free one, see :mod:`fedlabels.models.nf`.
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from fedlabels.cohort.types import DataSpec
 from fedlabels.errors import ConfigError
-from fedlabels.models.base import Classifier, Norm, image_shape, make_norm
+from fedlabels.models.base import Classifier, image_shape
 from fedlabels.models.layers import GlobalAverage
+from fedlabels.models.nf import ALPHA, NFBlock, SkipInit, nf_betas
+from fedlabels.models.recipe import Norm, Recipe
 
 LEAST_SIDE = 8  # ResNet-18 halves the sides three times
 
-
-class SkipInit(nn.Module):
-    """A learnable factor at the end of a residual branch, 0 at the start.
-
-    It makes a deep network trainable without normalization: every block starts as its shortcut
-    (De and Smith, NeurIPS 2020, arXiv 2002.10444, section 3.2).
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.factor = nn.Parameter(torch.zeros(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scale a branch's output of any shape."""
-        return x * self.factor
+NFStyle = Literal["normalizer_free", "plain"]
 
 
 class ResidualBlock(nn.Module):
@@ -44,30 +32,36 @@ class ResidualBlock(nn.Module):
         Channels of input and output.
     stride : int
         Step of the first convolution; 2 halves the sides.
-    norm : {"none", "batch", "group"}
-        Normalization after each convolution. With ``"none"`` convolutions have biases and the
-        branch ends in :class:`SkipInit`.
+    norm : str or Recipe
+        Normalization after each convolution, or standardized weights in them. With ``"none"`` and
+        ``"ws"`` convolutions have biases; with ``"none"`` the branch ends in
+        :class:`~fedlabels.models.nf.SkipInit`.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, *, stride: int, norm: Norm) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, *, stride: int, norm: Norm | Recipe
+    ) -> None:
         super().__init__()
+        recipe = Recipe.of(norm)
         self.branch = nn.Sequential(
-            _convolution(channels_in, channels_out, 3, stride=stride, norm=norm),
-            make_norm(norm, channels_out),
-            nn.ReLU(),
-            _convolution(channels_out, channels_out, 3, norm=norm),
-            SkipInit() if norm == "none" else make_norm(norm, channels_out),
+            _convolution(recipe, channels_in, channels_out, 3, stride=stride),
+            recipe.norm_of(channels_out),
+            recipe.relu(),
+            _convolution(recipe, channels_out, channels_out, 3),
+            SkipInit() if recipe.norm == "none" else recipe.norm_of(channels_out),
         )
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels_in != channels_out:
             self.shortcut = nn.Sequential(
-                _convolution(channels_in, channels_out, 1, stride=stride, norm=norm),
-                make_norm(norm, channels_out),
+                _convolution(recipe, channels_in, channels_out, 1, stride=stride),
+                recipe.norm_of(channels_out),
             )
+        self.activation = recipe.relu()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, channels_in, H, W) to (batch, channels_out, H / stride, W / stride)."""
-        return functional.relu(self.branch(x) + self.shortcut(x))
+        out: Tensor = self.activation(self.branch(x) + self.shortcut(x))
+        return out
 
 
 class ResNet(Classifier):
@@ -84,8 +78,14 @@ class ResNet(Classifier):
         Channels of each stage; every stage but the first halves the sides.
     blocks : int
         Residual blocks of each stage, >= 1.
-    norm : {"none", "batch", "group"}
-        Normalization after each convolution; see :class:`ResidualBlock` for ``"none"``.
+    norm : str or Recipe
+        Normalization after each convolution, or standardized weights in them, by itself with
+        ``nonlinearity_gain="relu_weight"``. See :class:`ResidualBlock` for ``"none"``.
+    nf_style : {"normalizer_free", "plain"}
+        What ``norm="ws"`` makes: the normalizer-free form (:mod:`fedlabels.models.nf`), or the same
+        blocks as otherwise, without their normalization.
+    skip_init : bool
+        Let every normalizer-free block start as its shortcut.
 
     Raises
     ------
@@ -94,7 +94,14 @@ class ResNet(Classifier):
     """
 
     def __init__(
-        self, spec: DataSpec, *, widths: Sequence[int], blocks: int, norm: Norm = "batch"
+        self,
+        spec: DataSpec,
+        *,
+        widths: Sequence[int],
+        blocks: int,
+        norm: Norm | Recipe = "batch",
+        nf_style: NFStyle = "normalizer_free",
+        skip_init: bool = False,
     ) -> None:
         super().__init__()
         channels, _, _ = image_shape(spec, model="resnet", least=LEAST_SIDE)
@@ -103,13 +110,18 @@ class ResNet(Classifier):
                 "resnet needs at least one width, each >= 1, and blocks >= 1; "
                 f"got widths={tuple(widths)}, blocks={blocks}"
             )
-        layers = [_convolution(channels, widths[0], 3, norm=norm), make_norm(norm, widths[0])]
-        layers.append(nn.ReLU())
-        for stage, (width_in, width_out) in enumerate(pairwise((widths[0], *widths))):
-            stride = 1 if stage == 0 else 2
-            layers.append(ResidualBlock(width_in, width_out, stride=stride, norm=norm))
+        if nf_style not in ("normalizer_free", "plain"):
+            raise ConfigError(f"nf_style must be one of normalizer_free, plain; got {nf_style!r}")
+        recipe = Recipe.of(norm, "relu_weight")
+        free = recipe.norm == "ws" and nf_style == "normalizer_free"
+        stem = _convolution(recipe, channels, widths[0], 3, after_relu=False)
+        if free:
+            layers = [stem, *_free_blocks(recipe, widths, blocks, skip_init), recipe.relu()]
+        else:
+            layers = [stem, recipe.norm_of(widths[0]), recipe.relu()]
             layers += [
-                ResidualBlock(width_out, width_out, stride=1, norm=norm) for _ in range(blocks - 1)
+                ResidualBlock(width_in, width_out, stride=stride, norm=recipe)
+                for width_in, width_out, stride in _shapes(widths, blocks)
             ]
         self.body = nn.Sequential(*layers, GlobalAverage())
         self.head = nn.Linear(widths[-1], spec.num_classes)
@@ -125,17 +137,26 @@ class ResNet8(ResNet):
     ----------
     spec : DataSpec
         Images (channels, height, width) with sides >= 8.
-    norm : {"none", "batch", "group"}
-        Normalization after each convolution.
+    norm, nf_style, skip_init
+        See :class:`ResNet`.
 
     Raises
     ------
     ConfigError
-        If the samples are not images or too small, or ``norm`` is unknown.
+        If the samples are not images or too small, or a setting is unknown.
     """
 
-    def __init__(self, spec: DataSpec, *, norm: Norm = "batch") -> None:
-        super().__init__(spec, widths=(16, 32, 64), blocks=1, norm=norm)
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        norm: Norm | Recipe = "batch",
+        nf_style: NFStyle = "normalizer_free",
+        skip_init: bool = False,
+    ) -> None:
+        super().__init__(
+            spec, widths=(16, 32, 64), blocks=1, norm=norm, nf_style=nf_style, skip_init=skip_init
+        )
 
 
 class ResNet18(ResNet):
@@ -147,26 +168,56 @@ class ResNet18(ResNet):
     ----------
     spec : DataSpec
         Images (channels, height, width) with sides >= 8.
-    norm : {"none", "batch", "group"}
-        Normalization after each convolution.
+    norm, nf_style, skip_init
+        See :class:`ResNet`.
 
     Raises
     ------
     ConfigError
-        If the samples are not images or too small, or ``norm`` is unknown.
+        If the samples are not images or too small, or a setting is unknown.
     """
 
-    def __init__(self, spec: DataSpec, *, norm: Norm = "batch") -> None:
-        super().__init__(spec, widths=(64, 128, 256, 512), blocks=2, norm=norm)
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        norm: Norm | Recipe = "batch",
+        nf_style: NFStyle = "normalizer_free",
+        skip_init: bool = False,
+    ) -> None:
+        widths = (64, 128, 256, 512)
+        super().__init__(
+            spec, widths=widths, blocks=2, norm=norm, nf_style=nf_style, skip_init=skip_init
+        )
+
+
+def _shapes(widths: Sequence[int], blocks: int) -> list[tuple[int, int, int]]:
+    """List channels in, channels out and stride of all blocks."""
+    shapes = []
+    for stage, (width_in, width_out) in enumerate(pairwise((widths[0], *widths))):
+        shapes.append((width_in, width_out, 1 if stage == 0 else 2))
+        shapes += [(width_out, width_out, 1)] * (blocks - 1)
+    return shapes
+
+
+def _free_blocks(
+    recipe: Recipe, widths: Sequence[int], blocks: int, skip_init: bool
+) -> list[nn.Module]:
+    betas = nf_betas([blocks] * len(widths), ALPHA)
+    return [
+        NFBlock(width_in, width_out, stride=stride, recipe=recipe, beta=beta, skip_init=skip_init)
+        for (width_in, width_out, stride), beta in zip(_shapes(widths, blocks), betas, strict=True)
+    ]
 
 
 def _convolution(
-    channels_in: int, channels_out: int, kernel: int, *, stride: int = 1, norm: Norm
+    recipe: Recipe, channels_in: int, channels_out: int, kernel: int, **options: Any
 ) -> nn.Conv2d:
     # A normalization has a shift of its own, which makes the bias superfluous.
-    return nn.Conv2d(
-        channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=norm == "none"
-    )
+    return recipe.convolution(
+        channels_in, channels_out, kernel, padding=kernel // 2, bias=not recipe.normalized,
+        **options,
+    )  # fmt: skip
 
 
 def _initialize(module: nn.Module) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from fedlabels.report.blocks import Section, figure, grid
+from fedlabels.report.decomposition import COLUMNS
 from fedlabels.report.line_chart import Series, legend, line_chart
 from fedlabels.report.markup import Markup, el
 from fedlabels.report.numbers import decimal, percent
@@ -125,7 +126,7 @@ def other_metrics(data: RunData) -> Section | None:
     Section or None
         None when there is none.
     """
-    known = {*ELSEWHERE, *(name for name, _ in (*QUALITY, *SHARES, *LOSSES))}
+    known = {*ELSEWHERE, *COLUMNS, *(name for name, _ in (*QUALITY, *SHARES, *LOSSES))}
     names = [
         name
         for name in data.rounds.names

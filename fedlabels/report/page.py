@@ -11,6 +11,7 @@ from fedlabels import __version__
 from fedlabels.report.blocks import Section, facts, table
 from fedlabels.report.cost import cost
 from fedlabels.report.data_part import classes, holdings, holdings_section, participation
+from fedlabels.report.decomposition import decomposition
 from fedlabels.report.headline import headline, run_title
 from fedlabels.report.holdings import Holdings
 from fedlabels.report.learning import learning, other_metrics, pseudo_labels
@@ -66,6 +67,7 @@ def render(data: RunData) -> str:
     made = [
         learning(data),
         pseudo_labels(data),
+        decomposition(data),
         classes(data),
         holdings(data),
         participation(data),

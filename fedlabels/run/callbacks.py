@@ -3,9 +3,11 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from fedlabels.run.folder import RunFolder
+from fedlabels.simulation.backend import SimulationBackend
+from fedlabels.simulation.job import Arrays, EachTerm
 
 LOG = logging.getLogger(__name__)
 
@@ -21,6 +23,43 @@ class Callback(Protocol):
 
     def on_run_end(self, *, folder: RunFolder) -> None:
         """After the last round, before the report is written."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A round whose row is not written yet: what further figures can be made of.
+
+    Parameters
+    ----------
+    round, rounds : int
+        Which, from 1, and how many are planned.
+    arrays : Arrays
+        The new global model.
+    models : EachTerm or None
+        The models w_i of the clients that count, whole; None when there is none.
+    private : frozenset of str
+        Names of the tensors that a client keeps for itself: the global model's are not in use.
+    backend : SimulationBackend
+        Runs further exchanges; they change nothing of the run.
+    """
+
+    round: int
+    rounds: int
+    arrays: Arrays
+    models: EachTerm | None
+    private: frozenset[str]
+    backend: SimulationBackend
+
+
+@runtime_checkable
+class Measure(Protocol):
+    """What a callback has, too, when it adds figures to the rows of some rounds."""
+
+    def wants(self, index: int, rounds: int) -> bool:
+        """Say whether a round is measured; the clients' models are then kept."""
+
+    def measure(self, seen: Seen) -> Mapping[str, float]:
+        """Return figures for the round's row of rounds.csv, by column."""
 
 
 @dataclass

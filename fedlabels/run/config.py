@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import clients
 import strategies
+from fedlabels.cohort.device import DEVICES
 from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import ConfigError
 from fedlabels.federation import PARTITIONS, POLICIES
@@ -41,9 +42,12 @@ class BackendConfig:
     gpus_per_worker: float | None = None
     num_gpus: int | None = None
     address: str = "local"
-    execution: str = "looped"
-    stack_size: int = 16
-    block_size: int = 8
+    device: str = "auto"
+    execution: str = "auto"
+    stack_size: int | None = None
+    block_size: int | None = None
+    lanes: int = 4
+    tf32: bool = True
     threads: int = 1
 
 
@@ -53,6 +57,34 @@ class EarlyStopConfig:
 
     target: float | None = None
     patience: int | None = None
+
+
+@dataclass
+class ProfileConfig:
+    """Where the time of every round goes, and the course of one of them; None is the second."""
+
+    enabled: bool = False
+    trace_round: int | None = None
+
+
+@dataclass
+class DecompositionConfig:
+    """What the loss is made of, every few rounds: which variant, on how many samples."""
+
+    enabled: bool = False
+    variant: str = "full"
+    every: int = 10
+    probe_samples: int = 500
+    server_samples: int = 1000
+    labels: str = "labeled"
+
+
+@dataclass
+class CallbacksConfig:
+    """What is called while a run goes on; may differ when it is resumed."""
+
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
+    decomposition: DecompositionConfig = field(default_factory=DecompositionConfig)
 
 
 @dataclass
@@ -91,9 +123,10 @@ class ArchitecturesConfig:
 
 @dataclass
 class TestShardsConfig:
-    """Test samples of each client's own: size of all of them over that of the test set."""
+    """Test samples of each client's own: size of all over that of the test set, and which."""
 
     share: float = 0.0
+    by: str = "classes"
 
 
 @dataclass
@@ -106,6 +139,7 @@ class RunConfig:
     rounds: int = 50
     seed: int = 0
     evaluate_every: int = 1
+    evaluate_clients: bool | None = None
     checkpoint_every: int = 10
     max_client_failures: float = 0.5
     precision: str = "float32"
@@ -124,6 +158,7 @@ class RunConfig:
     strategy: Any = None
     backend: BackendConfig = field(default_factory=BackendConfig)
     early_stop: EarlyStopConfig = field(default_factory=EarlyStopConfig)
+    callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
 
 
 # What run_sim.py takes where a partition or a label policy leaves the choice to its user. Not in
@@ -242,9 +277,10 @@ def check(config: Mapping[str, Any]) -> None:
 
 def _check_backend(backend: Mapping[str, Any]) -> None:
     _one_of("backend.name", backend["name"], ("ray", "serial"))
-    _one_of("backend.execution", backend["execution"], ("looped", "stacked"))
-    for key in ("stack_size", "block_size", "threads"):
-        if backend[key] < 1:
+    _one_of("backend.execution", backend["execution"], ("looped", "stacked", "graphed", "auto"))
+    _one_of("backend.device", backend["device"], DEVICES)
+    for key in ("stack_size", "block_size", "lanes", "threads"):
+        if backend[key] is not None and backend[key] < 1:
             raise ConfigError(f"backend.{key} must be >= 1, got {backend[key]}")
 
 

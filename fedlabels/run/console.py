@@ -18,6 +18,7 @@ _LINES = 20  # plain lines in a run when `every` is not given
 _SHOWN = (
     ("test_accuracy", "accuracy", 4),
     ("test_loss", "test loss", 4),
+    ("personal_accuracy", "own accuracy", 4),
     ("loss_labeled", "train loss", 4),
     ("pseudo_accuracy", "pseudo-labels", 4),
 )

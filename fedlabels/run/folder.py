@@ -30,6 +30,10 @@ CLIENT_FIRST = (
     "bytes_up",
 )
 
+DECOMPOSITION_FIRST = ("round", "client_id", "samples", "weight")
+PROFILE_FIRST = ("round", "side", "phase")
+PROFILE_LAST = ("seconds", "share")
+
 
 class RunFolder:
     """Paths, tables and the manifest of one run.
@@ -50,8 +54,11 @@ class RunFolder:
         ``config.yaml``, ``federation.npz``, ``run.log``, ``model.safetensors``, ``report.html``.
     state, checkpoints, figures : Path
         Folders that exist.
-    rounds, clients, test_class : Table
-        ``rounds.csv``, ``clients.csv``, ``test_class.csv``.
+    rounds, clients, test_class, personal, decomposition, profile : Table
+        ``rounds.csv``, ``clients.csv``, ``test_class.csv``, ``personal.csv``,
+        ``decomposition.csv``, ``profile.csv``.
+    trace : Path
+        ``profile.json``.
 
     Raises
     ------
@@ -75,6 +82,10 @@ class RunFolder:
         self.rounds = Table(self.path / "rounds.csv", first=ROUND_FIRST, last=ROUND_LAST)
         self.clients = Table(self.path / "clients.csv", first=CLIENT_FIRST)
         self.test_class = Table(self.path / "test_class.csv")
+        self.personal = Table(self.path / "personal.csv", first=("round", "client_id", "domain"))
+        self.decomposition = Table(self.path / "decomposition.csv", first=DECOMPOSITION_FIRST)
+        self.profile = Table(self.path / "profile.csv", first=PROFILE_FIRST, last=PROFILE_LAST)
+        self.trace = self.path / "profile.json"
         if not resume:
             self._refuse_existing()
         for folder in (self.state, self.checkpoints, self.figures):
@@ -88,7 +99,8 @@ class RunFolder:
         last : int
             Last round that stays; 0 empties the tables.
         """
-        for table in (self.rounds, self.clients, self.test_class):
+        tables = self.rounds, self.clients, self.test_class, self.personal, self.profile
+        for table in (*tables, self.decomposition):
             table.cut_back(last)
 
     def read_manifest(self) -> dict[str, Any]:

@@ -13,20 +13,22 @@ import yaml
 from flwr.app import ArrayRecord
 
 from fedlabels import wire
+from fedlabels.cohort.clock import phase, whole
 from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import RunError
 from fedlabels.federation import Federation
-from fedlabels.run.callbacks import Callback
+from fedlabels.run.callbacks import Callback, Measure, Seen
 from fedlabels.run.checkpoint import Checkpoint, write_checkpoint, write_model
 from fedlabels.run.console import Console
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.hashing import config_hash, flatten
-from fedlabels.run.setup import World, build_backend
+from fedlabels.run.setup import World, build_backend, evaluates_clients
 from fedlabels.run.signals import terminable
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.evaluation import Evaluation
 from fedlabels.simulation.grid import FIRST_NODE_ID, CohortGrid
-from fedlabels.simulation.job import ClientRow
+from fedlabels.simulation.job import Arrays, ClientRow, EachTerm, Job, Task
+from fedlabels.simulation.personal import personal
 from strategies.support.contract import Server, State
 
 Settings = Mapping[str, Any]
@@ -78,6 +80,7 @@ class Loop:
         self._saved = checkpoint.round if checkpoint else -1
         self._began = time.time()
         self._last: Evaluation | None = None
+        self._personal: list[dict[str, Any]] = []
         self._done: Done | None = None
 
     def run(self) -> dict[str, Any]:
@@ -110,6 +113,7 @@ class Loop:
         done = self._done
         try:
             if done is not None:
+                backend.sync()
                 self._save(done)
         finally:  # a full disk must not leave workers behind
             backend.close()
@@ -118,6 +122,7 @@ class Loop:
                 finished=time.time(),
                 seconds=self._seconds(),
                 rounds_done=done.round if done else self._first - 1,
+                execution=backend.executions(),
             )
 
     def _seconds(self) -> float:
@@ -154,9 +159,12 @@ class Loop:
                 client_of={FIRST_NODE_ID + i: i for i in range(self._config["clients"])},
                 private=self._world.client.private(self._world.layout),
                 buffers=self._world.layout.names(role="buffer"),
+                layout=self._world.layout,
+                num_classes=self._world.source.train.num_classes,
+                feature_dim=self._world.feature_dim,
             )
         )
-        initial = backend.initial()
+        initial = strategy.initial(backend.initial())
         self._folder.update_manifest(
             num_parameters=int(sum(v.size for v in initial.values() if v.dtype.kind == "f"))
         )
@@ -176,13 +184,16 @@ class Loop:
         record: dict[str, Any] = {}
         for index in range(self._first, self._config["rounds"] + 1):
             arrays, record, rows = self._round(grid, backend, index, done.arrays)
-            self._write(index, record, rows)
+            with phase("write"):
+                self._write(index, record, rows)
             # one assignment: an interrupt finds the old round or the new one, never a mixture
             self._done = done = Done(index, arrays, self._world.strategy.state())
             if index % self._config["checkpoint_every"] == 0:
                 previous = self._saved
-                self._save(done)
-                backend.prune(max(previous, 0))  # two checkpoints are kept, and their states
+                with phase("write"):
+                    backend.sync()
+                    self._save(done)
+                    backend.prune(max(previous, 0))  # two checkpoints are kept, and their states
             self._console.round(record)
             stops = [callback.on_round_end(record=record) for callback in self._callbacks]
             if any(stops):
@@ -198,26 +209,68 @@ class Loop:
         strategy, rows = self._world.strategy, list[ClientRow]()
         metrics: dict[str, float] = {}
         weight = 0.0
+        measures = self._measures(index)
+        grid.keep, models = ((wire.MODEL,) if measures else ()), None
         for exchange in strategy.exchanges(index):
-            messages = strategy.configure(exchange, index, arrays, grid)
+            with phase("configure"):
+                messages = list(strategy.configure(exchange, index, arrays, grid))
             replies = grid.send_and_receive(messages)
             made = [row for result in grid.last for row in result.rows]
             self._check_failures(index, exchange, made)
             rows += made
-            outcome = strategy.aggregate(exchange, index, replies)
+            with phase("aggregate"):
+                outcome = strategy.aggregate(exchange, index, replies)
             arrays = outcome.arrays if outcome.arrays is not None else arrays
             metrics.update(outcome.metrics)
             weight = outcome.weight or weight
+            models = replies.kept.get(wire.MODEL, models)
         trained = time.perf_counter()
         record = _record(index, rows, weight, metrics)
         if index % self._config["evaluate_every"] == 0 or index == self._config["rounds"]:
-            self._last = backend.evaluate(wire.from_record(arrays))
-            record |= {"test_loss": self._last.loss, "test_accuracy": self._last.accuracy}
-            record |= self._last.parts
+            with whole("evaluate"):
+                record |= self._evaluate(backend, index, wire.from_record(arrays))
         ended = time.perf_counter()
         record["seconds_train"], record["seconds_evaluate"] = trained - began, ended - trained
-        record["seconds_total"] = ended - began
+        for measure in measures:
+            record |= measure.measure(self._seen(backend, index, arrays, models))
+        record["seconds_total"] = time.perf_counter() - began
         return arrays, record, rows
+
+    def _measures(self, index: int) -> list[Measure]:
+        """Return the callbacks that add figures to a round's row."""
+        able = [callback for callback in self._callbacks if isinstance(callback, Measure)]
+        return [one for one in able if one.wants(index, self._config["rounds"])]
+
+    def _seen(
+        self, backend: SimulationBackend, index: int, arrays: ArrayRecord, models: EachTerm | None
+    ) -> Seen:
+        private = self._world.client.private(self._world.layout)
+        rounds, whole = self._config["rounds"], wire.from_record(arrays)
+        return Seen(index, rounds, whole, models, private, backend)
+
+    def _evaluate(self, backend: SimulationBackend, index: int, arrays: Arrays) -> dict[str, float]:
+        """Test the global model, and every client's own where that is asked for."""
+        figures: dict[str, float] = {}
+        self._last, self._personal = None, []
+        if self._world.strategy.has_model:
+            self._last = backend.evaluate(arrays)
+            figures = {"test_loss": self._last.loss, "test_accuracy": self._last.accuracy}
+            figures |= self._last.parts
+        if evaluates_clients(self._config, self._world.client):
+            figures |= self._evaluate_clients(backend, index, arrays)
+        return figures
+
+    def _evaluate_clients(
+        self, backend: SimulationBackend, index: int, arrays: Arrays
+    ) -> dict[str, float]:
+        strategy, shards = self._world.strategy, self._world.federation.test
+        asked = [k for k in range(self._config["clients"]) if len(shards[k])]
+        tasks = tuple(Task(k, strategy.own("evaluate", index, k)) for k in asked)
+        shared = {wire.MODEL: arrays, **strategy.shared("evaluate", index)}
+        result = backend.run(Job("evaluate", index, self._config["rounds"], tasks, shared))
+        self._check_failures(index, "evaluate", result.rows)
+        figures, self._personal = personal(result.rows, self._world.source.test, shards)
+        return figures
 
     def _check_failures(self, index: int, exchange: str, rows: Sequence[ClientRow]) -> None:
         failed = [row for row in rows if row.status == "failed"]
@@ -241,6 +294,8 @@ class Loop:
         if "test_accuracy" in record and self._last is not None:
             recall = {f"recall_{c}": float(v) for c, v in enumerate(self._last.recall)}
             self._folder.test_class.append([{"round": index, **recall}])
+        if "personal_accuracy" in record:
+            self._folder.personal.append([{"round": index, **row} for row in self._personal])
         # last, because a round is finished when its row is there
         self._folder.rounds.append([record])
 

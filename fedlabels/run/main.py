@@ -11,6 +11,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from fedlabels.cohort import clock
 from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import CheckpointError, ConfigError, FedLabelsError, RunError
 from fedlabels.report import write_report
@@ -18,8 +19,10 @@ from fedlabels.run.callbacks import Callback, EarlyStop
 from fedlabels.run.checkpoint import Checkpoint, latest_checkpoint, read_checkpoint
 from fedlabels.run.config import check
 from fedlabels.run.console import Console
+from fedlabels.run.decomposition import decomposition_of
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.loop import Loop
+from fedlabels.run.profile import profile_of
 from fedlabels.run.setup import build_world
 from fedlabels.simulation.flower_compat import quiet
 
@@ -105,29 +108,39 @@ def execute(
     facts : mapping
         What else the manifest says: the command, and the overrides that a resume starts from.
     callbacks : list of Callback or None
-        Beside the early stop that the settings ask for.
+        Beside the early stop and the profile that the settings ask for.
 
     Returns
     -------
     dict
         The last round's record.
     """
+    profile = profile_of(config)
     world = build_world(config)
+    decomposition = decomposition_of(config, world.strategy)
     resumed = config.get("resume") is not None
     checkpoint = _checkpoint(config, path, world.federation.hash) if resumed else None
     folder = RunFolder(path, resume=resumed)
     if resumed:
         folder.cut_back(checkpoint.round if checkpoint else 0)
     console = Console(log=folder.log)
-    stop = EarlyStop(**config["early_stop"])
-    loop = Loop(config, world, folder, console, checkpoint, [stop, *(callbacks or [])], facts)
+    # the profile comes last: what others do after a round is part of it
+    called: list[Callback] = [
+        EarlyStop(**config["early_stop"]),
+        *([decomposition] if decomposition else []),
+        *(callbacks or []),
+        *([profile] if profile else []),
+    ]
+    loop = Loop(config, world, folder, console, checkpoint, called, facts)
     try:
         record = loop.run()
     except BaseException:
         console.finish()
         raise
+    finally:
+        clock.stop()  # also after a round that did not end
     report = write_report(folder.path)
-    console.finish(_closing(record, report, path))
+    console.finish([*(profile.lines() if profile else []), *_closing(record, report, path)])
     return record
 
 
@@ -147,8 +160,12 @@ def _checkpoint(config: dict[str, Any], path: Path, federation_hash: str) -> Che
 def _closing(record: dict[str, Any], report: Path, path: Path) -> list[str]:
     accuracy = record.get("test_accuracy")
     shown = "not evaluated" if accuracy is None else f"{100 * accuracy:.2f} %"
+    what = "accuracy on the global test set"
+    if accuracy is None and "personal_accuracy" in record:
+        what = "accuracy of the clients' own models, mean over clients"
+        shown = f"{100 * record['personal_accuracy']:.2f} %"
     return [
-        f"accuracy on the global test set: {shown} after round {record.get('round')}",
+        f"{what}: {shown} after round {record.get('round')}",
         f"report: {report}",
         "next: python run_sim.py method=fedavg dataset=fashion_mnist partition.alpha=0.3"
         " labels.fraction=0.05",

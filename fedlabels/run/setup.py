@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,10 @@ from fedlabels.federation import (
     make,
 )
 from fedlabels.models import build as build_model
+from fedlabels.models.base import Classifier
 from fedlabels.run.folder import RunFolder
+from fedlabels.run.placement import execution_of
+from fedlabels.run.profile import profile_of
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.population import Group, Population
 from fedlabels.simulation.serial import SerialBackend
@@ -49,6 +52,7 @@ class World:
     client: Client
     strategy: ServerStrategy
     layout: Layout
+    feature_dim: int
 
 
 def build_world(config: Settings) -> World:
@@ -64,12 +68,21 @@ def build_world(config: Settings) -> World:
     strategy = strategies.build(config["strategy"]["name"], rest)
     source, federation = build_data(config)
     population = Population(_groups(config, client, strategy), federation.groups)
-    group = population.groups[0]
+    groups = population.groups if strategy.same_features else population.groups[:1]
     spec = DataSpec(source.train.shape, source.train.num_classes)
     built = build_seeded(
-        lambda: {"model": build_model(group.model, spec, **group.settings)}, config["seed"]
+        lambda: {str(k): build_model(g.model, spec, **g.settings) for k, g in enumerate(groups)},
+        config["seed"],
     )
-    return World(source, federation, population, client, strategy, Layout(built["model"]))
+    models = [cast(Classifier, model) for model in built.values()]
+    widths = [model.head.in_features for model in models]
+    if len(set(widths)) > 1:
+        names = ", ".join(f"{g.model} {w}" for g, w in zip(groups, widths, strict=True))
+        raise ConfigError(
+            f"strategy {config['strategy']['name']} needs features of one width, got {names}; set "
+            "model.feature_dim, which counts for all of architectures.models"
+        )
+    return World(source, federation, population, client, strategy, Layout(models[0]), widths[0])
 
 
 def build_data(config: Settings, *, rendered: bool = True) -> tuple[DataSource, Federation]:
@@ -120,9 +133,11 @@ def _groups(config: Settings, client: Client, strategy: ServerStrategy) -> tuple
             "something else"
         )
     groups = []
+    # one feature space for all: who exchanges features needs one width, so it is said once
+    width = {k: v for k, v in config["model"].items() if k == "feature_dim" and v is not None}
     for entry in models:
         name = entry["name"] if isinstance(entry, Mapping) else entry
-        rest = dict(entry) if isinstance(entry, Mapping) else {}
+        rest = {**width, **(entry if isinstance(entry, Mapping) else {})}
         rest.pop("name", None)
         groups.append(Group(client, name, rest))
     return tuple(groups)
@@ -133,11 +148,16 @@ def build_federation(config: Settings, source: DataSource) -> Federation:
     partition = dict(config["partition"])
     labels = dict(config["labels"])
     reuse, per_client = partition.pop("reuse"), partition.pop("samples_per_client")
+    shards = dict(config["test_shards"])
+    if not shards["share"] and evaluates_clients(config, clients.build(config["client"])):
+        # whoever tests clients wants test samples for them: of their domain, or of their classes
+        by = "classes" if source.test.domain is None else "domain"
+        shards = {"share": 1.0, "by": by}
     layers = Layers(
         long_tail=LongTail(**config["long_tail"]),
         keep=partition.pop("keep"),
         noise=LabelNoise(**config["label_noise"]),
-        test_shards=TestShards(**config["test_shards"]),
+        test_shards=TestShards(**shards),
         groups=ModelGroups(
             count=1 + len(config["architectures"]["models"]),
             assign=config["architectures"]["assign"],
@@ -154,6 +174,12 @@ def build_federation(config: Settings, source: DataSource) -> Federation:
         layers=layers,
         test=samples_of(source.test),
     )
+
+
+def evaluates_clients(config: Settings, client: Client) -> bool:
+    """Return whether clients test models of their own: if asked to, or if they have some."""
+    wanted = config["evaluate_clients"]
+    return client.personal if wanted is None else bool(wanted)
 
 
 def samples_of(dataset: ArrayDataset) -> Samples:
@@ -187,10 +213,14 @@ def build_backend(
         views=config["dataset"]["views"],
         view_options=config["dataset"]["view_options"],
         seed=config["seed"],
-        execution=settings["execution"],
+        execution=execution_of(settings),
         stack_size=settings["stack_size"],
         threads=settings["threads"],
         dtype=config["precision"],
+        profile=profile_of(config) is not None,
+        device=settings["device"],
+        tf32=settings["tf32"],
+        lanes=settings["lanes"],
     )
     states = StateStore(folder.state, committed)
     if settings["name"] == "serial":

@@ -7,12 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from fedlabels.cohort import clock
+from fedlabels.cohort.clock import Track, phase
+from fedlabels.cohort.types import Indices
 from fedlabels.data import make_views
 from fedlabels.simulation.evaluation import Evaluation, Scored, evaluate
 from fedlabels.simulation.job import Arrays, ClientRow, EachTerm, Job, JobResult, SumTerm, Task
+from fedlabels.simulation.order import Item, Made, Order, Report
 from fedlabels.simulation.reduce import Key, Node, finish
 from fedlabels.simulation.state import StateStore
-from fedlabels.simulation.worker import EVALUATION_ROWS, Item, Order, Report, WorkerSpec
+from fedlabels.simulation.worker import EVALUATION_ROWS, WorkerSpec
+
+CPU_BLOCK, GPU_BLOCK = 8, 64
 
 
 class SimulationBackend(ABC):
@@ -24,16 +30,18 @@ class SimulationBackend(ABC):
         What workers hold.
     states : StateStore
         What clients keep between rounds.
-    block_size : int
+    block_size : int or None
         Unit of retry and, of stacked cohorts, of dispatch, in clients; a power of two gives the
-        fewest partial sums.
+        fewest partial sums. None is 64 for workers with a GPU, else 8.
     """
 
     workers: int = 1
+    _gpus: float = 0.0  # of a worker
 
-    def __init__(self, spec: WorkerSpec, states: StateStore, block_size: int = 8) -> None:
+    def __init__(self, spec: WorkerSpec, states: StateStore, block_size: int | None = None) -> None:
         make_views(spec.views, **spec.view_options)  # a wrong name is refused before workers start
-        self.spec, self._states, self._block = spec, states, block_size
+        self.spec, self._states, self._given_block = spec, states, block_size
+        self._chosen: dict[int, str] = {}
 
     @abstractmethod
     def initial(self) -> Arrays:
@@ -44,12 +52,28 @@ class SimulationBackend(ABC):
         """Run one range per worker and return the reports in order."""
 
     @abstractmethod
-    def _evaluate(self, model: Arrays, blocks: int) -> list[Scored]:
-        """Score all blocks of the test set, in order."""
+    def _evaluate(self, model: Arrays, blocks: int, part: Indices | None = None) -> list[Scored]:
+        """Score all blocks of the test set, or of a part of it, in order."""
+
+    @abstractmethod
+    def tracks(self, events: bool) -> list[list[Track]]:
+        """Return what every worker has timed since the last call; see `clock.Source`."""
+
+    def sync(self) -> None:
+        """Flush client states to disk, before a checkpoint counts on them."""
+        self._states.sync()
 
     def prune(self, kept_from: int) -> None:
         """Remove client states that no resume from a round or later needs."""
         self._states.prune(kept_from)
+
+    def executions(self) -> dict[str, str]:
+        """Return the execution of every group, as far as it is known; see `Trainer`."""
+        fixed = self.spec.execution
+        return {
+            f"{group.client.__class__.__name__} {group.model}": self._chosen.get(number, fixed)
+            for number, group in enumerate(self.spec.population.groups)
+        }
 
     def close(self) -> None:
         """Free what the backend holds; a second call does nothing."""
@@ -58,13 +82,20 @@ class SimulationBackend(ABC):
     def run(self, job: Job) -> JobResult:
         """Run one exchange with a cohort."""
         began = time.perf_counter()
-        ordered = self._ordered(job.tasks)
-        orders = self._ranges(job, ordered)
-        reports = self._dispatch(orders, job.shared)
-        result = self._merge(job, len(ordered), reports)
-        for report in reports:
-            for client_id, state in sorted(report.states.items()):
-                self._states.write(client_id, job.round, state)
+        clock.follow(self.tracks)
+        with phase("ship"):
+            ordered = self._ordered(job.tasks)
+            orders = self._ranges(job, ordered)
+        with phase("work"):
+            reports = self._dispatch(orders, job.shared)
+        for report in reports:  # what the first worker has measured holds for all from now on
+            self._chosen = {**report.chosen, **self._chosen}
+        with phase("reduce"):
+            result = self._merge(job, len(ordered), reports)
+        with phase("write"):
+            for report in reports:
+                for client_id, state in sorted(report.states.items()):
+                    self._states.write(client_id, job.round, state)
         result.seconds = {
             "wall": time.perf_counter() - began,
             "work": sum(report.seconds for report in reports),
@@ -77,6 +108,11 @@ class SimulationBackend(ABC):
         found = self._evaluate(model, blocks)
         return evaluate(found, self.spec.test, self.spec.federation.test)
 
+    def test_loss(self, model: Arrays, part: Indices) -> float:
+        """Return the mean loss on some test samples of known class, in nats; the same bits, too."""
+        found = self._evaluate(model, -(-len(part) // EVALUATION_ROWS), part)
+        return sum(block.loss for block in found) / len(part)
+
     def _ordered(self, tasks: Sequence[Task]) -> list[Task]:
         """Order a cohort by (group, samples, client): neighbours are alike, stacks pad little."""
         federation, members = self.spec.federation, self.spec.population.members
@@ -87,6 +123,10 @@ class SimulationBackend(ABC):
 
         return sorted(tasks, key=place)
 
+    @property
+    def _block(self) -> int:
+        return self._given_block or (GPU_BLOCK if self._gpus else CPU_BLOCK)
+
     def _ranges(self, job: Job, ordered: Sequence[Task]) -> list[Order]:
         items = [
             Item(position, task.client_id, task.own, self._states.read(task.client_id))
@@ -94,7 +134,8 @@ class SimulationBackend(ABC):
         ]
         # A stack must not depend on the number of workers, so blocks stay whole; clients that run
         # one by one are dealt evenly.
-        unit = self._block if self.spec.execution == "stacked" else 1
+        way = self.spec.execution
+        unit = self._block if way == "stacked" or (way == "auto" and self._gpus) else 1
         share = -(-len(items) // (unit * self.workers)) * unit
         ranges = [items[i : i + share] for i in range(0, len(items), share)]
         return [self._order(job, part, len(items)) for part in ranges]
@@ -102,7 +143,7 @@ class SimulationBackend(ABC):
     def _order(self, job: Job, items: Sequence[Item], cohort: int) -> Order:
         return Order(
             job.exchange, job.round, job.rounds, dict(job.settings), dict(job.needs),
-            tuple(items), self._block, cohort,
+            tuple(items), self._block, cohort, tuple(job.keep), job.reveal, dict(self._chosen),
         )  # fmt: skip
 
     def _merge(self, job: Job, positions: int, reports: Sequence[Report]) -> JobResult:
@@ -120,6 +161,10 @@ class SimulationBackend(ABC):
                 made = [entry for report in reports for entry in report.each.get(name, [])]
                 if made:
                     result.each[name] = _each_term(made)
+        for name in job.keep:
+            made = [entry for report in reports for entry in report.kept.get(name, [])]
+            if made:
+                result.kept[name] = _each_term(made)
         return result
 
 
@@ -142,7 +187,7 @@ def _sum_term(node: Node) -> SumTerm:
     return SumTerm({k: v.numpy() for k, v in node.total.items()}, weight, node.reduce, node.count)
 
 
-def _each_term(made: Sequence[tuple[int, int, float, Arrays]]) -> EachTerm:
+def _each_term(made: Sequence[Made]) -> EachTerm:
     made = sorted(made, key=lambda entry: entry[1])
     names = made[0][3]
     values = {name: np.stack([entry[3][name] for entry in made]) for name in names}

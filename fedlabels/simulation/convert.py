@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedlabels.cohort.device import CPU, upload
 from fedlabels.simulation.job import Arrays
 from fedlabels.simulation.source import canonical
 
@@ -16,7 +18,7 @@ def told(exchange: str, error: Exception) -> str:
     return f"{exchange}: {type(error).__name__}: {error}"
 
 
-def tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
+def tensors(arrays: Mapping[str, NDArray[Any]], device: torch.device = CPU) -> dict[str, Tensor]:
     """Copy arrays into tensors: shared memory is read-only, and a client must not reach it.
 
     Convolution weights are laid out channels last, which makes the whole net run so: pooling and
@@ -24,15 +26,31 @@ def tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
     """
     formats = {4: torch.channels_last}
     return {
-        k: canonical(v, formats.get(v.ndim, torch.contiguous_format)) for k, v in arrays.items()
+        k: upload(canonical(v, formats.get(v.ndim, torch.contiguous_format)), device)
+        for k, v in arrays.items()
     }
 
 
-def trees_of(arrays: Mapping[str, Arrays]) -> dict[str, dict[str, Tensor]]:
+def trees_of(
+    arrays: Mapping[str, Arrays], device: torch.device = CPU
+) -> dict[str, dict[str, Tensor]]:
     """Copy named trees into tensors."""
-    return {name: tensors(tree) for name, tree in arrays.items()}
+    return {name: tensors(tree, device) for name, tree in arrays.items()}
 
 
 def arrays_of(tree: Mapping[str, Tensor]) -> Arrays:
-    """View a tree as arrays."""
-    return {k: v.detach().numpy() for k, v in tree.items()}
+    """Return a tree as arrays: views on the CPU; from another device one transfer a type."""
+    if all(v.device.type == "cpu" for v in tree.values()):
+        return {k: v.detach().numpy() for k, v in tree.items()}
+    return _packed(tree)
+
+
+def _packed(tree: Mapping[str, Tensor]) -> Arrays:
+    out: Arrays = {}
+    for kind in dict.fromkeys(v.dtype for v in tree.values()):
+        parts = {k: v.detach() for k, v in tree.items() if v.dtype == kind}
+        there = torch.cat([v.reshape(-1) for v in parts.values()]).cpu().numpy()
+        cuts = np.cumsum([v.numel() for v in parts.values()])[:-1]
+        for (name, value), flat in zip(parts.items(), np.split(there, cuts), strict=True):
+            out[name] = flat.reshape(tuple(value.shape))
+    return {name: out[name] for name in tree}

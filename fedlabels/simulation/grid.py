@@ -10,19 +10,22 @@ from fedlabels import telemetry
 telemetry.disable()  # before Flower is imported
 
 # ruff: noqa: E402
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedlabels import wire
+from fedlabels.cohort.clock import phase
 from fedlabels.errors import ConfigError, RunError, WireError
 from fedlabels.simulation.flower_compat import (
     Run,
     error_reply,
     identify,
     lazy_record,
+    peek,
     set_message_id,
 )
 from fedlabels.simulation.job import (
@@ -55,6 +58,8 @@ class CohortGrid(Grid):
     needs : mapping of str to {"sum", "each"}
         How terms come back; set by the run loop. The default, every client's model, is what stock
         strategies want. An evaluation has no terms.
+    keep : tuple of str
+        Terms of which every client's value comes back beside that; set by the run loop.
     last : list of JobResult
         Results of the latest :meth:`send_and_receive`.
 
@@ -74,6 +79,7 @@ class CohortGrid(Grid):
         self._sent = 0
         self._waiting: dict[str, Message] = {}
         self.needs: Mapping[str, Need] = {wire.MODEL: "each"}
+        self.keep: tuple[str, ...] = ()
         self.last: list[JobResult] = []
         identify()
 
@@ -145,17 +151,20 @@ class CohortGrid(Grid):
         def read(record: ArrayRecord) -> Arrays:
             # The messages keep the records alive, so an identity names one record.
             if id(record) not in memory:
-                memory[id(record)] = wire.from_record(record)
+                memory[id(record)] = _read(record)
             return memory[id(record)]
 
-        answers: dict[int, Message] = {}
+        made: list[tuple[list[Message], JobResult, Mapping[str, Need]]] = []
         for group in _groups(sent):
             needs = _needs(group[0], self.needs)
-            downs = [wire.decode_down(message.content, read=read) for message in group]
-            result = self._backend.run(_job(group, downs, needs))
+            with phase("ship"):
+                downs = _downs(group, read)
+                job = _job(group, downs, needs, self.keep if needs else ())
+            result = self._backend.run(job)
             self.last.append(result)
-            answers.update(_answers(group, result, needs))
-        return Replies((answers[i] for i in map(_client_of, sent) if i in answers), self.last)
+            _check_answered(group, result)
+            made.append((group, result, needs))
+        return Replies(partial(_in_order, sent, made), self.last)
 
     def _name(self, messages: Sequence[Message]) -> None:
         nodes = [message.metadata.dst_node_id for message in messages]
@@ -204,12 +213,40 @@ def _groups(messages: Iterable[Message]) -> Iterator[list[Message]]:
     yield from groups.values()
 
 
+def _read(record: ArrayRecord) -> Arrays:
+    try:
+        return peek(record)
+    except (ValueError, TypeError, EOFError, OSError):
+        return wire.from_record(record)  # names the array that is damaged
+
+
+def _downs(group: Sequence[Message], read: Callable[[ArrayRecord], Arrays]) -> list[wire.Downlink]:
+    """Decode the messages of a group: what they share only once."""
+    first = wire.decode_down(group[0].content, read=read)
+    return [first, *(replace(first, own=wire.decode_own(m.content, read=read)) for m in group[1:])]
+
+
+def _in_order(
+    sent: Sequence[Message],
+    made: Sequence[tuple[Sequence[Message], JobResult, Mapping[str, Need]]],
+) -> list[Message]:
+    """Make the replies to some messages, in their order; only strategies of others ask for them."""
+    with phase("ship_back"):
+        answers: dict[int, Message] = {}
+        for group, result, needs in made:
+            answers.update(_answers(group, result, needs))
+        return [answers[i] for i in map(_client_of, sent) if i in answers]
+
+
 def _needs(message: Message, needs: Mapping[str, Need]) -> Mapping[str, Need]:
     return {} if message.metadata.message_type.startswith("evaluate") else needs
 
 
 def _job(
-    group: Sequence[Message], downs: Sequence[wire.Downlink], needs: Mapping[str, Need]
+    group: Sequence[Message],
+    downs: Sequence[wire.Downlink],
+    needs: Mapping[str, Need],
+    keep: tuple[str, ...],
 ) -> Job:
     tasks = (
         Task(_client_of(message), down.own) for message, down in zip(group, downs, strict=True)
@@ -222,7 +259,16 @@ def _job(
         shared=downs[0].shared,
         settings=downs[0].settings,
         needs=needs,
+        keep=keep,
     )
+
+
+def _check_answered(group: Sequence[Message], result: JobResult) -> None:
+    asked = sorted(_client_of(message) for message in group)
+    if asked != [row.client_id for row in result.rows]:
+        raise RunError(
+            f"backend answered for clients {[r.client_id for r in result.rows]}, asked were {asked}"
+        )
 
 
 def _answers(
@@ -230,11 +276,6 @@ def _answers(
 ) -> dict[int, Message]:
     """Make the replies; a client without terms gets none when every term is wanted singly."""
     asked = {_client_of(message): message for message in group}
-    if sorted(asked) != [row.client_id for row in result.rows]:
-        raise RunError(
-            f"backend answered for clients {[r.client_id for r in result.rows]},"
-            f" asked were {sorted(asked)}"
-        )
     skip_empty = bool(needs) and all(need == "each" for need in needs.values())
     values = _Rows.of(result.each)
     answers: dict[int, Message] = {}

@@ -52,6 +52,11 @@ class Job:
         Scalars sent along.
     needs : mapping of str to {"sum", "each"}
         Per term: reduced where it is made, or every client's value.
+    keep : tuple of str
+        Terms of which every client's value comes back, too, whole: with the tensors that never
+        leave a client. In simulation only; nothing else of the result depends on it.
+    reveal : bool
+        Whether the clients see the hidden labels, too; in simulation only.
     """
 
     exchange: str
@@ -61,6 +66,8 @@ class Job:
     shared: Mapping[str, Arrays]
     settings: Mapping[str, Scalar] = field(default_factory=lambda: EMPTY)
     needs: Mapping[str, Need] = field(default_factory=lambda: EMPTY)
+    keep: tuple[str, ...] = ()
+    reveal: bool = False
 
 
 @dataclass
@@ -185,6 +192,8 @@ class JobResult:
         Terms needed as ``"sum"``; a term that nobody made is absent.
     each : dict of str to EachTerm
         Terms needed as ``"each"``, without clients that made none.
+    kept : dict of str to EachTerm
+        Terms to keep, of the clients that count.
     seconds : dict of str to float
         Wall clock by phase.
     """
@@ -192,6 +201,7 @@ class JobResult:
     rows: list[ClientRow]
     sums: dict[str, SumTerm] = field(default_factory=dict)
     each: dict[str, EachTerm] = field(default_factory=dict)
+    kept: dict[str, EachTerm] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
 

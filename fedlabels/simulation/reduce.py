@@ -6,6 +6,7 @@ same bits for any number of workers; a worker sends the largest nodes inside its
 array for each of two or four workers, however many clients.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedlabels.cohort.device import CPU
 from fedlabels.cohort.types import Reduce, Term, Tree
 
 Key = tuple[int, int]
@@ -28,12 +30,22 @@ class Flat(Mapping[str, Tensor]):
         Names and shapes, in order.
     memory : Tensor of float64, shape (entries,), or None
         None takes new memory.
+    device : torch.device
+        Where that is.
     """
 
-    def __init__(self, shapes: dict[str, torch.Size], memory: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        shapes: dict[str, torch.Size],
+        memory: Tensor | None = None,
+        device: torch.device = CPU,
+    ) -> None:
         sizes = [shape.numel() for shape in shapes.values()]
         self.shapes = shapes
-        self.memory = torch.empty(sum(sizes), dtype=torch.float64) if memory is None else memory
+        if memory is None:
+            memory = torch.empty(sum(sizes), dtype=torch.float64, device=device)
+        self.memory = memory
+        self.read_only = False
         cut = self.memory.split_with_sizes(sizes) if sizes else ()
         self._views = {k: v.view(shapes[k]) for k, v in zip(shapes, cut, strict=True)}
 
@@ -57,8 +69,13 @@ class Flat(Mapping[str, Tensor]):
 
 
 def _unpacked(shapes: dict[str, torch.Size], memory: Any) -> Flat:
-    # what came through shared memory is read-only, and a sum is added to in place
-    return Flat(shapes, torch.tensor(memory))
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # of memory that cannot be written: see combine
+        flat = Flat(shapes, torch.from_numpy(memory))
+    flat.read_only = not memory.flags.writeable
+    return flat
 
 
 @dataclass
@@ -82,9 +99,21 @@ class Node:
     reduce: Reduce
     count: int = 1
 
+    def home(self) -> "Node":
+        """Return it on the CPU: one transfer, and one a weight."""
+        if self.total.memory.device.type == "cpu":
+            return self
+        weight: Tensor | Tree
+        if isinstance(self.weight, dict):
+            weight = {name: value.cpu() for name, value in self.weight.items()}
+        else:
+            weight = self.weight.cpu()
+        total = Flat(self.total.shapes, self.total.memory.cpu())
+        return Node(total, weight, self.reduce, self.count)
+
 
 class Buffers:
-    """Sums that were added to others already and can be written again.
+    """Sums that were added to others already and can be written again; all on one device.
 
     Memory that the system hands out anew is cleared page by page on first use, which costs more
     than the sum itself.
@@ -99,7 +128,7 @@ class Buffers:
         for place, tree in enumerate(self._free):
             if tree.shapes == shapes:
                 return self._free.pop(place)
-        return Flat(shapes)
+        return Flat(shapes, device=next((v.device for v in like.values()), CPU))
 
     def give(self, tree: Flat) -> None:
         """Take back a sum that nobody reads any more."""
@@ -124,17 +153,20 @@ def leaf(term: Term, buffers: Buffers | None = None) -> Node:
         for name in total:
             total[name].mul_(weight[name])
     else:
-        weight = torch.ones((), dtype=torch.float64)
+        weight = total.memory.new_ones(())
         weight = weight if term.weight is None else term.weight.double()
         total.memory.mul_(weight)
     return Node(total, weight, term.reduce)
 
 
 def combine(left: Node | None, right: Node | None) -> Node | None:
-    """Add two neighbours, in order; the left one is overwritten."""
+    """Add two neighbours, in order; the left one is overwritten where it can be."""
     if left is None or right is None:
         return right if left is None else left
-    left.total.memory += right.total.memory
+    if left.total.read_only:  # it came through shared memory
+        left.total = Flat(left.total.shapes, left.total.memory + right.total.memory)
+    else:
+        left.total.memory += right.total.memory
     if isinstance(left.weight, dict) and isinstance(right.weight, dict):
         left.weight = {k: w + right.weight[k] for k, w in left.weight.items()}
     else:

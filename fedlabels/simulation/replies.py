@@ -1,7 +1,8 @@
 """Replies of a cohort, with what was reduced on the way."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -12,26 +13,44 @@ if TYPE_CHECKING:
     from flwr.app import Message
 
 
-class Replies(list["Message"]):
+class Replies(Sequence["Message"]):
     """Replies in message order, with what was reduced on the way.
 
     Parameters
     ----------
-    messages : iterable of flwr.app.Message
-        The replies. Those of summed terms carry metrics only.
+    messages : iterable of flwr.app.Message, or callable that returns one
+        The replies. Those of summed terms carry metrics only. A callable is asked when somebody
+        looks at a message: strategies that need sums never do.
     results : sequence of JobResult
         Results of the jobs behind them.
     """
 
     def __init__(
-        self, messages: Iterable["Message"] = (), results: Sequence[JobResult] = ()
+        self,
+        messages: Iterable["Message"] | Callable[[], Iterable["Message"]] = (),
+        results: Sequence[JobResult] = (),
     ) -> None:
-        super().__init__(messages)
+        self._source = messages
         self.rows: list[ClientRow] = sorted(
             (row for result in results for row in result.rows), key=lambda row: row.client_id
         )
         self.sums: dict[str, SumTerm] = _merged_sums(results)
-        self.each: dict[str, EachTerm] = _merged_each(results)
+        self.each: dict[str, EachTerm] = _merged_each([result.each for result in results])
+        self.kept: dict[str, EachTerm] = _merged_each([result.kept for result in results])
+
+    @cached_property
+    def _messages(self) -> list["Message"]:
+        return list(self._source() if callable(self._source) else self._source)
+
+    @overload
+    def __getitem__(self, place: int) -> "Message": ...
+    @overload
+    def __getitem__(self, place: slice) -> "list[Message]": ...
+    def __getitem__(self, place: int | slice) -> "Message | list[Message]":
+        return self._messages[place]
+
+    def __len__(self) -> int:
+        return len(self._messages)
 
 
 def _merged_sums(results: Sequence[JobResult]) -> dict[str, SumTerm]:
@@ -61,10 +80,10 @@ def _spread(term: SumTerm) -> Arrays:
     return {name: np.full((), term.weight) for name in term.total}
 
 
-def _merged_each(results: Sequence[JobResult]) -> dict[str, EachTerm]:
+def _merged_each(results: Sequence[Mapping[str, EachTerm]]) -> dict[str, EachTerm]:
     parts: dict[str, list[EachTerm]] = {}
     for result in results:
-        for name, term in result.each.items():
+        for name, term in result.items():
             parts.setdefault(name, []).append(term)
     return {name: _joined(terms) for name, terms in parts.items()}
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -43,6 +44,30 @@ def score(records: Sequence[PseudoLabels], truth: NDArray[np.int64], client: int
             entry[0] += hits
             entry[1] += float(known.sum())
     return {name: (hits, count) for name, (hits, count) in totals.items()}
+
+
+def on_host(records: Sequence[PseudoLabels]) -> list[PseudoLabels]:
+    """Bring records to the CPU: from another device joined into one, in one transfer."""
+    if not records or records[0].sample.device.type == "cpu":
+        return list(records)
+    return joined(records)
+
+
+def joined(records: Sequence[PseudoLabels]) -> list[PseudoLabels]:
+    """Join the records of a client or a stack into one on the CPU."""
+    columns = [_columns(record) for record in records]
+    names = list(columns[0])
+    whole = torch.stack([torch.cat([c[name] for c in columns], dim=-1) for name in names]).cpu()
+    sample, label, keep, expert, *others = whole.unbind()
+    candidates = {name[1:]: value for name, value in zip(names[4:], others, strict=True)}
+    return [PseudoLabels(sample, label, keep, expert, candidates)]
+
+
+def _columns(record: PseudoLabels) -> dict[str, Tensor]:
+    given = {"sample": record.sample, "label": record.label, "keep": record.keep}
+    # a candidate's name has a sign before it, so that it can be called anything
+    named = {f"_{name}": value for name, value in record.candidates.items()}
+    return {k: v.long() for k, v in {**given, "expert": record.expert, **named}.items()}
 
 
 def _row(value: Tensor, client: int | None) -> NDArray[np.int64]:

@@ -4,20 +4,24 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from fedlabels.cohort.clock import Track
+from fedlabels.cohort.types import Indices
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.evaluation import Scored
 from fedlabels.simulation.job import Arrays
+from fedlabels.simulation.order import Order, Report
 from fedlabels.simulation.state import StateStore
-from fedlabels.simulation.worker import Order, Report, Worker, WorkerSpec
+from fedlabels.simulation.worker import Worker, WorkerSpec
 
 
 class SerialBackend(SimulationBackend):
     """One worker, here; needs no Ray."""
 
-    def __init__(self, spec: WorkerSpec, states: StateStore, block_size: int = 8) -> None:
+    def __init__(self, spec: WorkerSpec, states: StateStore, block_size: int | None = None) -> None:
         super().__init__(spec, states, block_size)
         self._before = torch.get_num_threads(), _flushes_denormal()
         self._worker = Worker(spec)
+        self._gpus = float(self._worker.device.type == "cuda")
 
     def initial(self) -> Arrays:
         """Return the initial weights of the global model."""
@@ -26,14 +30,19 @@ class SerialBackend(SimulationBackend):
     def _dispatch(self, orders: Sequence[Order], shared: Mapping[str, Arrays]) -> list[Report]:
         return [self._worker.run(order, shared) for order in orders]
 
-    def _evaluate(self, model: Arrays, blocks: int) -> list[Scored]:
-        return self._worker.evaluate(model, 0, blocks)
+    def _evaluate(self, model: Arrays, blocks: int, part: Indices | None = None) -> list[Scored]:
+        return self._worker.evaluate(model, 0, blocks, part)
+
+    def tracks(self, events: bool) -> list[list[Track]]:
+        """Return what the worker has timed since the last call."""
+        return [self._worker.tracks(events)[1]]
 
     def close(self) -> None:
-        """Put back what a worker sets for its process: torch's threads, flushing of denormals."""
+        """Put back what a worker sets for its process: threads, denormals, precision of a GPU."""
         threads, flushes = self._before
         torch.set_num_threads(threads)
         torch.set_flush_denormal(flushes)
+        self._worker.restore()
 
 
 def _flushes_denormal() -> bool:

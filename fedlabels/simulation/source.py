@@ -1,13 +1,15 @@
 """The resident copy of a data set: floating-point values in [0, 1], normalized after the view."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from fedlabels.cohort import TensorSource
 from fedlabels.cohort.data import ViewLike
+from fedlabels.cohort.device import CPU
 from fedlabels.data import ArrayDataset
 from fedlabels.data.view_base import IdentityView
 
@@ -20,31 +22,41 @@ def canonical(
     Axes of size 1 may have any stride, and convolutions choose their algorithm, and so their last
     bits, by strides: an array that came through shared memory must not differ from a local one.
     """
-    source = torch.tensor(array)
-    new = torch.empty(source.shape, dtype=source.dtype, memory_format=memory_format)
-    return new.copy_(source)
+    kind = torch.from_numpy(np.empty(0, dtype=array.dtype)).dtype
+    new = torch.empty(array.shape, dtype=kind, memory_format=memory_format)
+    np.copyto(new.numpy(), array)
+    return new
 
 
 def resident(
-    dataset: ArrayDataset, views: Mapping[str, ViewLike], dtype: torch.dtype
+    datasets: Sequence[ArrayDataset],
+    views: Mapping[str, ViewLike],
+    dtype: torch.dtype,
+    device: torch.device = CPU,
 ) -> TensorSource:
-    """Put a data set into memory.
+    """Put data sets into memory, one behind the other: their samples are counted through.
 
     Parameters
     ----------
-    dataset : ArrayDataset
-        Pixels (uint8) are scaled to [0, 1]; floating-point data stay as they are.
+    datasets : sequence of ArrayDataset
+        Normalized as the first one is. Pixels (uint8) are scaled to [0, 1]; floating-point data
+        stay as they are.
     views : mapping of str to view
         Augmentations; data without views are seen plain under those names.
     dtype : torch.dtype
         Floating-point type of the samples.
+    device : torch.device
+        Where they are kept.
     """
-    x = canonical(dataset.x).to(dtype)
-    if dataset.x.dtype == "uint8":
-        x = x / 255
+    x = torch.cat([_floating(dataset, dtype, device) for dataset in datasets])
     shape = (-1,) + (1,) * (x.dim() - 2)
-    mean = torch.tensor(dataset.mean, dtype=dtype).view(shape)
-    std = torch.tensor(dataset.std, dtype=dtype).view(shape)
+    mean = torch.tensor(datasets[0].mean, dtype=dtype, device=device).view(shape)
+    std = torch.tensor(datasets[0].std, dtype=dtype, device=device).view(shape)
     same = {name for name, view in views.items() if isinstance(view, IdentityView)}
     other = {name: view for name, view in views.items() if name not in same}
     return TensorSource(x, mean, std, other, same)
+
+
+def _floating(dataset: ArrayDataset, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    x = canonical(dataset.x).to(device).to(dtype)
+    return x / 255 if dataset.x.dtype == "uint8" else x

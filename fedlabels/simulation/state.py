@@ -49,6 +49,7 @@ class StateStore:
     def __init__(self, folder: Path, committed: int = 0) -> None:
         self._folder = folder
         self._rounds: dict[int, list[int]] = {}
+        self._unsynced: set[Path] = set()
         for path in sorted(folder.glob("*/*.safetensors")):
             self._index(path, committed)
         for path in folder.glob("*/*.tmp"):
@@ -86,17 +87,28 @@ class StateStore:
         return arrays
 
     def write(self, client_id: int, round_index: int, state: Arrays) -> None:
-        """Write a client's state of the running round, atomically."""
+        """Write a client's state of the running round, atomically; see :meth:`sync`."""
         path = self._path(client_id, round_index)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         save_file({k: np.asarray(v, order="C") for k, v in state.items()}, temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
         temporary.replace(path)
+        self._unsynced.add(path)
         rounds = self._rounds.setdefault(client_id, [])
         if not rounds or rounds[-1] != round_index:
             rounds.append(round_index)
+
+    def sync(self) -> None:
+        """Flush what was written to disk: a checkpoint that names these states comes after it.
+
+        A process that is killed loses nothing that it wrote; only a machine that goes down would,
+        and then the run goes on from the checkpoint before.
+        """
+        for path in sorted(self._unsynced):
+            if path.exists():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        self._unsynced.clear()
 
     def prune(self, kept_from: int) -> None:
         """Remove files that no resume from round ``kept_from`` or later can need."""

@@ -7,6 +7,8 @@ import torch
 
 from fedlabels.cohort.types import Term
 
+_SMALL = 1 << 14
+
 
 def size(term: Term) -> int:
     """Return the bytes of a term."""
@@ -42,7 +44,32 @@ def finite(term: Term) -> bool:
         parts += [w.double() for w in term.weight.values()]
     elif term.weight is not None:
         parts.append(term.weight.double())
-    return all(_finite(v) for v in parts)
+    small = [v.flatten() for v in parts if v.numel() <= _SMALL]
+    large = [v for v in parts if v.numel() > _SMALL]
+    # one question for all small ones: asking costs more than adding them up
+    joined = {kind: [v for v in small if v.dtype == kind] for kind in {v.dtype for v in small}}
+    return all(_finite(v) for v in (*map(torch.cat, joined.values()), *large))
+
+
+def readings(term: Term) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what `finite` and `weight_of` say of a term as scalars of its device, not waited for.
+
+    Returns
+    -------
+    Tensor, Tensor, shape ()
+        Bool: all entries are finite; the weight, float64.
+    """
+    weights = list(term.weight.values()) if isinstance(term.weight, dict) else [term.weight]
+    given = [w.double() for w in weights if w is not None and w.numel()]
+    values = [v for v in term.value.values() if v.is_floating_point() and v.numel()]
+    like = next(iter([*given, *term.value.values()]), torch.zeros(()))
+    if given:
+        weight = torch.stack([w.amax() for w in given]).amax()
+    else:
+        weight = like.new_full((), float(term.weight is None), dtype=torch.float64)
+    # the largest magnitude is not finite if any entry is not, and nothing is squared
+    norms = torch._foreach_norm([*values, *given], float("inf")) if values or given else [weight]
+    return torch.stack([norm.isfinite() for norm in norms]).all(), weight
 
 
 def _finite(value: torch.Tensor) -> bool:

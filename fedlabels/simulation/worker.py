@@ -1,8 +1,7 @@
 """A worker: holds the data on its device and trains ranges of a cohort."""
 
-import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,35 +9,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedlabels.cohort import (
-    Cohort,
-    DataSpec,
-    FitRequest,
-    FitResult,
-    Layout,
-    LoopedCohort,
-    Nets,
-    Shard,
-    StackedCohort,
-    Term,
-)
-from fedlabels.cohort.tree import row, stack
-from fedlabels.cohort.types import Scalar
+from fedlabels.cohort import DataSpec, Layout, LoopedCohort, Nets, Shard
+from fedlabels.cohort.clock import Track, during, handed_over, phase, recorded
+from fedlabels.cohort.device import choose_device, tune, upload
+from fedlabels.cohort.engine import Engine
+from fedlabels.cohort.probe import CudaMemory, StackSize
+from fedlabels.cohort.types import Indices
 from fedlabels.data import ArrayDataset, make_views
 from fedlabels.federation import Federation
 from fedlabels.models import build as build_model
-from fedlabels.simulation.convert import arrays_of, tensors, told, trees_of
+from fedlabels.simulation.convert import arrays_of, tensors
 from fedlabels.simulation.evaluation import Scored, scored
-from fedlabels.simulation.job import Arrays, ClientRow, Need, num_bytes
+from fedlabels.simulation.job import Arrays, ClientRow, num_bytes
 from fedlabels.simulation.memory import keep_memory
+from fedlabels.simulation.order import Item, Order, Report
+from fedlabels.simulation.outcome import Outcome
 from fedlabels.simulation.population import Population
-from fedlabels.simulation.reduce import Buffers, Key, Node, TreeSum, leaf
-from fedlabels.simulation.scoring import score
+from fedlabels.simulation.reduce import Buffers, TreeSum, leaf
 from fedlabels.simulation.source import resident
-from fedlabels.simulation.state import flatten, unflatten
-from fedlabels.simulation.terms import finite, misfit, size, weight_of
+from fedlabels.simulation.terms import misfit, size
+from fedlabels.simulation.trainer import Trainer
 
-LOG = logging.getLogger(__name__)
 EVALUATION_ROWS = 500  # fixed: the sum of the test loss must not depend on the number of workers
 
 
@@ -58,15 +49,23 @@ class WorkerSpec:
         Preset of the weak and strong views, and what differs from it.
     seed : int
         The run's seed.
-    execution : {"looped", "stacked"}
-        How cohorts run; clients that cannot be stacked are always looped.
-    stack_size : int
-        Clients in a stack at most.
+    execution : {"auto", "looped", "stacked", "graphed"}
+        How cohorts run, see `Trainer`; clients that cannot be stacked are looped instead.
+    stack_size : int or None
+        Clients in a stack at most; None measures it on a GPU and is 16 on a CPU.
     threads : int
         torch threads.
     dtype : str
         ``"float32"``, ``"float64"``, or ``"bfloat16"``: float32 weights and sums, products and
         convolutions in bfloat16.
+    profile : bool
+        Whether workers time their phases; it changes no result.
+    device : {"auto", "cpu", "cuda"}
+        Where they compute; ``"auto"`` is CUDA where the worker sees a GPU.
+    tf32 : bool
+        Whether a GPU rounds the factors of float32 products to 10 bits.
+    lanes : int
+        Clients that graphed execution keeps going at once.
     """
 
     train: ArrayDataset
@@ -77,73 +76,13 @@ class WorkerSpec:
     seed: int
     view_options: Mapping[str, Any] = field(default_factory=dict)
     execution: str = "looped"
-    stack_size: int = 16
+    stack_size: int | None = None
     threads: int = 1
     dtype: str = "float32"
-
-
-@dataclass(frozen=True)
-class Item:
-    """One client of a range: its position in the cohort, payload and committed state."""
-
-    position: int
-    client_id: int
-    own: Mapping[str, Arrays]
-    state: Arrays | None
-
-
-@dataclass(frozen=True)
-class Order:
-    """A contiguous range of a cohort.
-
-    Parameters
-    ----------
-    exchange, round, rounds, settings, needs
-        Of the job.
-    items : tuple of Item
-        In ascending position.
-    block_size : int
-        Stacks never cross a multiple of it.
-    cohort : int
-        Positions of the whole cohort.
-    """
-
-    exchange: str
-    round: int
-    rounds: int
-    settings: Mapping[str, Scalar]
-    needs: Mapping[str, Need]
-    items: tuple[Item, ...]
-    block_size: int
-    cohort: int
-
-
-@dataclass
-class Report:
-    """What a worker sends back for a range.
-
-    Parameters
-    ----------
-    rows : list of ClientRow
-        One per item.
-    nodes : dict of term to subtrees
-        Of terms needed as sums.
-    each : dict of term to list of (position, client_id, weight, Arrays)
-        Of terms needed one by one.
-    states : dict of client_id to Arrays
-        New states, flat.
-    shapes : dict of term to shapes by name
-        What the first accepted client of the range sent; its neighbours must send the same.
-    seconds : float
-        Time of work.
-    """
-
-    rows: list[ClientRow] = field(default_factory=list)
-    nodes: dict[str, dict[Key, Node | None]] = field(default_factory=dict)
-    each: dict[str, list[tuple[int, int, float, Arrays]]] = field(default_factory=dict)
-    states: dict[int, Arrays] = field(default_factory=dict)
-    shapes: dict[str, dict[str, torch.Size]] = field(default_factory=dict)
-    seconds: float = 0.0
+    profile: bool = False
+    device: str = "cpu"
+    tf32: bool = True
+    lanes: int = 4
 
 
 class Worker:
@@ -153,6 +92,11 @@ class Worker:
     ----------
     spec : WorkerSpec
         What to hold.
+
+    Attributes
+    ----------
+    device : torch.device
+        Where it computes.
     """
 
     def __init__(self, spec: WorkerSpec) -> None:
@@ -160,18 +104,30 @@ class Worker:
         keep_memory()
         torch.set_flush_denormal(True)  # over-confident softmax makes denormal gradients: slow
         self._spec, self._buffers = spec, Buffers()
+        self._tracks: list[Track] | None = [] if spec.profile else None
         self._low = torch.bfloat16 if spec.dtype == "bfloat16" else None
         self._dtype = torch.float32 if self._low else getattr(torch, spec.dtype)
         self._data = DataSpec(tuple(spec.train.x.shape[1:]), spec.train.num_classes)
         views = make_views(spec.views, **spec.view_options)
-        self._source = resident(spec.train, views, self._dtype)
-        self._test = resident(spec.test, {}, self._dtype)
+        self.device = choose_device(spec.device)
+        self.restore = tune(self.device, tf32=spec.tf32)
+        self._source = resident((spec.train, spec.test), views, self._dtype, self.device)
+        self._first_test = len(spec.train.y)  # test samples follow the training samples
         self._nets = [self._build(g) for g in spec.population.groups]
         self._shapes = {k: v.shape for k, v in self._nets[0]["model"].init.items()}
-        self._private = [
+        private = [
             group.client.private(Layout(nets["model"].skeleton))
             for group, nets in zip(spec.population.groups, self._nets, strict=True)
         ]
+        engines = [
+            Engine(group.client, nets, self._source, self._data, spec.seed, spec.lanes)
+            for group, nets in zip(spec.population.groups, self._nets, strict=True)
+        ]
+        memory = CudaMemory(self.device) if self.device.type == "cuda" else None
+        self._trainer = Trainer(
+            spec.population, engines, [StackSize(spec.stack_size, memory) for _ in engines],
+            spec.execution, self.shard, spec.train.y, private,
+        )  # fmt: skip
 
     def _build(self, group: Any) -> Nets:
         def factory() -> dict[str, torch.nn.Module]:
@@ -179,18 +135,31 @@ class Worker:
             nets: dict[str, torch.nn.Module] = group.client.nets(model, self._data)
             return nets
 
-        return Nets(factory, self._spec.seed, self._dtype, self._low)
+        return Nets(factory, self._spec.seed, self._dtype, self._low, self.device)
 
     def initial(self, group: int = 0, net: str = "model") -> Arrays:
         """Return the initial weights of a net."""
-        return {k: v.numpy().copy() for k, v in self._nets[group][net].init.items()}
+        return {k: v.cpu().numpy().copy() for k, v in self._nets[group][net].init.items()}
 
     # ---- training
 
     def run(self, order: Order, shared: Mapping[str, Arrays]) -> Report:
         """Run an exchange for a range of clients; a client that raises becomes a failed row."""
         began = time.perf_counter()
-        trees = {name: tensors(arrays) for name, arrays in shared.items()}
+        tests = order.exchange == "evaluate"
+        base = "evaluate" if tests else "other"
+        with recorded(self._tracks, order.exchange, base, flat=tests):
+            report = self._run(order, shared)
+        report.seconds = time.perf_counter() - began
+        return report
+
+    def tracks(self, events: bool) -> tuple[float, list[Track]]:
+        """Return the time by this process's clock, and what was timed since the last call."""
+        return time.perf_counter(), handed_over(self._tracks, events)
+
+    def _run(self, order: Order, shared: Mapping[str, Arrays]) -> Report:
+        with phase("ship"):
+            trees = {name: tensors(arrays, self.device) for name, arrays in shared.items()}
         down = sum(num_bytes(arrays) for arrays in shared.values())
         report = Report()
         sums = {
@@ -198,90 +167,14 @@ class Worker:
             for name, need in order.needs.items()
             if need == "sum"
         }
-        for stack_items in self._stacks(order):
-            for item, out in self._run_stack(order, trees, stack_items):
-                self._take(report, sums, order.needs, item, out, down)
-        report.nodes = {name: tree.nodes for name, tree in sums.items()}
-        report.seconds = time.perf_counter() - began
+        for item, out in self._trainer.run(order, trees):
+            self._take(order, report, sums, item, out, down)
+        report.chosen = dict(self._trainer.chosen)
+        with phase("ship_back"):
+            for name, tree in sums.items():
+                nodes = tree.nodes.items()
+                report.nodes[name] = {k: node and node.home() for k, node in nodes}
         return report
-
-    def _stacks(self, order: Order) -> Iterator[list[Item]]:
-        """Cut a range into stacks: one group, all with or all without state, inside a block."""
-        current: list[Item] = []
-        for item in order.items:
-            if current and (
-                len(current) >= self._limit(item) or self._differs(order, current[-1], item)
-            ):
-                yield current
-                current = []
-            current.append(item)
-        if current:
-            yield current
-
-    def _limit(self, item: Item) -> int:
-        group = self._spec.population.groups[self._group(item)]
-        stacked = self._spec.execution == "stacked" and group.client.stackable
-        return self._spec.stack_size if stacked else 1
-
-    def _differs(self, order: Order, last: Item, item: Item) -> bool:
-        return (
-            self._group(last) != self._group(item)
-            or (last.state is None) != (item.state is None)
-            or last.position // order.block_size != item.position // order.block_size
-        )
-
-    def _group(self, item: Item) -> int:
-        return int(self._spec.population.members[item.client_id])
-
-    def _run_stack(
-        self, order: Order, trees: Mapping[str, Any], items: Sequence[Item]
-    ) -> list[tuple[Item, "_Outcome"]]:
-        stacked = self._limit(items[0]) > 1
-        try:
-            return list(zip(items, self._fit(order, trees, items, stacked), strict=True))
-        except Exception as error:
-            if stacked:  # run one by one to name the client that raised
-                alone = [out for item in items for out in self._alone(order, trees, item)]
-                if all(out.error is None for _, out in alone):
-                    LOG.warning("a stack failed and ran one by one, which is slow: %s", error)
-                return alone
-            return [(item, _Outcome(error=told(order.exchange, error))) for item in items]
-
-    def _alone(
-        self, order: Order, trees: Mapping[str, Any], item: Item
-    ) -> list[tuple[Item, "_Outcome"]]:
-        try:
-            return [(item, self._fit(order, trees, [item], False)[0])]
-        except Exception as error:
-            return [(item, _Outcome(error=told(order.exchange, error)))]
-
-    def _fit(
-        self, order: Order, trees: Mapping[str, Any], items: Sequence[Item], stacked: bool
-    ) -> list["_Outcome"]:
-        group = self._group(items[0])
-        client = self._spec.population.groups[group].client
-        kind: type[Cohort] = StackedCohort if stacked else LoopedCohort
-        states = [trees_of(unflatten(i.state)) for i in items if i.state is not None]
-        own = [trees_of(i.own) for i in items]
-        cohort = kind(
-            spec=self._data,
-            nets=self._nets[group],
-            source=self._source,
-            shards=[self.shard(i.client_id, client.sees_all_labels) for i in items],
-            seed=self._spec.seed,
-            round_index=order.round,
-            state=(stack(states) if stacked else states[0]) if states else {},
-        )
-        request = FitRequest(
-            order.exchange, order.round, order.rounds, order.settings, trees,
-            stack(own) if stacked else own[0],
-        )  # fmt: skip
-        method = getattr(client, "fit" if order.exchange == "train" else order.exchange)
-        result: FitResult = method(cohort, request)
-        hidden = self._private[group]
-        return [
-            self._outcome(cohort, result, hidden, k if stacked else None) for k in range(len(items))
-        ]
 
     def shard(self, client_id: int, reveal: bool) -> Shard:
         """Return who may see what; ``reveal`` gives the hidden labels, for the upper bound."""
@@ -292,48 +185,33 @@ class Worker:
             labeled, unlabeled = both[truth[both] >= 0], both[truth[both] < 0]
         test = federation.test[client_id]
         labels = truth[labeled] if reveal else federation.given_to(client_id)
-        return Shard(client_id, labeled, labels, unlabeled, test, self._spec.test.y[test])
+        truth_of_test = self._spec.test.y[test]
+        place = test + self._first_test
+        return Shard(client_id, labeled, labels, unlabeled, place, truth_of_test)
 
-    def _outcome(
-        self, cohort: Cohort, result: FitResult, private: frozenset[str], k: int | None
-    ) -> "_Outcome":
-        def take(value: Any) -> Any:
-            return value if k is None else row(value, k)
-
-        terms = {}
-        for name, term in result.terms.items():
-            weight = None if term.weight is None else take(term.weight)
-            value = {k: v for k, v in term.value.items() if name != "model" or k not in private}
-            terms[name] = Term(take(value), weight, term.reduce)
-        metrics = {
-            name: (float(take(ratio.sum)), float(take(ratio.count)))
-            for name, ratio in result.metrics.items()
-        }
-        metrics.update(score(cohort.pseudo_labels, self._spec.train.y, k))
-        state = {name: arrays_of(take(dict(tree))) for name, tree in result.state.items()}
-        return _Outcome(terms, metrics, flatten(state) if state else None)
-
+    @during("reduce")
     def _take(
         self,
+        order: Order,
         report: Report,
         sums: Mapping[str, TreeSum],
-        needs: Mapping[str, Need],
         item: Item,
-        out: "_Outcome",
+        out: Outcome,
         down: int,
     ) -> None:
         """Check one client's result and add it to the report."""
+        needs = order.needs
         made = ClientRow(item.client_id, "ok", out.error, metrics=out.metrics)
         made.bytes_down = down + sum(num_bytes(arrays) for arrays in item.own.values())
         made.bytes_up = sum(size(term) for name, term in out.terms.items() if name in needs)
-        bad = self._problem(out.terms, report.shapes)
+        bad = self._problem(out, report.shapes)
         if out.error is not None:
             made.status = "failed"
         elif bad is not None:
             made.status, made.error = "rejected", bad
             made.metrics = {}
         else:
-            made.weight = weight_of(out.terms)
+            made.weight = out.weight()
             for name, sent in out.terms.items():
                 if name not in report.shapes:
                     report.shapes[name] = {k: v.shape for k, v in sent.value.items()}
@@ -347,51 +225,50 @@ class Worker:
             if need == "sum":
                 sums[name].push(item.position, None if term is None else leaf(term, self._buffers))
             elif term is not None:
-                weight, value = weight_of({name: term}), arrays_of(term.value)
+                weight, value = out.weight(name), arrays_of(term.value)
                 made_by = (item.position, item.client_id, weight, value)
                 report.each.setdefault(name, []).append(made_by)
+        for name, whole in out.kept.items() if used else ():
+            kept = (item.position, item.client_id, out.weight(name), whole)
+            report.kept.setdefault(name, []).append(kept)
 
-    def _problem(
-        self, terms: Mapping[str, Term], shapes: Mapping[str, Mapping[str, torch.Size]]
-    ) -> str | None:
+    def _problem(self, out: Outcome, shapes: Mapping[str, Mapping[str, torch.Size]]) -> str | None:
         """Say why an update cannot be used: it must fit the model and its neighbours, be finite."""
         model = self._shapes
-        for name, term in terms.items():
+        for name, term in out.terms.items():
             wrong = misfit(term, model, whole=False) if name == "model" else None
             wrong = wrong or (misfit(term, shapes[name], whole=True) if name in shapes else None)
             if wrong is not None:
                 return f"term '{name}': {wrong}"
-            if not finite(term):
+            if not out.is_finite(name):
                 return f"term '{name}' has entries that are not finite"
         return None
 
     # ---- evaluation
 
-    def evaluate(self, model: Arrays, start: int, stop: int) -> list[Scored]:
-        """Score a model on a range of blocks of the global test set, block by block."""
+    def evaluate(
+        self, model: Arrays, start: int, stop: int, part: Indices | None = None
+    ) -> list[Scored]:
+        """Score a model on a range of blocks of the test set, or of a part of it, one by one."""
+        chosen = np.arange(len(self._spec.test.y)) if part is None else part
+        with recorded(self._tracks, "evaluate", base="evaluate", flat=True):
+            return self._score(model, chosen, range(start, stop))
+
+    def _score(self, model: Arrays, chosen: Indices, blocks: range) -> list[Scored]:
         cohort = LoopedCohort(
-            spec=self._data, nets=self._nets[0], source=self._test, shards=[Shard(0)],
+            spec=self._data, nets=self._nets[0], source=self._source, shards=[Shard(0)],
             seed=self._spec.seed, round_index=0,
         )  # fmt: skip
-        tree, net = tensors(model), cohort.net("model")
-        out = []
-        for block in range(start, stop):
-            rows = np.arange(
-                block * EVALUATION_ROWS, min((block + 1) * EVALUATION_ROWS, len(self._spec.test.y))
-            )
-            index = torch.from_numpy(rows)
-            x = self._source_rows(index)
-            logits = cohort.map(lambda x: net.at(tree)(x), x)
-            out.append(scored(logits, torch.from_numpy(self._spec.test.y[rows])))
-        return out
+        tree, net = tensors(model, self.device), cohort.net("model")
+        cuts = [chosen[b * EVALUATION_ROWS : (b + 1) * EVALUATION_ROWS] for b in blocks]
+        # all are computed before the first is read: a GPU is waited for once
+        logits = [cohort.map(lambda x: net.at(tree)(x), self._test_rows(rows)) for rows in cuts]
+        truth = self._spec.test.y
+        return [
+            scored(values.cpu(), torch.from_numpy(truth[rows]))
+            for values, rows in zip(logits, cuts, strict=True)
+        ]
 
-    def _source_rows(self, index: Tensor) -> Tensor:
-        return self._test.rows(index, "plain", torch.empty(len(index), 0))
-
-
-@dataclass
-class _Outcome:
-    terms: dict[str, Term] = field(default_factory=dict)
-    metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
-    state: Arrays | None = None
-    error: str | None = None
+    def _test_rows(self, rows: Indices) -> Tensor:
+        index = upload(torch.from_numpy(rows + self._first_test), self.device)
+        return self._source.rows(index, "plain", torch.empty(len(rows), 0))

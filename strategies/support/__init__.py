@@ -1,7 +1,7 @@
 """What strategies are made of: sampling, reading replies, guards, snapshots."""
 
 from strategies.support.contract import NoSettings, Outcome, Server, State
-from strategies.support.guard import finite_norms, global_random
+from strategies.support.guard import finite_norms, global_random, one_thread
 from strategies.support.replies import Collected, collect
 from strategies.support.sampling import SampledGrid, connected_nodes, draw
 
@@ -17,4 +17,5 @@ __all__ = [
     "draw",
     "finite_norms",
     "global_random",
+    "one_thread",
 ]

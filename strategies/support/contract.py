@@ -6,6 +6,7 @@ from typing import Any
 
 from flwr.app import ArrayRecord
 
+from fedlabels.cohort.layout import Layout
 from fedlabels.cohort.types import EMPTY, Scalar
 from fedlabels.simulation.job import Arrays
 
@@ -39,6 +40,10 @@ class Server:
         Names of the model's tensors that never leave a client.
     buffers : frozenset of str
         Names of its floating-point buffers: always averaged, never stepped by a server optimizer.
+    layout : Layout or None
+        What is known of the model's tensors; None when not known.
+    num_classes, feature_dim : int
+        Classes of the data, and width of the model's features; 0 when not known.
     """
 
     seed: int = 0
@@ -50,6 +55,9 @@ class Server:
     client_of: Mapping[int, int] = field(default_factory=dict)
     private: frozenset[str] = frozenset()
     buffers: frozenset[str] = frozenset()
+    layout: Layout | None = None
+    num_classes: int = 0
+    feature_dim: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Guards around code that is not ours: Flower's strategies draw from global generators."""
+"""Guards: Flower's strategies draw from global generators, torch's sums depend on threads."""
 
 import math
 import random
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import torch
 from flwr.serverapp.strategy import Strategy
 
 from fedlabels.seeds import generator
@@ -31,6 +32,17 @@ def global_random(seed: int, *path: str | int) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(legacy)  # noqa: NPY002
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread: the server's bits then do not depend on the backend."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Bound(float):

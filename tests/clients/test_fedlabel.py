@@ -267,5 +267,5 @@ def test_bad_settings_are_refused(bad, text):
 
 
 def test_unknown_client_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="fedavg, fedlabel"):
+    with pytest.raises(ConfigError, match="fedavg, fedbn"):
         build({"name": "os"})

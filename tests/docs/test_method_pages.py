@@ -11,8 +11,18 @@ import strategies
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "methods"
-CLIENTS = {"fedlabel": "fedlabel", "fedavg": "fedavg", "fedprox": "fedprox", "fixmatch": "fixmatch"}
-SERVERS = {"fedlabel": "fedlabel", "fedprox": "fedprox", "fedadam": "fedadam"}
+CLIENTS = {
+    "fedlabel": "fedlabel",
+    "fedavg": "fedavg",
+    "fedprox": "fedprox",
+    "fixmatch": "fixmatch",
+    "fedbn": "fedbn",
+    "fedld": "fedld",
+    "fedsa": "fedsa",
+    "fedproto": "fedproto",
+}
+SERVERS = {"fedlabel": "fedlabel", "fedprox": "fedprox", "fedadam": "fedadam", "fedld": "fedld"}
+SERVERS |= {name: name for name in ("fedsa", "fedproto", "fedtgp")}
 
 
 def read(page):
@@ -57,7 +67,10 @@ def test_server_settings_and_defaults(page):
     assert shown(page, server=True) == defaults(strategies.find(SERVERS[page]).Settings)
 
 
-LABEL = r"\b(?:F(?:[1-79]|8[ab]|10[ab]|11[ab])|A[12]|B[123]|H[12])\b"
+LABEL = (
+    r"\b(?:F(?:[1-79]|8[ab]|10[ab]|11[ab])|A[12]|B[123]|H[12]"
+    r"|S(?:[1-9]|10|3b)|P(?:2b?|[34])|T(?:[13]|2b?))\b"
+)
 
 
 def test_every_label_is_defined():
@@ -88,7 +101,7 @@ def test_links_between_pages_lead_somewhere(path):
         assert (PAGES / target).is_file(), target
 
 
-@pytest.mark.parametrize("page", ["fedlabel", "fedavg", "fedprox", "fixmatch", "fedadam"])
+@pytest.mark.parametrize("page", sorted({"fedavg", "fedwon", *CLIENTS, *SERVERS}))
 def test_commands_name_presets_that_exist(page):
     used = re.findall(r"method=(\w+)", read(page))
     assert used

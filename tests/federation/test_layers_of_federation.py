@@ -276,6 +276,17 @@ class TestTestShards:
         with pytest.raises(ConfigError, match=r"test_shards\.share must be in"):
             TestShards(share=share)
 
+    def test_of_all_classes_whatever_the_client_holds(self):
+        test = Samples(even_labels(300, CLASSES), CLASSES)
+        found = toy(layers=Layers(test_shards=TestShards(share=2.0, by="all")), test=test).test
+        clients = len(found)
+        for k in range(clients):
+            assert len(set(found[k].tolist())) == int(2 * 300 / clients)
+            assert len(set(test.labels[found[k]].tolist())) == CLASSES
+        assert (found[0] != found[1]).any()
+        whole = toy(layers=Layers(test_shards=TestShards(share=1e3, by="all")), test=test).test
+        assert whole[0].tolist() == list(range(300))
+
 
 class TestModelGroups:
     def test_cyclic_groups_follow_the_number(self):

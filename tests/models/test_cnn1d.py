@@ -126,7 +126,7 @@ def test_batch_norm_over_time_ignores_padding() -> None:
         ((6, 128), {"width": 0}, "width must be >= 1, got 0"),
         ((6, 128), {"kernel": 4}, "kernel must be odd and >= 1, got 4"),
         ((6, 128), {"width": 6, "norm": "group"}, "multiples of 4, got 6"),
-        ((6, 128), {"norm": "layer"}, "none, batch, group"),
+        ((6, 128), {"norm": "instance"}, "none, batch, group"),
         ((6, 128), {"depth": 3}, "no setting depth; known: norm, width, kernel"),
     ],
 )

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.func import vmap
 
 from fedlabels.cohort import Draws, Net
 from fedlabels.cohort.batches import Batch
@@ -106,3 +107,16 @@ def test_dropout_without_a_batch_is_refused():
 def test_dropout_share_is_checked(p):
     with pytest.raises(ValueError, match="dropout p"):
         Dropout(p)
+
+
+def test_low_precision_inputs_keep_full_statistics():
+    net = Net("n", BatchNorm(4))
+    x = (3 + 0.1 * torch.randn(700, 4, generator=torch.Generator().manual_seed(0))).bfloat16()
+    tree = dict(net.init)
+    made = run(net, tree, x, torch.arange(700) < 600)
+    assert made.dtype == torch.bfloat16
+    torch.testing.assert_close(tree["running_mean"], 0.1 * x[:600].float().mean(0))
+    # many at once, each with statistics of its own: torch has no rule for mixed types there
+    stats = torch.stack([tree["running_mean"], 2 * tree["running_mean"]])
+    both = vmap(lambda m: run(net, {**tree, "running_mean": m}, x, train=False))(stats)
+    torch.testing.assert_close(both[0], run(net, tree, x, train=False))

@@ -110,7 +110,7 @@ def test_cnn_pfl_starts_xavier_uniform_with_zero_biases() -> None:
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_same_seed_gives_the_same_weights(name: str) -> None:
-    shape = (1, 8) if name == "cnn1d" else (1, 8, 8)
+    shape = {"cnn1d": (1, 8), "alexnet": (1, 16, 16)}.get(name, (1, 8, 8))
     for first, second in zip(
         model(name, shape).parameters(), model(name, shape).parameters(), strict=True
     ):
@@ -120,10 +120,10 @@ def test_same_seed_gives_the_same_weights(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "shape", "settings", "message"),
     [
-        ("resnet", (1, 8, 8), {}, "unknown model 'resnet'; known: cnn1d, cnn_pfl"),
-        ("mlp", (1, 8, 8), {"norm": "batch"}, "mlp has no setting norm; known: hidden"),
+        ("resnet", (1, 8, 8), {}, "unknown model 'resnet'; known: alexnet, cnn1d"),
+        ("mlp", (1, 8, 8), {"depth": 2}, "mlp has no setting depth; known: hidden, norm"),
         ("mlp", (1, 8, 8), {"hidden": ()}, "at least one width"),
-        ("lenet", (1, 8, 8), {"norm": "layer"}, "none, batch, group"),
+        ("lenet", (1, 8, 8), {"norm": "instance"}, "none, batch, group"),
         ("lenet", (64,), {}, "channels, height, width"),
         ("cnn_pfl", (3, 5, 9), {}, "sides >= 6"),
     ],

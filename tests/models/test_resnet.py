@@ -174,7 +174,7 @@ def test_statistics_of_batch_norm_move_only_in_training() -> None:
     [
         ("resnet8", (3, 7, 32), {}, r"sides >= 8, got \(3, 7, 32\)"),
         ("resnet18", (6, 128), {}, "channels, height, width"),
-        ("resnet8", (3, 32, 32), {"norm": "layer"}, "none, batch, group; got 'layer'"),
+        ("resnet8", (3, 32, 32), {"norm": "x"}, "none, batch, group, layer, ws, ws_group; got 'x'"),
         ("resnet18", (3, 32, 32), {"width": 8}, "has no setting width; known: norm"),
     ],
 )

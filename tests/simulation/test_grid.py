@@ -13,6 +13,7 @@ from flwr.serverapp import strategy as flower
 from fedlabels import telemetry, wire
 from fedlabels.errors import ConfigError, RunError, WireError
 from fedlabels.simulation import flower_compat
+from fedlabels.simulation import grid as grid_module
 from fedlabels.simulation.flower_compat import LazyArray, lazy_record, peek, quiet
 from fedlabels.simulation.grid import CohortGrid
 from fedlabels.simulation.job import EachTerm, Job, JobResult, SumTerm, Task
@@ -46,7 +47,7 @@ def test_bad_client_ids_are_an_error(ids: list[int]) -> None:
 
 def test_no_messages_run_nothing() -> None:
     grid, backend = grid_of()
-    assert grid.send_and_receive([]) == []
+    assert list(grid.send_and_receive([])) == []
     assert backend.jobs == []
     assert grid.last == []
 
@@ -55,13 +56,13 @@ def test_messages_that_share_records_are_one_job_decoded_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reads: Counter[int] = Counter()
-    original = wire.from_record
+    original = grid_module.peek
 
     def counting(record: ArrayRecord) -> Any:
         reads[id(record)] += 1
         return original(record)
 
-    monkeypatch.setattr(wire, "from_record", counting)
+    monkeypatch.setattr(grid_module, "peek", counting)
     grid, backend = grid_of()
     shared, own = content(lr=0.5), wire.to_record({"p": np.ones(2, np.float32)})
     messages = [
@@ -123,6 +124,20 @@ def test_sum_replies_carry_metrics_only() -> None:
             "loss.sum": 2.0 * (k + 1),
             "loss.count": k + 1.0,
         }
+
+
+def test_replies_are_only_made_when_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    original = grid_module._answers
+    monkeypatch.setattr(grid_module, "_answers", lambda *a: made.append(1) or original(*a))
+    grid, _ = grid_of()
+    grid.needs = {"model": "sum"}
+    replies = grid.send_and_receive([message(1000, content())])
+    assert replies.sums["model"].count == 1
+    assert not made
+    assert len(replies) == 1
+    assert next(iter(replies)) is replies[0]
+    assert made == [1]
 
 
 def test_each_replies_are_lazy_and_isolated() -> None:
@@ -274,16 +289,22 @@ def test_a_row_of_a_scalar_is_an_array() -> None:
     assert each.row(1)["n"].shape == ()
 
 
-def test_flower_is_quiet_and_prints_once(caplog: pytest.LogCaptureFixture) -> None:
-    logger = logging.getLogger("flwr")
+def test_flower_is_quiet_and_prints_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger, seen = logging.getLogger("flwr"), []
+    other = logging.Handler()
+    monkeypatch.setattr(other, "emit", seen.append)
     level, propagate = logger.level, logger.propagate
+    logging.getLogger().addHandler(other)  # as Hydra does
     try:
+        logger.warning("shown by both")
+        assert len(seen) == 1
         quiet()
         logger.info("hidden")
-        logger.warning("shown by one handler only")
-        assert caplog.records == []
+        logger.warning("shown by Flower's own handler only")
+        assert len(seen) == 1
         assert not logger.isEnabledFor(logging.INFO)
     finally:
+        logging.getLogger().removeHandler(other)
         logger.setLevel(level)
         logger.propagate = propagate
 

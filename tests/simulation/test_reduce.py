@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fedlabels.cohort.types import Reduce, Term
 from fedlabels.simulation.backend import _sum_term
 from fedlabels.simulation.job import SumTerm
-from fedlabels.simulation.reduce import Buffers, Key, Node, TreeSum, finish, leaf
+from fedlabels.simulation.reduce import Buffers, Key, Node, TreeSum, combine, finish, leaf
 
 
 def terms_of(
@@ -159,9 +159,12 @@ def test_a_worker_sends_one_array(count: int, workers: int) -> None:
 
 def test_a_sum_that_travelled_can_be_added_to() -> None:
     node = leaf(Term({"w": torch.arange(6.0).view(2, 3), "b": torch.ones(())}, torch.tensor(2.0)))
-    array = node.total.memory.numpy()
-    array.flags.writeable = False  # as it comes out of shared memory
-    again = pickle.loads(pickle.dumps(node))
-    again.total.memory.add_(1)
-    assert torch.equal(again.total["w"], torch.arange(6.0).view(2, 3).double() * 2 + 1)
-    assert again.total["b"] == 3
+    buffers: list[pickle.PickleBuffer] = []
+    packed = pickle.dumps(node, protocol=5, buffer_callback=buffers.append)
+    shared = [bytes(buffer.raw()) for buffer in buffers]  # as shared memory: it cannot be written
+    left = pickle.loads(packed, buffers=shared)
+    assert left.total.read_only
+    joined = combine(left, pickle.loads(packed, buffers=shared)) or pytest.fail("no sum")
+    assert torch.equal(joined.total["w"], torch.arange(6.0).view(2, 3).double() * 4)
+    assert joined.total["b"] == 4
+    assert bits(pickle.loads(packed, buffers=shared)) == bits(node)

@@ -1,0 +1,238 @@
+"""FedWon, FedBN and what they are compared with, on clients of different domains.
+
+    python benchmarks/domains.py [--sets icons sfs4] [--sizes 32 1] [--seeds 0 1 2] [--jobs 2]
+    python benchmarks/domains.py --tune        # learning rates, on validation data; optional
+    python benchmarks/domains.py --table       # what is there, as Markdown
+
+Every cell is one run below runs/domains/, one client a domain, all of them in each
+round. Its figures go to benchmarks/results/domains.json when it ends; finished cells are skipped
+and killed ones resumed. "icons" needs "make data-icons", "sfs4" (SFS-4 on Fashion-MNIST) "make
+data". All of it takes about 13 minutes of two cores, tuning about 10.
+"""
+
+import argparse
+import contextlib
+import csv
+import io
+import json
+import multiprocessing
+import os
+import platform
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import product
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+
+from fedlabels.data import ArrayDataset, load
+from fedlabels.run import main as entry
+from fedlabels.run.config import check, register
+from fedlabels.simulation.flower_compat import quiet
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = ROOT / "runs" / "domains"
+RESULTS = ROOT / "benchmarks" / "results" / "domains.json"
+
+# FedBN's network and its training, both made smaller: SGD without momentum, one epoch a round
+COMMON = [
+    "backend=serial", "partition=domain", "labels=uniform", "labels.fraction=1.0",
+    "evaluate_clients=true", "model=digits_cnn", "model.width=16", "model.hidden=[128,64]",
+    "client.local_steps=null", "client.local_epochs=1", "dataset=npz", "dataset.views=none",
+]  # fmt: skip
+METHODS = {
+    "FedAvg, no norm": ["method=fedavg", "model.norm=none"],
+    "FedAvg, batch norm": ["method=fedavg", "model.norm=batch"],
+    "FedAvg, group norm": ["method=fedavg", "model.norm=group"],
+    "FedAvg, layer norm": ["method=fedavg", "model.norm=layer"],
+    "FedAvg, group norm + WS": ["method=fedavg", "model.norm=ws_group"],
+    "FedBN": ["method=fedbn", "client.recompute_statistics=true"],
+    "SiloBN": ["method=silobn", "client.recompute_statistics=true"],
+    "FixBN": ["method=fixbn"],
+    "FedWon": ["method=fedwon"],
+    "FedWon, AGC": ["method=fedwon", "client.agc=0.64"],
+}
+KEY = ("kind", "set", "size", "method", "seed", "lr")
+OWN = ("FedBN", "SiloBN")  # judged by the clients' own models
+RATES = {32: (0.03, 0.1, 0.3, 1.0), 1: (0.003, 0.01, 0.03)}
+USUAL = {32: 0.1, 1: 0.01}
+TUNE_SEED = 100
+# Training and test images before they are dealt to domains; rounds by batch size
+SETS: dict[str, dict[str, Any]] = {
+    "sfs4": {
+        "overrides": ["shift.preset=sfs4", "clients=4", "per_round=4"],
+        "train": 1000, "test": 1000, "rounds": {32: 25, 1: 5},
+    },
+    "icons": {
+        "overrides": ["clients=5", "per_round=5"],
+        "train": 1000, "test": 1078, "rounds": {32: 25, 1: 5},
+    },
+}  # fmt: skip
+
+
+def prepare(name: str) -> None:
+    """Write the images of a set: training, test and, for tuning, validation in place of test."""
+    if (RUNS / "data" / name / "tune" / "test.npz").exists():
+        return
+    source = load("icons" if name == "icons" else "fashion_mnist")
+    order = np.random.default_rng(0).permutation(len(source.train.y))
+    train, test = SETS[name]["train"], SETS[name]["test"]
+    parts = {
+        ("run", "train"): part(source.train, order[:train]),
+        ("run", "test"): part(source.test, np.arange(min(test, len(source.test.y)))),
+        ("tune", "train"): part(source.train, order[:train]),
+        ("tune", "test"): part(source.train, order[train : train + test]),
+    }
+    for (folder, split), arrays in parts.items():
+        path = RUNS / "data" / name / folder / f"{split}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **arrays)
+
+
+def part(data: ArrayDataset, index: Any) -> dict[str, Any]:
+    """Return some samples in the form of the reader of npz files."""
+    arrays = {"x": data.x[index], "y": data.y[index]}
+    if data.domain is not None:
+        arrays["domain"] = np.array(data.domain_names)[data.domain[index]]
+    return arrays
+
+
+def rate(name: str, size: int, method: str) -> float:
+    """Return the learning rate: the tuned one, if there is one."""
+    cell = ("tune", name, size, method)
+    tuned = [r for r in rows() if tuple(r[k] for k in KEY[:4]) == cell]
+    return float(max(tuned, key=lambda r: r["accuracy"])["lr"]) if tuned else USUAL[size]
+
+
+def run(kind: str, name: str, size: int, method: str, seed: int, lr: float) -> dict[str, Any]:
+    """Run or resume one cell and return its figures."""
+    label = method.replace(" ", "").replace(",", "-").replace("+", "-").lower()
+    folder = RUNS / f"{kind}-{name}-b{size}-{label}-lr{lr:g}-s{seed}"
+    if not finished(folder):
+        setting, rounds = SETS[name], SETS[name]["rounds"][size]
+        given = [
+            *COMMON, *METHODS[method], *setting["overrides"], f"client.batch_size={size}",
+            f"client.lr={lr:g}", f"rounds={rounds}", f"evaluate_every={rounds}", f"seed={seed}",
+            f"dataset.root={RUNS / 'data' / name / kind}",
+        ]  # fmt: skip
+        execute(given, folder)
+    cell = {"kind": kind, "set": name, "size": size, "method": method, "seed": seed, "lr": lr}
+    return {**cell, **figures(folder, method)}
+
+
+def execute(overrides: list[str], folder: Path) -> None:
+    """Do what run_sim.py does, without starting it: a cell is short."""
+    quiet()
+    register()
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = entry.settings(compose("config", overrides=overrides))
+    check(config)
+    resumed = str(folder) if (folder / "config.yaml").exists() else None
+    with contextlib.redirect_stdout(io.StringIO()):
+        entry.execute({**config, "resume": resumed}, folder, facts={"overrides": overrides})
+
+
+def finished(folder: Path) -> bool:
+    """Return whether a cell's run is complete."""
+    manifest = folder / "manifest.json"
+    return manifest.exists() and json.loads(manifest.read_text())["status"] == "finished"
+
+
+def figures(folder: Path, method: str) -> dict[str, Any]:
+    """Read the accuracies of a finished run: of own models where there are some."""
+    with (folder / "rounds.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    prefix = "personal_accuracy_" if method in OWN else "test_accuracy_"
+    with (folder / "personal.csv").open() as file:
+        names = sorted({row["domain"] for row in csv.DictReader(file)})
+    domains = {name: float(last[prefix + name]) for name in names}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    kept = last.get("personal_accuracy_kept")
+    return {
+        "domains": domains,
+        "accuracy": mean(domains.values()),
+        "worst": min(domains.values()),
+        "kept": float(kept) if kept else None,
+        "rounds": int(last["round"]),
+        "seconds": manifest["seconds"],
+        "federation_hash": manifest["federation_hash"],
+        "package": manifest["package"],
+    }
+
+
+def rows() -> list[dict[str, Any]]:
+    """Return all finished cells."""
+    return list(json.loads(RESULTS.read_text())["rows"]) if RESULTS.exists() else []
+
+
+def save(row: dict[str, Any]) -> None:
+    """Add a row to the results, replacing an older one of the same cell."""
+    kept = [r for r in rows() if any(r[k] != row[k] for k in KEY)]
+    ordered = sorted([*kept, row], key=lambda r: [str(r[k]) for k in KEY])
+    hardware = {"machine": platform.machine(), "cores": os.cpu_count()}
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    temporary = RESULTS.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"hardware": hardware, "rows": ordered}, indent=1) + "\n")
+    temporary.replace(RESULTS)
+    print(*(row[k] for k in KEY), f"{row['accuracy']:.4f} {row['seconds']:.0f} s", flush=True)
+
+
+def table(write: Callable[[str], object]) -> None:
+    """Write mean and standard deviation over the seeds as Markdown."""
+    made = [r for r in rows() if r["kind"] == "run"]
+    for name, size in dict.fromkeys((r["set"], r["size"]) for r in made):
+        inside = [r for r in made if (r["set"], r["size"]) == (name, size)]
+        domains = list(inside[0]["domains"])
+        seeds = len({r["seed"] for r in inside})
+        write(f"\n{name}, batches of {size}, {inside[0]['rounds']} rounds, {seeds} seeds\n\n")
+        write(f"| method | lr | {' | '.join(domains)} | mean of domains | worst domain |\n")
+        write("|---" * (4 + len(domains)) + "|\n")
+        for method in METHODS:
+            cells = [r for r in inside if r["method"] == method]
+            if not cells:
+                continue
+            by_domain = [mean(100 * c["domains"][d] for c in cells) for d in domains]
+            listed = " | ".join(f"{value:.1f}" for value in by_domain)
+            both = " | ".join(spread([100 * c[k] for c in cells]) for k in ("accuracy", "worst"))
+            write(f"| {method} | {cells[0]['lr']:g} | {listed} | {both} |\n")
+
+
+def spread(values: list[float]) -> str:
+    """Write mean and standard deviation."""
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--sizes", nargs="+", type=int, choices=list(RATES), default=list(RATES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    parser.add_argument("--tune", action="store_true", help="choose learning rates")
+    parser.add_argument("--table", action="store_true", help="print what is there as Markdown")
+    arguments = parser.parse_args()
+    if arguments.table:
+        table(sys.stdout.write)
+        return
+    for name in arguments.sets:
+        prepare(name)
+    chosen = list(product(arguments.sets, arguments.sizes, arguments.methods))
+    if arguments.tune:
+        cells = [("tune", *one, TUNE_SEED, lr) for one in chosen for lr in RATES[one[1]]]
+    else:
+        cells = [("run", *one, seed, rate(*one)) for seed in arguments.seeds for one in chosen]
+    done = {tuple(r[k] for k in KEY) for r in rows()}
+    os.environ["OMP_NUM_THREADS"] = "1"
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
+        for made in as_completed([pool.submit(run, *cell) for cell in cells if cell not in done]):
+            save(made.result())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""What a round's loss is made of: local, distribution shift, aggregation.
+
+Zeng et al.: "Tackling Data Heterogeneity in Federated Learning via Loss Decomposition", MICCAI
+2024, arXiv 2408.12300. D1 is defined in docs/decomposition.md.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fedlabels.aggregation.mean import shares
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """The three terms, signed; they add up to the loss of the global model.
+
+    Parameters
+    ----------
+    local, shift, aggregation : float
+        Terms of D1, in nats.
+    total : float
+        F(w+).
+    weights : ndarray, shape (m,)
+        p_i.
+    own : ndarray, shape (m,)
+        F_i(w_i).
+    everywhere : ndarray, shape (m,)
+        F(w_i).
+    """
+
+    local: float
+    shift: float
+    aggregation: float
+    total: float
+    weights: Floats
+    own: Floats
+    everywhere: Floats
+
+
+def decompose(matrix: ArrayLike, new: ArrayLike, samples: ArrayLike) -> LossTerms:
+    """Decompose the loss of a new global model (D1).
+
+    Parameters
+    ----------
+    matrix : array_like, shape (m, m)
+        ``F_j(w_i)``: row i the model of client i, column j the samples of client j.
+    new : array_like, shape (m,)
+        ``F_j(w+)``.
+    samples : array_like, shape (m,)
+        Samples n_j, not all 0.
+
+    Returns
+    -------
+    LossTerms
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or nobody has samples.
+    """
+    losses = np.asarray(matrix, dtype=np.float64)
+    part = _parts(samples, losses)
+    everywhere = losses @ part
+    return decompose_by(losses.diagonal(), everywhere, float(_fitting(new, part) @ part), samples)
+
+
+def decompose_by(
+    own: ArrayLike, everywhere: ArrayLike, total: float, samples: ArrayLike
+) -> LossTerms:
+    """Decompose the loss when F was measured some other way, such as on a set of the server.
+
+    Parameters
+    ----------
+    own : array_like, shape (m,)
+        ``F_i(w_i)``.
+    everywhere : array_like, shape (m,)
+        ``F(w_i)``.
+    total : float
+        ``F(w+)``.
+    samples : array_like, shape (m,)
+        Samples n_i, not all 0.
+
+    Returns
+    -------
+    LossTerms
+    """
+    mine = np.asarray(own, dtype=np.float64)
+    part = _parts(samples, mine)
+    theirs = _fitting(everywhere, part)
+    return LossTerms(
+        local=float(part @ mine),
+        shift=float(part @ (theirs - mine)),
+        aggregation=float(part @ (total - theirs)),
+        total=total,
+        weights=part,
+        own=mine,
+        everywhere=theirs,
+    )
+
+
+def _parts(samples: ArrayLike, losses: Floats) -> Floats:
+    part = shares(samples)
+    if not part.any():
+        raise ValueError("nobody has samples: there is no loss to decompose")
+    if losses.shape[0] != len(part) or losses.shape[-1] != len(part):
+        raise ValueError(f"{len(part)} clients, but losses of shape {losses.shape}")
+    return part
+
+
+def _fitting(values: ArrayLike, part: Floats) -> Floats:
+    checked = np.asarray(values, dtype=np.float64)
+    if checked.shape != part.shape:
+        raise ValueError(f"{len(part)} clients, but losses of shape {checked.shape}")
+    return checked

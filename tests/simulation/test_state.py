@@ -1,0 +1,59 @@
+"""Client states: atomic, committed with the round, flushed before a checkpoint counts on them."""
+
+import os
+
+import numpy as np
+import pytest
+
+from fedlabels.errors import CheckpointError
+from fedlabels.simulation.state import StateStore, flatten, unflatten
+
+STATE = {"model": {"w": np.arange(6.0).reshape(2, 3)}, "optimizer": {"steps": np.array(3)}}
+
+
+def test_round_trip_of_names():
+    again = unflatten(flatten(STATE))
+    assert {k: list(v) for k, v in again.items()} == {"model": ["w"], "optimizer": ["steps"]}
+    assert np.array_equal(again["model"]["w"], STATE["model"]["w"])
+
+
+def test_newest_committed_state_is_read(tmp_path):
+    store = StateStore(tmp_path)
+    assert store.read(3) is None
+    for index in (1, 2, 5):
+        store.write(3, index, {"w": np.full(2, float(index))})
+    assert store.read(3)["w"].tolist() == [5.0, 5.0]
+    assert StateStore(tmp_path, committed=2).read(3)["w"].tolist() == [2.0, 2.0]
+    assert StateStore(tmp_path, committed=5).read(3)["w"].tolist() == [2.0, 2.0]  # 5 is gone
+
+
+def test_prune_keeps_what_a_resume_needs(tmp_path):
+    store = StateStore(tmp_path)
+    for index in (1, 2, 4, 6):
+        store.write(0, index, {"w": np.zeros(1)})
+    store.prune(4)
+    assert sorted(p.stem for p in (tmp_path / "0").iterdir()) == ["00000004", "00000006"]
+
+
+def test_a_checkpoint_finds_states_on_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+    )
+    store = StateStore(tmp_path)
+    for client_id in (0, 7):
+        store.write(client_id, 1, {"w": np.zeros(1)})
+    assert synced == []  # a round of a thousand clients would wait a thousand times
+    store.sync()
+    assert synced == [str(tmp_path / k / "00000001.safetensors") for k in ("0", "7")]
+    store.sync()
+    assert len(synced) == 2
+
+
+def test_damaged_file_is_named(tmp_path):
+    store = StateStore(tmp_path)
+    store.write(1, 1, {"w": np.zeros(4)})
+    path = tmp_path / "1" / "00000001.safetensors"
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(CheckpointError, match=r"state of client 1 in .* is damaged"):
+        store.read(1)
