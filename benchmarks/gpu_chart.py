@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-WIDTH, LABEL, RIGHT, LINE, HEAD, PLOT = 760, 190, 120, 20, 34, 220
+WIDTH, LABEL, RIGHT, LINE, HEAD, PLOT = 760, 190, 140, 20, 34, 220
 COLORS = {"graphed": "#2f6fb3", "stacked": "#3b8f5a", "looped": "#8a8f98"}
 TITLES = {
     "pfl": "CNN, 50 of 1,000 clients x 50 samples: ms a round",

@@ -89,6 +89,8 @@ ENGINES = {
     "bare-channels_last": Engine(cells=("cnn", "lenet")),
     "bare-bf16": Engine(cells=TRAINED),
     "bare-1": Engine(workers=1, passes=2),
+    "fedlabels-processes": Engine(cells=(*ROUNDS, "start")),
+    "fedlabels-processes-bf16": Engine(cells=TRAINED),
     "fedlabels-ray": Engine(cells=(*ROUNDS, "start"), settle=RAY),
     "fedlabels-ray-stacked": Engine(cells=TRAINED, settle=RAY, passes=2),
     "fedlabels-ray-bf16": Engine(cells=TRAINED, settle=RAY),

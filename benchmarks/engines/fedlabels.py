@@ -1,6 +1,7 @@
 """Our own engine, through its entry: composed settings and ``fedlabels.run.main.execute``.
 
-Variants: ``fedlabels-serial``, ``fedlabels-ray``, and both with ``-stacked`` or ``-bf16``.
+Variants: ``fedlabels-serial``, ``fedlabels-processes``, ``fedlabels-ray``, each also with
+``-stacked`` or ``-bf16``.
 """
 
 import dataclasses
@@ -106,7 +107,7 @@ def overrides(job: Job) -> list[str]:
     channels = job.work.shape[0]
     model = {"cnn": "cnn_pfl"}.get(job.cell, "mlp")  # the nets of this file have no YAML
     chosen = [f"model.{k}={v}" for k, v in settings_of(job).items() if job.cell == "cnn"]
-    ray = [f"backend.num_workers={job.workers}"] if backend == "ray" else []
+    ray = [f"backend.num_workers={job.workers}"] if backend != "serial" else []
     return [
         "dataset=npz", f"dataset.root={job.data}",
         f"dataset.options={{mean: {[MEAN] * channels}, std: {[STD] * channels}}}",

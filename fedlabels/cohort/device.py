@@ -96,5 +96,15 @@ def numbers(values: Sequence[Tensor]) -> list[float]:
     """
     if not values or values[0].device.type == "cpu":
         return [float(value) for value in values]
-    read: list[float] = torch.stack([value.reshape(()).double() for value in values]).tolist()
-    return read
+    return _in_one(values)
+
+
+def _in_one(values: Sequence[Tensor]) -> list[float]:
+    kinds: dict[torch.dtype, list[int]] = {}
+    for place, value in enumerate(values):
+        kinds.setdefault(value.dtype, []).append(place)
+    # few operations, one a type: each costs the host about as much as all their work
+    parts = [torch.stack([values[p].reshape(()) for p in kind]).double() for kind in kinds.values()]
+    read = iter(torch.cat(parts).tolist())
+    found = {place: next(read) for kind in kinds.values() for place in kind}
+    return [found[place] for place in range(len(values))]

@@ -103,6 +103,17 @@ class Engine:
         self.window = PER_LANE * lanes
         """Clients that graphed execution takes at once."""
 
+    def prepare(self) -> None:
+        """Make the lanes of graphed execution, if there are none.
+
+        Raises
+        ------
+        ConfigError
+            If the device has no graphs.
+        """
+        if not self._lanes:
+            self._lanes = self._make(self.device, self._count)
+
     def begin(self) -> None:
         """Begin a range of clients: what an earlier one recorded need not hold any more."""
         for lane in self._lanes:
@@ -150,8 +161,7 @@ class Engine:
         ConfigError
             If the device has no graphs.
         """
-        if not self._lanes:
-            self._lanes = self._make(self.device, self._count)
+        self.prepare()
         for lane in self._lanes:
             lane.follow()
         made = []

@@ -148,7 +148,8 @@ class StackSize:
 
     def __init__(self, given: int | None, memory: Memory | None) -> None:
         self._memory = memory
-        self._open = given is None and memory is not None
+        # in the first stack layers try their ways, which takes memory that later ones do not
+        self._open = 2 if given is None and memory is not None else 0
         start = FIRST_STACK if self._open else CPU_STACK
         self.clients = start if given is None else given
 
@@ -158,20 +159,22 @@ class StackSize:
             self._memory.start()
 
     def learn(self, clients: int) -> None:
-        """Take the number from what a stack of so many clients has needed.
+        """Take the number from what the second stack, of so many clients, has needed.
 
         A stack of one is too little to tell what a further client costs.
         """
         if not self._open or self._memory is None or clients < 2:
             return
-        self._open = False
+        self._open -= 1
+        if self._open:
+            return
         each = max(1, -(-self._memory.taken() // clients))
         self.clients = max(1, int(SHARE * self._memory.free()) // each)
         LOG.info("stacks of up to %d clients, %.1f MiB each", self.clients, each / 2**20)
 
     def halve(self, failed: int) -> None:
         """Go on with half of a number that did not fit into memory."""
-        self._open = False
+        self._open = 0
         self.clients = max(1, failed // 2)
         if self._memory is not None:
             self._memory.release()

@@ -176,8 +176,10 @@ class Lane:
 
     def begin(self) -> None:
         """Begin a range of clients; recordings that the last one did not use are dropped."""
-        self._kept = {key: value for key, value in self._kept.items() if key in self._used}
-        self._used = set()
+        if self._used.issuperset(self._kept):
+            self._used = set()
+        else:
+            self._drop({key: value for key, value in self._kept.items() if key in self._used})
         self.epoch += 1
 
     def recall(self, key: Hashable, make: Callable[[], Any]) -> Any:
@@ -189,7 +191,12 @@ class Lane:
 
     def forget(self) -> None:
         """Drop all recordings."""
-        self._kept, self._used = {}, set()
+        self._drop({})
+
+    def _drop(self, kept: dict[Hashable, Any]) -> None:
+        if self._stream is not None:
+            self._stream.synchronize()  # a graph must not go while it runs
+        self._kept, self._used = kept, set()
 
     def follow(self) -> None:
         """Let the lane wait for the current stream; the host goes on."""

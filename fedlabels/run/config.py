@@ -276,7 +276,7 @@ def check(config: Mapping[str, Any]) -> None:
 
 
 def _check_backend(backend: Mapping[str, Any]) -> None:
-    _one_of("backend.name", backend["name"], ("ray", "serial"))
+    _one_of("backend.name", backend["name"], ("ray", "processes", "serial"))
     _one_of("backend.execution", backend["execution"], ("looped", "stacked", "graphed", "auto"))
     _one_of("backend.device", backend["device"], DEVICES)
     for key in ("stack_size", "block_size", "lanes", "threads"):

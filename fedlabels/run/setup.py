@@ -34,6 +34,7 @@ from fedlabels.run.placement import execution_of
 from fedlabels.run.profile import profile_of
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.population import Group, Population
+from fedlabels.simulation.process_backend import ProcessBackend
 from fedlabels.simulation.serial import SerialBackend
 from fedlabels.simulation.state import StateStore
 from fedlabels.simulation.worker import WorkerSpec
@@ -225,6 +226,8 @@ def build_backend(
     states = StateStore(folder.state, committed)
     if settings["name"] == "serial":
         return SerialBackend(spec, states, settings["block_size"])
+    if settings["name"] == "processes":
+        return ProcessBackend(spec, states, settings["block_size"], settings["num_workers"])
     from fedlabels.simulation.ray_backend import RayBackend, RaySettings
 
     chosen = RaySettings(

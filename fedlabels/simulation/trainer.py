@@ -70,6 +70,8 @@ class Trainer:
         self._shard, self._truth, self._private = shard, truth, private
         if execution == "auto" and not _measured(engines[0].device):
             execution = "looped"
+        for engine in engines if execution == "graphed" else ():
+            engine.prepare()  # a device without graphs says so now
         self._execution = execution
         self._broken: set[int] = set()
         self.chosen: dict[int, str] = {}
@@ -85,8 +87,9 @@ class Trainer:
         for engine in self._engines:
             engine.begin()
         self.chosen.update(order.chosen)
-        for group in dict.fromkeys(map(self._group, order.items)):
-            self._choose(order, trees, group)
+        if self._execution == "auto":
+            for group in dict.fromkeys(map(self._group, order.items)):
+                self._choose(order, trees, group)
         for items in self._cut(order.items, order.block_size):
             with phase("other", [item.client_id for item in items]):
                 made = self._together(order, trees, items)
@@ -136,7 +139,7 @@ class Trainer:
     def _choose(self, order: Order, trees: Trees, group: int) -> None:
         """Measure which execution is the faster one for a group, once."""
         engine = self._engines[group]
-        if self._execution != "auto" or group in self.chosen or not engine.client.stackable:
+        if group in self.chosen or not engine.client.stackable:
             return
         items = [item for item in order.items if self._group(item) == group]
         items = [item for item in items if _alike(items[0], item, order.block_size)][:PROBED]

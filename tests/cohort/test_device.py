@@ -231,6 +231,7 @@ def test_weights_are_drawn_on_the_cpu_within_a_scope_too():
 def test_numbers_are_read_as_they_are():
     values = [torch.tensor(3), torch.tensor(0.1), torch.tensor([[2.5]]), torch.tensor(True)]
     assert numbers(values) == [3.0, float(torch.tensor(0.1)), 2.5, 1.0]
+    assert devices._in_one(values) == numbers(values)
     assert numbers([]) == []
 
 

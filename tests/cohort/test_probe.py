@@ -61,13 +61,17 @@ def test_a_cpu_stacks_a_fixed_number():
     assert size.clients == 5
 
 
-def test_a_gpu_takes_what_fits_by_what_the_first_stack_took():
+def test_a_gpu_takes_what_fits_by_what_the_second_stack_took():
     memory = Fake(free=1000 * MIB, each=10 * MIB)
     size = StackSize(None, memory)
     assert size.clients == FIRST_STACK
     size.watch()
     memory.clients = 1
     size.learn(1)  # says too little
+    assert size.clients == FIRST_STACK
+    size.watch()
+    memory.clients = 4 * 7  # the first one tries more than it needs
+    size.learn(4)
     assert size.clients == FIRST_STACK
     size.watch()
     memory.clients = 3

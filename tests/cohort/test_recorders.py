@@ -44,6 +44,9 @@ class FakeStream:
     def wait_stream(self, other: "FakeStream") -> None:
         self.calls.append(f"{self.name} waits for {other.name}")
 
+    def synchronize(self) -> None:
+        self.calls.append(f"{self.name} is waited for")
+
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -95,6 +98,19 @@ def test_a_lane_is_a_queue_between_two_moments_of_the_main_one(calls: list[Any])
     assert calls == [
         "lane waits for main", "into lane", "work", "out of lane", "main waits for lane"
     ]  # fmt: skip
+
+
+def test_a_graph_that_may_still_run_is_waited_for_before_it_is_dropped(calls: list[Any]) -> None:
+    lane = Lane(GraphRecorder(), FakeStream("lane", calls))
+    for _ in range(2):
+        lane.begin()
+        lane.recall("a", list)
+    assert calls == []
+    lane.begin()
+    lane.begin()
+    assert calls == ["lane is waited for"]
+    lane.forget()
+    assert calls == ["lane is waited for"] * 2
 
 
 def test_lanes_of_a_gpu_have_streams_of_their_own(

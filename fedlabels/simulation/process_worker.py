@@ -1,0 +1,55 @@
+"""A worker process of the process backend: ``python -m fedlabels.simulation.process_worker FD``."""
+
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+from fedlabels.simulation.channel import Channel
+from fedlabels.simulation.worker import Worker
+
+
+def serve(channel: Channel) -> None:
+    """Do what the other end asks for until it is gone.
+
+    The first object is the `WorkerSpec`; it is answered with a problem, or "". Each request is a
+    name and arguments; ``run`` and ``evaluate`` are followed by what all workers share. The answer
+    is whether it went well, and the result or what went wrong.
+    """
+    try:
+        worker = Worker(channel.receive())
+    except Exception as error:
+        channel.send(f"{type(error).__name__}: {error}")
+        return
+    channel.send("")
+    while True:
+        name, arguments = channel.receive()
+        shared = (channel.receive(),) if name in ("run", "evaluate") else ()
+        try:
+            answer = True, _answer(worker, name, arguments, shared)
+        except Exception as error:
+            answer = False, f"{type(error).__name__}: {error}"
+        channel.send(answer)
+
+
+def _answer(worker: Worker, name: str, arguments: tuple[Any, ...], shared: tuple[Any, ...]) -> Any:
+    if name == "run":
+        return worker.run(*arguments, *shared)
+    if name == "evaluate":
+        return worker.evaluate(*shared, *arguments)
+    return getattr(worker, name)(*arguments)
+
+
+def main() -> None:
+    """Serve the socket whose descriptor is the only argument."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which then closes us
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        serve(Channel(connection))
+    except (EOFError, OSError):
+        os._exit(0)  # the run is gone: nobody waits for what is left to clean up
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Processes of this machine: what goes between them, the same bits, and those that die."""
+
+import mmap
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedlabels.errors import ConfigError, RunError
+from fedlabels.simulation.channel import INLINE, Channel, pack
+from fedlabels.simulation.process_backend import ProcessBackend
+from tests.end_to_end.harness import FEDAVG, config_of, prints, simulate, table
+
+LONG = INLINE // 8 + 1
+
+
+@pytest.fixture
+def ends():
+    left, right = socket.socketpair()
+    yield Channel(left), Channel(right)
+    left.close()
+    right.close()
+
+
+class TestChannel:
+    @pytest.mark.parametrize("size", [0, 3, LONG])
+    def test_arrays_arrive_as_they_were(self, ends, size):
+        value = {"w": np.arange(size, dtype=np.float64), "b": np.ones((2, 3), np.float32), "n": 7}
+        ends[0].send(value)
+        got = ends[1].receive()
+        assert got["n"] == 7
+        for name in ("w", "b"):
+            assert got[name].dtype == value[name].dtype
+            assert np.array_equal(got[name], value[name])
+
+    def test_large_arrays_are_mapped_and_cannot_be_written(self, ends):
+        ends[0].send(np.arange(LONG, dtype=np.float64))
+        got = ends[1].receive()
+        assert not got.flags.writeable
+        assert isinstance(memoryview(got).obj, np.ndarray)
+        base = got
+        while isinstance(base, np.ndarray):
+            base = base.base
+        assert isinstance(base.obj if isinstance(base, memoryview) else base, mmap.mmap)
+
+    def test_one_parcel_for_many(self, ends):
+        parcel = pack([np.full(LONG, 2.0)])
+        ends[0].send_parcel(parcel)
+        ends[0].send_parcel(parcel)
+        parcel.close()
+        first, second = ends[1].receive(), ends[1].receive()
+        assert np.array_equal(first[0], second[0])  # memory lives as long as it is looked at
+
+    def test_order_is_kept(self, ends):
+        sent = ["a", np.arange(3), np.zeros(LONG), "b", np.zeros(2 * LONG), "c"]
+        thread = threading.Thread(target=lambda: [ends[0].send(value) for value in sent])
+        thread.start()
+        got = [ends[1].receive() for _ in sent]
+        thread.join()
+        assert [v if isinstance(v, str) else v.size for v in got] == [
+            v if isinstance(v, str) else v.size for v in sent
+        ]
+
+    def test_a_closed_end_is_told(self, ends):
+        ends[0].close()
+        with pytest.raises(EOFError, match="the other process is gone"):
+            ends[1].receive()
+
+
+PROCESSES = (*FEDAVG, "backend=processes", "backend.num_workers=2")
+
+
+@pytest.mark.parametrize("execution", ["looped", "stacked"])
+def test_same_bits_as_in_this_process(tmp_path: Path, execution: str) -> None:
+    way = f"backend.execution={execution}"
+    simulate(tmp_path / "serial", config_of(*FEDAVG, way, "evaluate_clients=true"))
+    simulate(tmp_path / "two", config_of(*PROCESSES, way, "evaluate_clients=true"))
+    assert prints(tmp_path / "serial") == prints(tmp_path / "two")
+
+
+def test_same_bits_with_a_memory(tmp_path: Path) -> None:
+    own = (
+        "method=fedbn",
+        "model=lenet",
+        "model.norm=batch",
+        "rounds=2",
+        "clients=6",
+        "per_round=4",
+    )
+    simulate(tmp_path / "serial", config_of("backend=serial", *own))
+    simulate(tmp_path / "two", config_of("backend=processes", "backend.num_workers=2", *own))
+    assert prints(tmp_path / "serial") == prints(tmp_path / "two")
+
+
+def test_a_worker_that_dies_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    simulate(tmp_path / "serial", config_of(*FEDAVG))
+    dispatch, killed = ProcessBackend._dispatch, []
+
+    def deadly(self, orders, shared):
+        if len(killed) < 2:  # in two rounds, each worker once
+            process = self._processes[len(killed)]
+            killed.append(process.pid)
+            os.kill(process.pid, signal.SIGKILL)
+        return dispatch(self, orders, shared)
+
+    monkeypatch.setattr(ProcessBackend, "_dispatch", deadly)
+    simulate(tmp_path / "two", config_of(*PROCESSES))
+    assert len(set(killed)) == 2
+    assert "died; its" in caplog.text
+    assert prints(tmp_path / "serial") == prints(tmp_path / "two")
+    assert all(row["failed"] == "0" for row in table(tmp_path / "two"))
+
+
+def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, close = [], ProcessBackend.close
+
+    def noting(self):
+        seen.extend(process.pid for process in self._processes)
+        close(self)
+
+    monkeypatch.setattr(ProcessBackend, "close", noting)
+    before = set(os.listdir("/proc/self/fd"))
+    simulate(tmp_path / "run", config_of(*PROCESSES, "rounds=1"))
+    assert len(seen) == 2
+    assert not any(Path(f"/proc/{pid}").exists() for pid in seen)
+    assert len(set(os.listdir("/proc/self/fd")) - before) <= 1
+
+
+def test_a_worker_that_cannot_start_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedlabels.simulation.process_backend.pack", lambda value: pack("nonsense"))
+    with pytest.raises(RunError, match="a worker could not start: AttributeError"):
+        simulate(tmp_path / "run", config_of(*PROCESSES))
+
+
+def test_number_of_workers_is_checked() -> None:
+    with pytest.raises(ConfigError, match=r"backend.num_workers must be >= 1 or null, got 0"):
+        ProcessBackend.__init__(object.__new__(ProcessBackend), _Spec(), None, None, 0)
+
+
+class _Spec:
+    views, view_options, execution, device = "none", {}, "looped", "cpu"
