@@ -148,6 +148,11 @@ def test_dicts_take_new_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert ended.status == 0, ended.output
 
 
+def _hear_interrupts() -> None:
+    """Undo what a shell does to commands in its background: they ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def started(arguments: list[str]) -> Iterator["subprocess.Popen[str]"]:
     """Start ``run_sim.py`` as a process group of its own, as a shell does."""
@@ -159,6 +164,7 @@ def started(arguments: list[str]) -> Iterator["subprocess.Popen[str]"]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_hear_interrupts,  # noqa: PLW1509 - no thread of this process holds a lock here
     )
     try:
         yield process
