@@ -164,7 +164,7 @@ def started(arguments: list[str]) -> Iterator["subprocess.Popen[str]"]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=_hear_interrupts,  # noqa: PLW1509 - no thread of this process holds a lock here
+        preexec_fn=_hear_interrupts,
     )
     try:
         yield process
