@@ -295,6 +295,7 @@ def test_flower_is_quiet_and_prints_once(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(other, "emit", seen.append)
     level, propagate = logger.level, logger.propagate
     logging.getLogger().addHandler(other)  # as Hydra does
+    logger.propagate = True  # whatever runs before this test have left
     try:
         logger.warning("shown by both")
         assert len(seen) == 1
