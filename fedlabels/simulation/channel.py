@@ -72,6 +72,10 @@ def _room(size: int) -> int:
     return -(-size // _ALIGN) * _ALIGN
 
 
+class _Follows:
+    """Stands in a request for a parcel that is sent after it."""
+
+
 class Channel:
     """One end of a pair of connected sockets.
 
@@ -129,6 +133,19 @@ class Channel:
         finally:
             os.close(files[0])
         return pickle.loads(data, buffers=_cut(memory, sizes, [_room(size) for size in sizes]))
+
+    def send_request(self, name: str, arguments: Sequence[Any]) -> None:
+        """Send a name and arguments; a parcel among them arrives as what is in it."""
+        parcels = [value for value in arguments if isinstance(value, Parcel)]
+        plain = [_Follows() if isinstance(value, Parcel) else value for value in arguments]
+        self.send((name, plain))
+        for parcel in parcels:
+            self.send_parcel(parcel)
+
+    def receive_request(self) -> tuple[str, list[Any]]:
+        """Wait for a name and arguments; see `receive` for what it raises."""
+        name, plain = self.receive()
+        return name, [self.receive() if isinstance(v, _Follows) else v for v in plain]
 
     def _read(self, size: int) -> bytearray:
         content = bytearray(size)

@@ -1,33 +1,23 @@
 """Simulation on processes of this machine, without Ray: quick to start, little between them."""
 
 import contextlib
-import logging
 import os
 import pickle
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from fedlabels.cohort.clock import Track, in_our_time
-from fedlabels.cohort.types import Indices
 from fedlabels.errors import ConfigError, RunError
-from fedlabels.simulation.backend import SimulationBackend, failed_rows
 from fedlabels.simulation.channel import Channel, Parcel, pack
-from fedlabels.simulation.evaluation import Scored
 from fedlabels.simulation.job import Arrays
-from fedlabels.simulation.order import Order, Report
-from fedlabels.simulation.ray_support import blocks_of
+from fedlabels.simulation.pool import WorkerPool, worker_environment
 from fedlabels.simulation.state import StateStore
 from fedlabels.simulation.worker import WorkerSpec
 
-LOG = logging.getLogger(__name__)
-_GONE = (EOFError, OSError)
 STOP_SECONDS = 2.0  # for a worker to end by itself
 
 
@@ -57,12 +47,13 @@ class WorkerProcess:
         with contextlib.suppress(OSError):  # it died already: the first answer says so
             self._channel.send_parcel(spec)
 
-    def ask(self, name: str, *arguments: Any, shared: Parcel | None = None) -> None:
-        """Send a request; one that is not read because the process died fails in `answer`."""
+    def ask(self, name: str, *arguments: Any) -> None:
+        """Send a request, whose parcels arrive as what is in them.
+
+        If it is not read because the process died, `answer` fails.
+        """
         with contextlib.suppress(OSError):
-            self._channel.send((name, arguments))
-            if shared is not None:
-                self._channel.send_parcel(shared)
+            self._channel.send_request(name, arguments)
 
     def answer(self) -> Any:
         """Wait for the answer to the request.
@@ -104,17 +95,12 @@ class WorkerProcess:
 
 
 def _environment(gpu: int | None) -> dict[str, str]:
-    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)]
-    path = os.pathsep.join(dict.fromkeys(paths))
-    values = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    values = {**os.environ, **worker_environment()}
     return values if gpu is None else {**values, "CUDA_VISIBLE_DEVICES": str(gpu)}
 
 
-class ProcessBackend(SimulationBackend):
-    """Workers that live as long as the run, each a process of this machine.
-
-    A worker that dies is started again and its range is run again, with the same bits; a block that
-    kills its worker twice counts as failed clients.
+class ProcessBackend(WorkerPool):
+    """Workers that are processes of this machine.
 
     Parameters
     ----------
@@ -128,6 +114,8 @@ class ProcessBackend(SimulationBackend):
     ConfigError
         If ``num_workers`` is < 1, or the spec cannot be sent to another process.
     """
+
+    _GONE = (EOFError, OSError)
 
     def __init__(
         self,
@@ -167,86 +155,31 @@ class ProcessBackend(SimulationBackend):
                 process.started()
             self._processes[0].ask("initial")
             weights: Arrays = self._processes[0].answer()
-        except _GONE as error:
+        except self._GONE as error:
             raise RunError(f"a worker died while it started: {error}") from error
         return weights
 
-    def _dispatch(self, orders: Sequence[Order], shared: Mapping[str, Arrays]) -> list[Report]:
-        payload = pack(dict(shared))
+    @contextlib.contextmanager
+    def _share(self, value: Any) -> Iterator[Parcel]:
+        parcel = pack(value)
         try:
-            working = list(zip(range(len(orders)), orders, strict=True))
-            for slot, order in working:
-                self._processes[slot].ask("run", order, shared=payload)
-            return [self._report(slot, order, payload) for slot, order in working]
+            yield parcel
         finally:
-            payload.close()
+            parcel.close()
 
-    def _report(self, slot: int, order: Order, payload: Parcel) -> Report:
-        try:
-            report: Report = self._processes[slot].answer()
-            return report
-        except _GONE:
-            LOG.warning("worker %d died; its %d clients run again", slot, len(order.items))
-            self._replace(slot)
-            return self._again(slot, order, payload)
+    def _ask(self, slot: int, name: str, *arguments: Any) -> WorkerProcess:
+        self._processes[slot].ask(name, *arguments)
+        return self._processes[slot]
+
+    def _answer(self, asked: WorkerProcess) -> Any:
+        return asked.answer()
+
+    def _slots(self) -> int:
+        return len(self._processes)
 
     def _replace(self, slot: int) -> None:
         self._processes[slot].stop()
         self._processes[slot] = self._start(slot)
-
-    def _again(self, slot: int, order: Order, payload: Parcel) -> Report:
-        """Run a range again, block by block, so that one poisonous block loses only itself."""
-        whole = Report()
-        for part in blocks_of(order):
-            try:
-                self._processes[slot].ask("run", part, shared=payload)
-                report = self._processes[slot].answer()
-            except _GONE:
-                self._replace(slot)
-                report = failed_rows(part, "its worker process died twice")
-            whole.add(report)
-        return whole
-
-    def _evaluate(self, model: Arrays, blocks: int, part: Indices | None = None) -> list[Scored]:
-        share = -(-blocks // self.workers)
-        cuts = [(start, min(start + share, blocks)) for start in range(0, blocks, share)]
-        payload = pack(model)
-        try:
-            for process, cut in zip(self._processes, cuts, strict=False):
-                process.ask("evaluate", *cut, part, shared=payload)
-            found = [self._scored(slot, cut, part, payload) for slot, cut in enumerate(cuts)]
-        finally:
-            payload.close()
-        return [block for blocks in found for block in blocks]
-
-    def _scored(
-        self, slot: int, cut: tuple[int, int], part: Indices | None, payload: Parcel
-    ) -> list[Scored]:
-        try:
-            found: list[Scored] = self._processes[slot].answer()
-            return found
-        except _GONE:
-            self._replace(slot)
-        try:
-            self._processes[slot].ask("evaluate", *cut, part, shared=payload)
-            again: list[Scored] = self._processes[slot].answer()
-        except _GONE as error:
-            raise RunError(f"a worker died twice while it evaluated: {error}") from error
-        return again
-
-    def tracks(self, events: bool) -> list[list[Track]]:
-        """Return what every worker has timed since the last call; nothing of one that died."""
-        found = []
-        for process in self._processes:
-            asked = time.perf_counter()
-            process.ask("tracks", events)
-            try:
-                theirs, made = process.answer()
-            except _GONE:
-                found.append(list[Track]())
-                continue
-            found.append(in_our_time(made, asked, theirs, time.perf_counter()))
-        return found
 
     def close(self) -> None:
         """Stop the processes."""

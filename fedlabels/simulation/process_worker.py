@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import sys
-from typing import Any
 
 from fedlabels.simulation.channel import Channel
 from fedlabels.simulation.worker import Worker
@@ -13,9 +12,9 @@ from fedlabels.simulation.worker import Worker
 def serve(channel: Channel) -> None:
     """Do what the other end asks for until it is gone.
 
-    The first object is the `WorkerSpec`; it is answered with a problem, or "". Each request is a
-    name and arguments; ``run`` and ``evaluate`` are followed by what all workers share. The answer
-    is whether it went well, and the result or what went wrong.
+    The first object is the `WorkerSpec`; it is answered with a problem, or "". Each request names
+    one of the worker's methods. The answer is whether it went well, and the result or what went
+    wrong.
     """
     try:
         worker = Worker(channel.receive())
@@ -24,21 +23,12 @@ def serve(channel: Channel) -> None:
         return
     channel.send("")
     while True:
-        name, arguments = channel.receive()
-        shared = (channel.receive(),) if name in ("run", "evaluate") else ()
+        name, arguments = channel.receive_request()
         try:
-            answer = True, _answer(worker, name, arguments, shared)
+            answer = True, getattr(worker, name)(*arguments)
         except Exception as error:
             answer = False, f"{type(error).__name__}: {error}"
         channel.send(answer)
-
-
-def _answer(worker: Worker, name: str, arguments: tuple[Any, ...], shared: tuple[Any, ...]) -> Any:
-    if name == "run":
-        return worker.run(*arguments, *shared)
-    if name == "evaluate":
-        return worker.evaluate(*shared, *arguments)
-    return getattr(worker, name)(*arguments)
 
 
 def main() -> None:

@@ -2,10 +2,9 @@
 
 import logging
 import os
-import sys
-import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,20 +24,14 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from fedlabels.cohort.clock import Track, in_our_time
+from fedlabels.cohort.clock import Track
 from fedlabels.cohort.types import Indices
 from fedlabels.errors import ConfigError, RunError
-from fedlabels.simulation.backend import SimulationBackend, failed_rows
 from fedlabels.simulation.evaluation import Scored
 from fedlabels.simulation.job import Arrays
 from fedlabels.simulation.order import Order, Report
-from fedlabels.simulation.ray_support import (
-    blocks_of,
-    environment_of,
-    reach,
-    remove_session,
-    software,
-)
+from fedlabels.simulation.pool import WorkerPool, worker_environment
+from fedlabels.simulation.ray_support import environment_of, reach, remove_session, software
 from fedlabels.simulation.state import StateStore
 from fedlabels.simulation.worker import Worker, WorkerSpec
 
@@ -127,8 +120,7 @@ def start_ray(settings: RaySettings) -> str | None:
         If Ray cannot be started or joined.
     """
     local = settings.address == "local"
-    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)]
-    environment = {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "OMP_NUM_THREADS": "1"}
+    environment = worker_environment()
     options: dict[str, Any] = {
         "address": settings.address,
         "log_to_driver": False,
@@ -158,13 +150,14 @@ def start_ray(settings: RaySettings) -> str | None:
     return str(context.address_info["session_dir"]) if local else None
 
 
-class RayBackend(SimulationBackend):
-    """Actors that live as long as the run; each gets one call an exchange.
+class RayBackend(WorkerPool):
+    """Workers that are Ray actors; each gets one call an exchange.
 
-    An actor that dies is started again and its range is run again, with the same bits; a block
-    that kills its worker twice counts as failed clients. If its node died and no other one has
-    room, the workers that are left share the work.
+    If the node of one that died is gone and no other one has room, the workers that are left
+    share the work.
     """
+
+    _GONE = _DIED
 
     def __init__(
         self,
@@ -256,22 +249,17 @@ class RayBackend(SimulationBackend):
         problems: list[str] = ray.get(list(starting))
         return problems
 
-    def _dispatch(self, orders: Sequence[Order], shared: Mapping[str, Arrays]) -> list[Report]:
-        payload = ray.put(dict(shared))
-        waiting = [
-            actor.run.remote(order, payload)
-            for actor, order in zip(self._actors, orders, strict=False)
-        ]
-        reports = []
-        for slot, (order, future) in enumerate(zip(orders, waiting, strict=True)):
-            try:
-                reports.append(ray.get(future))
-            except _DIED:
-                LOG.warning("worker %d died; its %d clients run again", slot, len(order.items))
-                self._replace(slot)
-                reports.append(self._again(slot, order, payload))
-        self._settle()
-        return reports
+    def _share(self, value: Any) -> AbstractContextManager[Any]:
+        return nullcontext(ray.put(value))
+
+    def _ask(self, slot: int, name: str, *arguments: Any) -> Any:
+        return getattr(self._actors[slot], name).remote(*arguments)
+
+    def _answer(self, asked: Any) -> Any:
+        return ray.get(asked)
+
+    def _slots(self) -> int:
+        return len(self._actors)
 
     def _replace(self, slot: int) -> None:
         """Put a new worker into a slot, or one that lives when no node has room for a new one.
@@ -304,56 +292,6 @@ class RayBackend(SimulationBackend):
         if len(self._actors) < self.workers:
             LOG.warning("Ray has lost cores: %d workers go on", len(self._actors))
             self.workers = len(self._actors)
-
-    def _again(self, slot: int, order: Order, payload: Any) -> Report:
-        """Run a range again, block by block, so that one poisonous block loses only itself."""
-        whole = Report()
-        for part in blocks_of(order):
-            try:
-                report = ray.get(self._actors[slot].run.remote(part, payload))
-            except _DIED:
-                self._replace(slot)
-                report = failed_rows(part, "its worker process died twice")
-            whole.add(report)
-        return whole
-
-    def _evaluate(self, model: Arrays, blocks: int, part: Indices | None = None) -> list[Scored]:
-        payload = ray.put(model)
-        share = -(-blocks // self.workers)
-        cuts = [(start, min(start + share, blocks)) for start in range(0, blocks, share)]
-        asked = [
-            actor.evaluate.remote(payload, *cut, part)
-            for actor, cut in zip(self._actors, cuts, strict=False)
-        ]
-        out = []
-        for slot, (answer, cut) in enumerate(zip(asked, cuts, strict=True)):
-            try:
-                out += ray.get(answer)
-            except _DIED:
-                self._replace(slot)
-                out += self._evaluate_again(slot, payload, (*cut, part))
-        self._settle()
-        return out
-
-    def _evaluate_again(self, slot: int, payload: Any, asked: tuple[Any, ...]) -> list[Scored]:
-        try:
-            part: list[Scored] = ray.get(self._actors[slot].evaluate.remote(payload, *asked))
-        except _DIED as error:
-            raise RunError(f"a worker died twice while it evaluated: {error}") from error
-        return part
-
-    def tracks(self, events: bool) -> list[list[Track]]:
-        """Return what every actor has timed since the last call; nothing of one that died."""
-        found = []
-        for actor in self._actors:
-            asked = time.perf_counter()
-            try:
-                theirs, made = ray.get(actor.tracks.remote(events))
-            except _DIED:
-                found.append(list[Track]())
-                continue
-            found.append(in_our_time(made, asked, theirs, time.perf_counter()))
-        return found
 
     def close(self) -> None:
         """Stop the actors, and Ray where this backend started it; its logs go unless they help."""

@@ -1,4 +1,4 @@
-"""What the Ray backend needs beside Ray itself: addresses, folders, versions, blocks."""
+"""What the Ray backend needs beside Ray itself: addresses, folders, versions."""
 
 import os
 import platform
@@ -6,14 +6,12 @@ import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import torch
 
 from fedlabels import __version__
-from fedlabels.simulation.order import Item, Order
 
 REACH_SECONDS = 5.0  # for a cluster to answer at all; Ray itself tries for minutes
 
@@ -67,11 +65,3 @@ def remove_session(session: Path) -> None:
     link = session.parent / "session_latest"
     if link.is_symlink() and not link.exists():
         link.unlink(missing_ok=True)
-
-
-def blocks_of(order: Order) -> list[Order]:
-    """Cut an order into its blocks."""
-    blocks: dict[int, list[Item]] = {}
-    for item in order.items:
-        blocks.setdefault(item.position // order.block_size, []).append(item)
-    return [replace(order, items=tuple(items)) for items in blocks.values()]
