@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from fedlabels.data.dataset import DataSource, pair
 from fedlabels.data.hub import HubSet, fetch
-from fedlabels.data.options import choice, flag
+from fedlabels.data.options import choice
 from fedlabels.data.pickles import as_array, load_pickle
-from fedlabels.data.roots import Roots, candidates, find_first, missing
+from fedlabels.data.roots import Roots, locate
 from fedlabels.errors import DataError
 
 # Of the 50,000 training images, over all pixels of a channel, scaled to [0, 1]. The deviations
@@ -106,18 +106,16 @@ def read_cifar100(roots: Roots, /, *, labels: str = "fine", download: bool = Fal
 def _locate(
     name: str, roots: Roots, layout: str, files: Sequence[str], download: Any
 ) -> Path | None:
-    wanted = flag(name, "download", download)
-    tried = candidates(roots, (layout, f"{name}/{layout}"))
-    folder = find_first(tried, lambda path: all((path / file).is_file() for file in files))
-    if folder is None and not wanted:
-        archive = layout.replace("-batches-py", "-python")
-        raise missing(
-            name,
-            tried,
-            f"curl -L {_SITE}/{archive}.tar.gz | tar xz -C $FEDLABELS_DATA, or set "
-            "dataset.options.download=true (pip install datasets pillow)",
-        )
-    return folder
+    archive = layout.replace("-batches-py", "-python")
+    return locate(
+        name,
+        roots,
+        (layout, f"{name}/{layout}"),
+        lambda path: all((path / file).is_file() for file in files),
+        remedy=f"curl -L {_SITE}/{archive}.tar.gz | tar xz -C $FEDLABELS_DATA, or set "
+        "dataset.options.download=true (pip install datasets pillow)",
+        download=download,
+    )
 
 
 def _batch(path: Path, key: bytes, classes: int) -> _Part:

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from fedlabels.data.dataset import DataSource, pair
 from fedlabels.data.hub import HubSet, fetch
-from fedlabels.data.options import flag
-from fedlabels.data.roots import Roots, candidates, find_first, missing
+from fedlabels.data.roots import Roots, find_first, locate
 from fedlabels.errors import DataError
 
 _STEMS = {"train": "train", "test": "t10k"}
@@ -156,11 +155,9 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 
 def _read(family: _Family, roots: Roots, download: bool) -> DataSource:
-    wanted = flag(family.name, "download", download)
-    tried = candidates(roots, family.folders)
-    folder = find_first(tried, _is_complete)
-    if folder is None and not wanted:
-        raise missing(family.name, tried, family.remedy)
+    folder = locate(
+        family.name, roots, family.folders, _is_complete, remedy=family.remedy, download=download
+    )
     shared: dict[str, Any] = {
         "class_names": family.class_names,
         "mean": family.mean,

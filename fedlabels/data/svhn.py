@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from fedlabels.data.dataset import DataSource, pair
 from fedlabels.data.hub import HubSet, fetch
-from fedlabels.data.options import flag, library
-from fedlabels.data.roots import Roots, candidates, find_first, missing
+from fedlabels.data.options import library
+from fedlabels.data.roots import Roots, locate
 from fedlabels.errors import DataError
 
 # Of the 73,257 training images, over all pixels of a channel, scaled to [0, 1].
@@ -44,17 +44,16 @@ def read_svhn(roots: Roots, /, *, download: bool = False) -> DataSource:
     DataError
         If the files are missing or damaged, or scipy is not installed.
     """
-    wanted = flag(_NAME, "download", download)
-    tried = candidates(roots, ("svhn", "SVHN"))
-    folder = find_first(tried, lambda path: all((path / file).is_file() for file in _FILES))
-    if folder is None and not wanted:
-        raise missing(
-            _NAME,
-            tried,
-            f"curl -L --create-dirs --output-dir $FEDLABELS_DATA/svhn --remote-name-all "
-            f"{_SITE}/{{{','.join(_FILES)}}}, or set dataset.options.download=true "
-            "(pip install datasets pillow)",
-        )
+    folder = locate(
+        _NAME,
+        roots,
+        ("svhn", "SVHN"),
+        lambda path: all((path / file).is_file() for file in _FILES),
+        remedy=f"curl -L --create-dirs --output-dir $FEDLABELS_DATA/svhn --remote-name-all "
+        f"{_SITE}/{{{','.join(_FILES)}}}, or set dataset.options.download=true "
+        "(pip install datasets pillow)",
+        download=download,
+    )
     if folder is None:
         hub = HubSet("ufldl-stanford/svhn", config="cropped_digits")
         return fetch(_NAME, hub, class_names=_DIGITS, mean=MEAN, std=STD)
