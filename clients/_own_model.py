@@ -81,25 +81,16 @@ class OwnModelClient(LabeledClient):
         Tree, list of Sums
             The model, and the sums of every epoch (of all steps together with ``local_steps``).
         """
-        net = cohort.net("model")
-        optimizer = self.optimizer_for(request, net.layout)
-
-        def step(carry: Any, fixed: Any, batch: Batch) -> tuple[Any, Mapping[str, Any]]:
-            def objective(weights: Tree) -> tuple[Tensor, Any]:
-                return loss(net.at(weights, train=True, batch=batch), batch, fixed)
-
-            grads, sums, moved = cohort.grad(objective, carry["tree"], net.parameters)
-            moved, state = optimizer.step(moved, grads, carry["optimizer"])
-            return {"tree": moved, "optimizer": state}, sums
-
-        tree = self.own_model(cohort)
-        state = cohort.map(lambda weights: optimizer.init(weights, net.parameters), tree)
-        carry, found = {"tree": tree, "optimizer": state}, []
+        optimizer = self.optimizer_for(request, cohort.net("model").layout)
         with self.training(request):
-            for batches in self._epochs(cohort):
-                carry, sums = cohort.scan(step, carry, batches, own=own, shared=shared)
-                found.append(sums)
-        return carry["tree"], found
+            return cohort.sgd_in_parts(
+                self.own_model(cohort),
+                loss,
+                self._epochs(cohort),
+                optimizer,
+                own=own,
+                shared=shared,
+            )
 
     def _epochs(self, cohort: Cohort) -> Iterator[Batches]:
         """Plan every epoch by itself, so that what one of them adds up can be told apart."""

@@ -1,7 +1,7 @@
 """A cohort: the clients of one round, and the primitives that their code is written with."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -349,6 +349,26 @@ class Cohort(ABC):
         net : str
             Which net.
         """
+        tree, (sums,) = self.sgd_in_parts(
+            tree, loss, [batches], optimizer, net=net, own=own, shared=shared
+        )
+        return tree, sums
+
+    def sgd_in_parts(
+        self,
+        tree: Tree,
+        loss: Callable[[View, Any, Any], tuple[Tensor, Mapping[str, Any]]],
+        parts: Iterable[Batches],
+        optimizer: Optimizer,
+        *,
+        net: str = "model",
+        own: Fixed = EMPTY,
+        shared: Fixed = EMPTY,
+    ) -> tuple[Tree, list[Sums]]:
+        """Train as `sgd` does, and tell apart what several plans of batches add up to.
+
+        The optimizer's state goes on from one plan to the next; the parameters are those of `sgd`.
+        """
         module = self.net(net)
 
         def step(carry: Carry, fixed: Any, batch: Any) -> tuple[Carry, Mapping[str, Any]]:
@@ -362,10 +382,12 @@ class Cohort(ABC):
             return {"tree": moved, "optimizer": state}, sums
 
         state = self.map(lambda weights: optimizer.init(weights, module.parameters), tree)
-        carry, sums = self.scan(
-            step, {"tree": tree, "optimizer": state}, batches, own=own, shared=shared
-        )
-        return carry["tree"], sums
+        carry: Carry = {"tree": tree, "optimizer": state}
+        found = []
+        for batches in parts:
+            carry, sums = self.scan(step, carry, batches, own=own, shared=shared)
+            found.append(sums)
+        return carry["tree"], found
 
 
 def detached(value: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedlabels.cohort import DataSpec, Layout, LoopedCohort, Nets, Shard
+from fedlabels.cohort import DataSpec, Layout, Nets, Shard
 from fedlabels.cohort.clock import Track, during, handed_over, phase, recorded
 from fedlabels.cohort.device import choose_device, tune, upload
 from fedlabels.cohort.engine import Engine
@@ -119,13 +119,14 @@ class Worker:
             group.client.private(Layout(nets["model"].skeleton))
             for group, nets in zip(spec.population.groups, self._nets, strict=True)
         ]
-        engines = [
+        self._engines = [
             Engine(group.client, nets, self._source, self._data, spec.seed, spec.lanes)
             for group, nets in zip(spec.population.groups, self._nets, strict=True)
         ]
         memory = CudaMemory(self.device) if self.device.type == "cuda" else None
         self._trainer = Trainer(
-            spec.population, engines, [StackSize(spec.stack_size, memory) for _ in engines],
+            spec.population, self._engines,
+            [StackSize(spec.stack_size, memory) for _ in self._engines],
             spec.execution, self.shard, spec.train.y, private,
         )  # fmt: skip
 
@@ -255,10 +256,7 @@ class Worker:
             return self._score(model, chosen, range(start, stop))
 
     def _score(self, model: Arrays, chosen: Indices, blocks: range) -> list[Scored]:
-        cohort = LoopedCohort(
-            spec=self._data, nets=self._nets[0], source=self._source, shards=[Shard(0)],
-            seed=self._spec.seed, round_index=0,
-        )  # fmt: skip
+        cohort = self._engines[0].cohort()
         tree, net = tensors(model, self.device), cohort.net("model")
         cuts = [chosen[b * EVALUATION_ROWS : (b + 1) * EVALUATION_ROWS] for b in blocks]
         # all are computed before the first is read: a GPU is waited for once
