@@ -86,6 +86,10 @@ class RunFolder:
         self.decomposition = Table(self.path / "decomposition.csv", first=DECOMPOSITION_FIRST)
         self.profile = Table(self.path / "profile.csv", first=PROFILE_FIRST, last=PROFILE_LAST)
         self.trace = self.path / "profile.json"
+        self._tables = (
+            self.rounds, self.clients, self.test_class, self.personal, self.decomposition,
+            self.profile,
+        )  # fmt: skip
         if not resume:
             self._refuse_existing()
         for folder in (self.state, self.checkpoints, self.figures):
@@ -99,9 +103,13 @@ class RunFolder:
         last : int
             Last round that stays; 0 empties the tables.
         """
-        tables = self.rounds, self.clients, self.test_class, self.personal, self.profile
-        for table in (*tables, self.decomposition):
+        for table in self._tables:
             table.cut_back(last)
+
+    def sync(self) -> None:
+        """Flush the tables to disk: a checkpoint must not be newer than they are."""
+        for table in self._tables:
+            table.sync()
 
     def read_manifest(self) -> dict[str, Any]:
         """Read ``manifest.json``.

@@ -310,6 +310,7 @@ class Loop:
             "seconds": self._seconds(),
         }
         state = (done.strategy.arrays, done.strategy.values)
+        self._folder.sync()
         write_checkpoint(self._folder.path, done.round, arrays, state, manifest)
         write_model(self._folder.model, arrays)
         self._saved = done.round

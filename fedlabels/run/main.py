@@ -25,6 +25,7 @@ from fedlabels.run.loop import Loop
 from fedlabels.run.profile import profile_of
 from fedlabels.run.setup import build_world
 from fedlabels.simulation.flower_compat import quiet
+from fedlabels.simulation.memory import keep_memory
 
 INTERRUPTED = 130
 _PLACES = ("resume=", "run_dir=")  # overrides that say where a run is, not what it is
@@ -115,6 +116,7 @@ def execute(
     dict
         The last round's record.
     """
+    keep_memory()  # the sums of every round are as large as those before
     profile = profile_of(config)
     world = build_world(config)
     decomposition = decomposition_of(config, world.strategy)

@@ -43,9 +43,10 @@ class Table:
         self.key = key
         self._first = tuple(first) if key in first else (key, *first)
         self._last = tuple(last)
+        self._unsynced = False
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add rows and flush them to disk.
+        """Add rows: they outlive this process, and after :meth:`sync` the machine's end, too.
 
         Parameters
         ----------
@@ -146,8 +147,14 @@ class Table:
     def _add(self, text: str) -> None:
         with self.path.open("ab") as file:
             file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        self._unsynced = True
+
+    def sync(self) -> None:
+        """Flush the rows to disk; flushing is slow, and each round would wait for it."""
+        if self._unsynced:
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+            self._unsynced = False
 
     def _rewrite(
         self, columns: Sequence[str], last: int | None, more: Sequence[Mapping[str, str]]
@@ -163,6 +170,7 @@ class Table:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)
+            self._unsynced = False
         finally:
             temporary.unlink(missing_ok=True)
         sync_folder(self.path.parent)

@@ -60,11 +60,13 @@ def pack(value: Any) -> Parcel:
         return Parcel(data, sizes, b"".join(raw))
     file = os.memfd_create("fedlabels")
     os.ftruncate(file, sum(map(_room, sizes)))
-    with mmap.mmap(file, 0) as memory:
-        start = 0
-        for part in raw:
-            memory[start : start + len(part)] = part
-            start += _room(len(part))
+    start = 0
+    for part in raw:
+        # not through a mapping, whose pages would be cleared one by one before they are written
+        done = 0
+        while done < len(part):
+            done += os.pwrite(file, part[done:], start + done)
+        start += _room(len(part))
     return Parcel(data, sizes, b"", file)
 
 
@@ -129,7 +131,8 @@ class Channel:
         if not files:
             raise EOFError("the other process is gone")
         try:
-            memory = memoryview(mmap.mmap(files[0], 0, prot=mmap.PROT_READ))
+            flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+            memory = memoryview(mmap.mmap(files[0], 0, flags=flags, prot=mmap.PROT_READ))
         finally:
             os.close(files[0])
         return pickle.loads(data, buffers=_cut(memory, sizes, [_room(size) for size in sizes]))

@@ -4,11 +4,16 @@ The tree halves the positions: [0, n) is the sum of [0, m) and [m, n) with m = c
 on down to single positions. Which worker computes a node does not matter, so the total has the
 same bits for any number of workers; a worker sends the largest nodes inside its range, which is one
 array for each of two or four workers, however many clients.
+
+Large models are not summed one by one: float64 values of all of them would go through memory
+again and again. The terms of up to eight neighbours wait, and then their part of the tree is
+computed piece by piece, each small enough for the cache; every entry sees the same additions.
 """
 
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -19,6 +24,13 @@ from fedlabels.cohort.types import Reduce, Term, Tree
 
 Key = tuple[int, int]
 """First position of a node, and the one behind its last."""
+
+LARGE = 1 << 18
+"""Entries from which on terms wait for their neighbours."""
+
+_PIECE = 1 << 17  # entries; their float64 sums are 1 MiB, smaller pieces cost more calls
+_WAITING = 8  # terms
+_WAITING_BYTES = 1 << 26
 
 
 class Flat(Mapping[str, Tensor]):
@@ -111,6 +123,125 @@ class Node:
         total = Flat(self.total.shapes, self.total.memory.cpu())
         return Node(total, weight, self.reduce, self.count)
 
+    def __reduce__(self) -> Any:
+        # tensors are pickled as files of torch, which takes longer than everything else here
+        if isinstance(self.weight, dict):
+            weight: Any = {name: value.numpy() for name, value in self.weight.items()}
+        else:
+            weight = float(self.weight)
+        return _node, (self.total, weight, self.reduce, self.count)
+
+
+def _node(total: Flat, weight: Any, reduce: Reduce, count: int) -> Node:
+    if isinstance(weight, dict):
+        weights = {name: torch.tensor(value) for name, value in weight.items()}
+        return Node(total, weights, reduce, count)
+    return Node(total, torch.tensor(weight, dtype=torch.float64), reduce, count)
+
+
+@dataclass
+class Waiting:
+    """A part of the tree whose terms are not added up yet.
+
+    Parameters
+    ----------
+    parts : tuple
+        The entries of one term, piece after piece, and its weight; or two halves of the part.
+    shapes : tuple of (str, shape)
+        Names and shapes of the term's tensors.
+    weight : Tensor
+        Sum of the weights, float64.
+    reduce : {"mean", "sum"}
+        How the term is read at the end.
+    count : int
+        Terms in it.
+    size : int
+        Bytes that it holds.
+    """
+
+    parts: Any
+    shapes: tuple[tuple[str, torch.Size], ...]
+    weight: Tensor
+    reduce: Reduce
+    count: int
+    size: int
+
+    def write(self, flat: Flat, buffers: "Buffers", *, add: bool) -> None:
+        """Compute the sum into memory of its shapes, or add it to what is there."""
+        pieces = _pieces(self.shapes)
+        for number, target in enumerate(flat.memory.split_with_sizes(pieces)):
+            into = buffers.scratch(0, len(target)) if add else target
+            _sum(self.parts, number, into, buffers, 1)
+            if add:
+                target.add_(into)
+
+    def node(self, buffers: "Buffers") -> Node:
+        """Return the sum."""
+        total = buffers.take(dict(self.shapes))
+        self.write(total, buffers, add=False)
+        return Node(total, self.weight, self.reduce, self.count)
+
+
+def _sum(parts: Any, number: int, into: Tensor, buffers: "Buffers", depth: int) -> None:
+    """Compute one piece of a part of the tree."""
+    first, second = parts
+    if isinstance(first, list):
+        values = first[number]
+        if len(values) == 1:
+            into.copy_(values[0])
+        else:
+            torch._foreach_copy_(list(into.split_with_sizes([len(v) for v in values])), values)
+        if second != 1:
+            into.mul_(second)
+        return
+    _sum(first, number, into, buffers, depth)
+    other = buffers.scratch(depth, len(into))
+    _sum(second, number, other, buffers, depth + 1)
+    into.add_(other)
+
+
+@lru_cache(maxsize=16)
+def _cuts(shapes: tuple[tuple[str, torch.Size], ...]) -> list[list[tuple[int, int, int]]]:
+    """Cut tensors that lie one after the other into pieces: (tensor, start, stop) of each part.
+
+    Large tensors are cut, small ones put together.
+    """
+    cuts: list[list[tuple[int, int, int]]] = [[]]
+    room = _PIECE
+    for place, (_, shape) in enumerate(shapes):
+        start, size = 0, shape.numel()
+        while start < size:
+            if not room:
+                cuts.append([])
+                room = _PIECE
+            stop = min(size, start + room)
+            cuts[-1].append((place, start, stop))
+            room -= stop - start
+            start = stop
+    return cuts
+
+
+@lru_cache(maxsize=16)
+def _pieces(shapes: tuple[tuple[str, torch.Size], ...]) -> list[int]:
+    return [sum(stop - start for _, start, stop in piece) for piece in _cuts(shapes)]
+
+
+def waiting(term: Term) -> Waiting | None:
+    """Return a term that waits for its neighbours; None if it is not worth it.
+
+    Large terms on the CPU with one weight for all tensors are.
+    """
+    values, weight = list(term.value.values()), term.weight
+    entries = sum(v.numel() for v in values)
+    if entries < LARGE or isinstance(weight, dict) or values[0].device.type != "cpu":
+        return None
+    shapes = tuple((name, value.shape) for name, value in term.value.items())
+    flat = [value.reshape(-1) for value in values]
+    pieces = [[flat[k][start:stop] for k, start, stop in piece] for piece in _cuts(shapes)]
+    number = torch.ones((), dtype=torch.float64) if weight is None else weight.double()
+    size = sum(v.numel() * v.element_size() for v in values)
+    return Waiting((pieces, float(number)), shapes, number, term.reduce, 1, size)
+
 
 class Buffers:
     """Sums that were added to others already and can be written again; all on one device.
@@ -121,14 +252,20 @@ class Buffers:
 
     def __init__(self) -> None:
         self._free: list[Flat] = []
+        self._scratch: list[Tensor] = []
 
-    def take(self, like: Mapping[str, Tensor]) -> Flat:
+    def scratch(self, depth: int, size: int) -> Tensor:
+        """Return memory for one piece of a sum, any content, a different one for every depth."""
+        while len(self._scratch) <= depth:
+            self._scratch.append(torch.empty(_PIECE, dtype=torch.float64))
+        return self._scratch[depth][:size]
+
+    def take(self, shapes: dict[str, torch.Size], device: torch.device = CPU) -> Flat:
         """Return a sum of these shapes with any content."""
-        shapes = {k: v.shape for k, v in like.items()}
         for place, tree in enumerate(self._free):
             if tree.shapes == shapes:
                 return self._free.pop(place)
-        return Flat(shapes, device=next((v.device for v in like.values()), CPU))
+        return Flat(shapes, device=device)
 
     def give(self, tree: Flat) -> None:
         """Take back a sum that nobody reads any more."""
@@ -145,7 +282,9 @@ def leaf(term: Term, buffers: Buffers | None = None) -> Node:
     buffers : Buffers or None
         Where the sums' memory comes from; None takes new memory.
     """
-    total = (buffers or Buffers()).take(term.value)
+    shapes = {name: value.shape for name, value in term.value.items()}
+    device = next((value.device for value in term.value.values()), CPU)
+    total = (buffers or Buffers()).take(shapes, device)
     total.fill(term.value)
     weight: Tensor | Tree
     if isinstance(term.weight, dict):
@@ -198,32 +337,61 @@ class TreeSum:
     positions : int
         Size of the whole cohort.
     buffers : Buffers or None
-        Gets back the memory of sums that went into others.
-
-    Attributes
-    ----------
-    nodes : dict of (start, stop) to Node or None
-        The largest complete nodes; None where no client of a node has a value.
+        Where the sums' memory comes from, and goes when they went into others.
     """
 
     def __init__(self, positions: int, buffers: Buffers | None = None) -> None:
-        self._positions, self._buffers = positions, buffers
-        self.nodes: dict[Key, Node | None] = {}
+        self._positions, self._buffers = positions, buffers or Buffers()
+        self._nodes: dict[Key, Node | Waiting | None] = {}
 
-    def push(self, position: int, node: Node | None) -> None:
-        """Add the value at a position; positions come in ascending order, each once."""
+    @property
+    def nodes(self) -> dict[Key, Node | None]:
+        """The largest complete nodes; None where no client of a node has a value."""
+        for key, node in self._nodes.items():
+            if isinstance(node, Waiting):
+                self._nodes[key] = node.node(self._buffers)
+        return {k: v for k, v in self._nodes.items() if not isinstance(v, Waiting)}
+
+    def push(self, position: int, term: Term | None) -> None:
+        """Add the term at a position; positions come in ascending order, each once.
+
+        A term must not be written to any more.
+        """
+        node: Node | Waiting | None = None
+        if term is not None:
+            node = waiting(term) or leaf(term, self._buffers)
         key = position, position + 1
         while key != (0, self._positions):
             whole = _parent(key, self._positions)
             first = whole[0], key[0]
-            if key[1] != whole[1] or first not in self.nodes:
+            if key[1] != whole[1] or first not in self._nodes:
                 break
-            left = self.nodes.pop(first)
-            joined = combine(left, node)
-            if left is not None and node is not None and self._buffers is not None:
-                self._buffers.give(node.total)
-            node, key = joined, whole
-        self.nodes[key] = node
+            node, key = self._joined(self._nodes.pop(first), node), whole
+        self._nodes[key] = node
+
+    def _joined(
+        self, left: Node | Waiting | None, right: Node | Waiting | None
+    ) -> Node | Waiting | None:
+        """Add two neighbours; what is small enough waits."""
+        if left is None or right is None:
+            return right if left is None else left
+        if isinstance(left, Waiting) and isinstance(right, Waiting):
+            count, size = left.count + right.count, left.size + right.size
+            if count <= _WAITING and size <= _WAITING_BYTES and left.shapes == right.shapes:
+                parts, weight = (left.parts, right.parts), left.weight + right.weight
+                return Waiting(parts, left.shapes, weight, left.reduce, count, size)
+        if isinstance(left, Waiting):
+            left = left.node(self._buffers)
+        if isinstance(right, Waiting) and tuple(left.total.shapes.items()) == right.shapes:
+            right.write(left.total, self._buffers, add=True)
+            left.weight = left.weight + right.weight  # type: ignore[operator]
+            left.count += right.count
+            return left
+        if isinstance(right, Waiting):
+            right = right.node(self._buffers)
+        joined = combine(left, right)
+        self._buffers.give(right.total)
+        return joined
 
 
 def finish(nodes: dict[Key, Node | None], positions: int) -> Node | None:

@@ -25,7 +25,7 @@ from fedlabels.simulation.memory import keep_memory
 from fedlabels.simulation.order import Item, Order, Report
 from fedlabels.simulation.outcome import Outcome
 from fedlabels.simulation.population import Population
-from fedlabels.simulation.reduce import Buffers, TreeSum, leaf
+from fedlabels.simulation.reduce import Buffers, TreeSum
 from fedlabels.simulation.source import resident
 from fedlabels.simulation.terms import misfit, size
 from fedlabels.simulation.trainer import Trainer
@@ -224,7 +224,7 @@ class Worker:
         for name, need in needs.items():
             term = out.terms.get(name) if used else None
             if need == "sum":
-                sums[name].push(item.position, None if term is None else leaf(term, self._buffers))
+                sums[name].push(item.position, term)
             elif term is not None:
                 weight, value = out.weight(name), arrays_of(term.value)
                 made_by = (item.position, item.client_id, weight, value)

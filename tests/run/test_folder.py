@@ -90,3 +90,21 @@ def test_flatten_and_compare() -> None:
         'a: [1, {"x": 2}] -> (absent)',
         "b.c: 1 -> 2",
     ]
+
+
+def test_rows_are_flushed_with_a_checkpoint_not_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.rounds.append([{"round": 1}])  # a new file is flushed at once
+    synced: list[str] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+    )
+    folder.rounds.append([{"round": 2}])
+    folder.rounds.append([{"round": 3}])
+    assert synced == []
+    assert [row["round"] for row in folder.rounds.rows()] == ["1", "2", "3"]
+    folder.sync()
+    folder.sync()
+    assert synced == [str(folder.rounds.path)]

@@ -18,7 +18,7 @@ from fedlabels.run import setup
 from fedlabels.run.folder import RunFolder
 from fedlabels.simulation import outcome, trainer
 from fedlabels.simulation.convert import arrays_of
-from fedlabels.simulation.reduce import Buffers, TreeSum, finish, leaf
+from fedlabels.simulation.reduce import Buffers, TreeSum, finish
 from fedlabels.simulation.scoring import joined, score
 from fedlabels.simulation.terms import finite, readings, weight_of
 from tests.end_to_end.harness import (
@@ -291,7 +291,7 @@ def test_sums_are_made_where_the_terms_are() -> None:
     for position in range(4):
         value = {"w": torch.rand(3, 2, device=elsewhere), "n": torch.zeros((), device=elsewhere)}
         weight = None if position % 2 else torch.ones((), device=elsewhere)
-        total.push(position, leaf(Term(value, weight), total._buffers))
+        total.push(position, Term(value, weight))
     node = finish(total.nodes, 4)
     assert node is not None
     assert node.total.memory.device == node.weight.device == elsewhere

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlabels.cohort.types import Reduce, Term
+from fedlabels.simulation import reduce
 from fedlabels.simulation.backend import _sum_term
 from fedlabels.simulation.job import SumTerm
 from fedlabels.simulation.reduce import Buffers, Key, Node, TreeSum, combine, finish, leaf
@@ -44,7 +45,7 @@ def total(terms: Sequence[Term | None], cuts: Sequence[int] = ()) -> Node | None
         tree = TreeSum(len(terms))
         for position in range(start, stop):
             term = terms[position]
-            tree.push(position, None if term is None else leaf(term))
+            tree.push(position, term)
         nodes.update(tree.nodes)
     return finish(nodes, len(terms))
 
@@ -79,7 +80,7 @@ def test_memory_used_again_changes_nothing(entries: bool) -> None:
         terms = terms_of(count, (2,), entries=entries)
         tree = TreeSum(count, buffers)
         for position, term in enumerate(terms):
-            tree.push(position, None if term is None else leaf(term, buffers))
+            tree.push(position, term)
         kept.append((finish(tree.nodes, count), total(terms)))
     for again, fresh in kept:  # only now: an earlier sum must not be written by a later one
         assert bits(again) == bits(fresh)
@@ -88,12 +89,57 @@ def test_memory_used_again_changes_nothing(entries: bool) -> None:
 def test_memory_is_used_again() -> None:
     buffers = Buffers()
     tree = TreeSum(32, buffers)
-    places = set()
     for position in range(32):
-        node = leaf(Term({"w": torch.ones(1000)}), buffers)
-        places.add(node.total["w"].data_ptr())
-        tree.push(position, node)
-    assert len(places) <= 7
+        tree.push(position, Term({"w": torch.ones(1000)}))
+    assert tree.nodes.keys() == {(0, 32)}
+    assert len(buffers._free) <= 6
+
+
+@pytest.fixture
+def every_term_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reduce, "LARGE", 1)
+    monkeypatch.setattr(reduce, "_PIECE", 5)
+    for cached in (reduce._cuts, reduce._pieces):
+        cached.cache_clear()
+
+
+@pytest.mark.usefixtures("every_term_waits")
+@pytest.mark.parametrize("waiting", [1, 2, 8])
+@pytest.mark.parametrize("missing", [(), (0, 3, 4, 5, 12), (1, 2, 8)])
+def test_terms_that_wait_have_the_same_bits(
+    waiting: int, missing: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Piece by piece in the cache, or one after the other: the same additions."""
+    monkeypatch.setattr(reduce, "_WAITING", waiting)
+    generator = torch.Generator().manual_seed(3)
+    for count in (8, 13, 33):
+        terms: list[Term | None] = []
+        for position in range(count):
+            value = {
+                "w": torch.randn(3, 4, 2, 2, generator=generator),
+                "steps": torch.tensor(position),
+                "b": torch.randn(2, generator=generator),
+            }
+            value["w"] = value["w"].to(memory_format=torch.channels_last)
+            weight = None if position % 3 else torch.rand((), generator=generator)
+            terms.append(None if position in missing else Term(value, weight))
+        if all(term is None for term in terms):
+            continue
+        got = total(terms), total(terms, [4, 7]), total(terms, [1])
+        monkeypatch.setattr(reduce, "LARGE", 1 << 40)
+        plain = total(terms, [2])
+        monkeypatch.setattr(reduce, "LARGE", 1)
+        assert all(bits(one) == bits(plain) for one in got)
+
+
+@pytest.mark.usefixtures("every_term_waits")
+def test_no_more_wait_than_may() -> None:
+    tree = TreeSum(64)
+    for position in range(64):
+        tree.push(position, Term({"w": torch.ones(12)}))
+        waiting = [n for n in tree._nodes.values() if isinstance(n, reduce.Waiting)]
+        assert sum(node.count for node in waiting) <= 2 * reduce._WAITING
+    assert tree.nodes[0, 64] is not None
 
 
 def test_order_matters_without_the_tree() -> None:
@@ -153,7 +199,7 @@ def test_a_worker_sends_one_array(count: int, workers: int) -> None:
     for start in range(0, count, share):
         tree = TreeSum(count)
         for position in range(start, min(start + share, count)):
-            tree.push(position, leaf(Term({"w": torch.ones(2)})))
+            tree.push(position, Term({"w": torch.ones(2)}))
         assert len(tree.nodes) == 1
 
 
