@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED = 0
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: sim test lint data data-icons bench golden clean
+.PHONY: sim test lint data data-icons bench certs golden clean
 
 sim: $(VENV)/installed
 	$(BIN)/python run_sim.py preset=quickstart
@@ -37,6 +37,14 @@ data-icons: $(VENV)/installed
 # Speed; the accuracies are benchmarks/label_scarcity.py headroom short wide long
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/simulators.py
+
+# Keys of a fleet: make certs DEVICES=3 SERVER="fl.example.org 10.0.0.1"; what exists is kept
+CERTS ?= certs
+DEVICES ?= 2
+SERVER ?=
+certs: $(VENV)/installed
+	$(BIN)/python -m fedlabels.deploy keys --out $(CERTS) --devices $(DEVICES) \
+	  $(addprefix --host ,$(SERVER))
 
 clean:
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache

@@ -5,6 +5,10 @@ Down: ``arrays`` (the model), ``config`` (round, rounds and settings), ``shared.
 ``.sum`` and ``.count``), ``term.<name>``; where a term other than the model has a weight that is
 not 1, or is a sum, ``terms`` holds ``<name>.weight`` and ``<name>.reduce``, and ``weight.<name>``
 weights per entry.
+
+Real devices get one record more, ``device``, with what they must know of the run, and answer with
+one of that name: who they are, and what went wrong. ``tested.<name>`` are payloads that only the
+test of the received model needs, which is part of the same message.
 """
 
 from fedlabels import telemetry
@@ -29,7 +33,8 @@ Metrics = Mapping[str, tuple[float, float]]
 
 MODEL = "model"
 ARRAYS, CONFIG, METRICS, TERMS = "arrays", "config", "metrics", "terms"
-SHARED, OWN, TERM, WEIGHT = "shared.", "own.", "term.", "weight."
+DEVICE, CLIENT_ID, NOTE, ERROR = "device", "client-id", "note", "error"
+SHARED, OWN, TERM, WEIGHT, TESTED = "shared.", "own.", "term.", "weight.", "tested."
 ROUND, ROUNDS, NUM_EXAMPLES = "server-round", "rounds", "num-examples"
 _SUM, _COUNT, _WEIGHT_OF, _REDUCE_OF = ".sum", ".count", ".weight", ".reduce"
 
@@ -96,6 +101,48 @@ class Uplink:
     terms: Mapping[str, UpTerm]
     weight: float
     metrics: Metrics = field(default_factory=lambda: EMPTY)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a device must know beside the message of the strategy.
+
+    Parameters
+    ----------
+    spec : str
+        The run, as `fedlabels.deploy.spec.DeviceSpec.dumps` writes it.
+    committed : int
+        Last round whose state counts.
+    kept_from : int
+        Oldest round that the server may go back to.
+    evaluate : bool
+        Whether the received model is tested on the device's own test samples first.
+    """
+
+    spec: str
+    committed: int
+    kept_from: int
+    evaluate: bool
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a device says beside its reply.
+
+    Parameters
+    ----------
+    client_id : int or None
+        Which client it is.
+    note, error : str
+        For the server's log; with an error there is no reply. Cut to 2000 characters.
+    counts : dict of str to int
+        Samples by kind, where it was asked who it is.
+    """
+
+    client_id: int | None = None
+    note: str = ""
+    error: str = ""
+    counts: Mapping[str, int] = field(default_factory=lambda: EMPTY)
 
 
 def to_record(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
@@ -236,6 +283,70 @@ def shared_identity(content: RecordDict) -> tuple[tuple[str, int], ...]:
     nothing is decoded or compared.
     """
     return tuple(sorted((k, id(v)) for k, v in content.items() if not k.startswith(OWN)))
+
+
+def encode_task(task: Task) -> ConfigRecord:
+    """Make the record of a message to a device that no strategy knows of."""
+    return ConfigRecord(
+        {
+            "spec": task.spec,
+            "committed": task.committed,
+            "kept-from": task.kept_from,
+            "evaluate": task.evaluate,
+        }
+    )
+
+
+def decode_task(content: RecordDict) -> Task:
+    """Read what `encode_task` made.
+
+    Raises
+    ------
+    WireError
+        If the sender is no server of this toolkit.
+    """
+    record = content.get(DEVICE)
+    if not isinstance(record, ConfigRecord):
+        raise WireError(f"message has no record {DEVICE!r}: the server is not one of this toolkit")
+    spec, evaluate = record.get("spec"), record.get("evaluate")
+    rounds = [record.get(key) for key in ("committed", "kept-from")]
+    whole = [v for v in rounds if isinstance(v, int) and not isinstance(v, bool)]
+    if not isinstance(spec, str) or not isinstance(evaluate, bool) or len(whole) < len(rounds):
+        raise WireError(f"record {DEVICE!r} is not as agreed: {sorted(record)}")
+    return Task(spec, whole[0], whole[1], evaluate)
+
+
+def decode_tested(content: RecordDict) -> dict[str, Arrays]:
+    """Read the payloads that only the test of the received model needs."""
+    return {
+        key.removeprefix(TESTED): from_record(record)
+        for key, record in content.array_records.items()
+        if key.startswith(TESTED)
+    }
+
+
+def decode_said(content: RecordDict) -> Said:
+    """Read what a device says beside its reply; nothing it says can raise."""
+    record = content.get(DEVICE)
+    if not isinstance(record, ConfigRecord):
+        return Said(error="the reply is not of a device of this toolkit")
+    values = dict(record)
+    note, error = (str(values.pop(key, ""))[:2000] for key in (NOTE, ERROR))
+    client_id = values.pop(CLIENT_ID, None)
+    known = isinstance(client_id, int) and not isinstance(client_id, bool) and client_id >= 0
+    counts = {
+        key: value
+        for key, value in values.items()
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    }
+    return Said(client_id if known and isinstance(client_id, int) else None, note, error, counts)
+
+
+def decode_round(content: RecordDict) -> int:
+    """Read the round of a message to a client; 0 where it says none."""
+    config = content.get(CONFIG)
+    found = config.get(ROUND, 0) if isinstance(config, ConfigRecord) else 0
+    return found if isinstance(found, int) else 0
 
 
 def encode_up(

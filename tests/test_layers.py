@@ -34,11 +34,16 @@ ARROWS = {
         "fedlabels.models",
         "fedlabels.wire",
     },
+    # A device is a worker with one shard; the server is the round loop with another grid.
     "fedlabels.deploy": {
+        "clients",
+        "strategies",
         "fedlabels.cohort",
         "fedlabels.data",
         "fedlabels.federation",
         "fedlabels.models",
+        "fedlabels.run",
+        "fedlabels.simulation",
         "fedlabels.wire",
     },
     "fedlabels.report": set(),
@@ -92,7 +97,7 @@ ONLY_IN = {
         "strategies/",
     ),
 }
-PRINTS = ("fedlabels/run/console.py",)
+PRINTS = ("fedlabels/run/console.py", "fedlabels/deploy/__main__.py")
 # Functions with a global effect on random numbers -> the files that may call them.
 SEEDED_NETS, STOCK_GUARD = "fedlabels/cohort/net.py", "strategies/support/guard.py"
 # Draws of a published code, from a legacy generator of its own.

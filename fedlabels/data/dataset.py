@@ -141,6 +141,8 @@ class DataSource:
     ----------
     train, test : ArrayDataset
         Splits with the same sample shape, type, classes and constants.
+    empty : bool
+        Whether splits may be empty, as at a server that only knows what samples look like.
 
     Raises
     ------
@@ -150,6 +152,7 @@ class DataSource:
 
     train: ArrayDataset
     test: ArrayDataset
+    empty: bool = False
 
     def __post_init__(self) -> None:
         for field in ("shape", "num_classes", "class_names", "mean", "std", "domain_names"):
@@ -164,7 +167,7 @@ class DataSource:
                 f"data set {self.train.name!r}: train is {self.train.x.dtype}, "
                 f"test is {self.test.x.dtype}; store both in one type"
             )
-        if not len(self.train) or not len(self.test):
+        if not self.empty and not (len(self.train) and len(self.test)):
             raise DataError(
                 f"data set {self.train.name!r}: both splits need samples, "
                 f"got {len(self.train)} and {len(self.test)}"

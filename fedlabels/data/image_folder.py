@@ -25,7 +25,7 @@ _UNLABELED = "unlabeled"
 _ANNOTATIONS = "val_annotations.txt"
 
 
-class _Image(NamedTuple):
+class Image(NamedTuple):
     """One file, with the names of its class and domain as far as it has them."""
 
     path: Path
@@ -71,7 +71,7 @@ def read_image_folder(
             _NAME, tried, "set dataset.root to the folder with train/<class>/ and test/<class>/"
         )
     train, test, classes = _splits(folder, domains)
-    arrays = _decode([*train, *test], size)
+    arrays = decode([*train, *test], size)
     first = (arrays[: len(train)], _labels(train, classes))
     second = (arrays[len(train) :], _labels(test, classes))
     origin = _domains(train, test) if domains else None
@@ -81,15 +81,15 @@ def read_image_folder(
     )
 
 
-def _splits(folder: Path, domains: bool) -> tuple[list[_Image], list[_Image], tuple[str, ...]]:
+def _splits(folder: Path, domains: bool) -> tuple[list[Image], list[Image], tuple[str, ...]]:
     if (folder / "train").is_dir():
-        train = _listing(folder / "train", domains)
+        train = listing(folder / "train", domains)
         classes = _classes(folder / "train", train)
         return train, _test_split(folder, domains, classes), classes
     splits = [name for name in _TESTS if (folder / name).is_dir()]
     if splits:
         raise DataError(f"{folder} has a folder {splits[0]}, but none called train; add it")
-    images = _listing(folder, domains)
+    images = listing(folder, domains)
     classes = _classes(folder, images)
     origin = _domains(images, [])[0] if domains else None
     test = held_out(_labels(images, classes), origin)
@@ -98,13 +98,13 @@ def _splits(folder: Path, domains: bool) -> tuple[list[_Image], list[_Image], tu
             f"{folder} has no train folder, and no class of five images of which each fifth could "
             "be test data; add images, or make the folders train and test"
         )
-    chosen: tuple[list[_Image], list[_Image]] = ([], [])
+    chosen: tuple[list[Image], list[Image]] = ([], [])
     for image, marked in zip(images, test.tolist(), strict=True):
         chosen[marked].append(image)
     return *chosen, classes
 
 
-def _classes(folder: Path, images: list[_Image]) -> tuple[str, ...]:
+def _classes(folder: Path, images: list[Image]) -> tuple[str, ...]:
     classes = tuple(sorted({image.label for image in images if image.label is not None}))
     if len(classes) < 2:
         raise DataError(
@@ -114,7 +114,7 @@ def _classes(folder: Path, images: list[_Image]) -> tuple[str, ...]:
     return classes
 
 
-def _test_split(folder: Path, domains: bool, classes: tuple[str, ...]) -> list[_Image]:
+def _test_split(folder: Path, domains: bool, classes: tuple[str, ...]) -> list[Image]:
     for name in _TESTS:
         images = _test_listing(folder / name, domains)
         # Tiny-ImageNet has a test folder, but its images carry no class: then val is taken.
@@ -133,17 +133,17 @@ def _test_split(folder: Path, domains: bool, classes: tuple[str, ...]) -> list[_
     )
 
 
-def _test_listing(folder: Path, domains: bool) -> list[_Image]:
+def _test_listing(folder: Path, domains: bool) -> list[Image]:
     if not folder.is_dir():
         return []
     table = folder / _ANNOTATIONS
     if domains or not table.is_file():
-        return _listing(folder, domains)
+        return listing(folder, domains)
     labels = dict(_row(table, line) for line in table.read_text("utf-8").splitlines() if line)
     absent = [name for name in labels if not (folder / "images" / name).is_file()]
     if absent:
         raise DataError(f"{table} names {absent[0]}, which is not in {folder / 'images'}")
-    return [_Image(folder / "images" / name, labels[name], None) for name in sorted(labels)]
+    return [Image(folder / "images" / name, labels[name], None) for name in sorted(labels)]
 
 
 def _row(table: Path, line: str) -> tuple[str, str]:
@@ -153,7 +153,21 @@ def _row(table: Path, line: str) -> tuple[str, str]:
     return fields[0], fields[1]
 
 
-def _listing(folder: Path, domains: bool) -> list[_Image]:
+def listing(folder: Path, domains: bool) -> list[Image]:
+    """Find the images of a split, in the order of classes and names.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``<class>/*``, or ``<domain>/<class>/*``.
+    domains : bool
+        Whether there is a level of domains.
+
+    Raises
+    ------
+    DataError
+        If an image lies too deep, or in no domain.
+    """
     if not domains:
         return _classes_below(folder, None)
     stray = _images(folder) + _images(folder / _UNLABELED)
@@ -165,11 +179,11 @@ def _listing(folder: Path, domains: bool) -> list[_Image]:
     return [image for sub in _folders(folder) for image in _classes_below(sub, sub.name)]
 
 
-def _classes_below(folder: Path, domain: str | None) -> list[_Image]:
-    found = [_Image(path, None, domain) for path in _images(folder)]
+def _classes_below(folder: Path, domain: str | None) -> list[Image]:
+    found = [Image(path, None, domain) for path in _images(folder)]
     for sub in _folders(folder):
         label = None if sub.name == _UNLABELED else sub.name
-        found += [_Image(path, label, domain) for path in _images_of_class(sub)]
+        found += [Image(path, label, domain) for path in _images_of_class(sub)]
     return found
 
 
@@ -193,20 +207,27 @@ def _images(folder: Path) -> list[Path]:
     return sorted(filter(is_image, folder.iterdir())) if folder.is_dir() else []
 
 
-def _labels(images: list[_Image], classes: tuple[str, ...]) -> NDArray[np.int64]:
+def _labels(images: list[Image], classes: tuple[str, ...]) -> NDArray[np.int64]:
     number: dict[str | None, int] = {name: i for i, name in enumerate(classes)}
     return np.array([number.get(image.label, -1) for image in images], dtype=np.int64)
 
 
 def _domains(
-    train: list[_Image], test: list[_Image]
+    train: list[Image], test: list[Image]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
     groups = [np.array([str(i.domain) for i in images], dtype=str) for images in (train, test)]
     (first, second), names = numbered(*groups)
     return first, second, names
 
 
-def _decode(images: list[_Image], size: int | None) -> NDArray[np.uint8]:
+def decode(images: list[Image], size: int | None) -> NDArray[np.uint8]:
+    """Read images as pixels, shape (N, 3, H, W), scaled to a side of ``size`` unless it is None.
+
+    Raises
+    ------
+    DataError
+        If one is damaged, or they have different shapes.
+    """
     first = _pixels(images[0], size)
     arrays = np.empty((len(images), *first.shape), dtype=np.uint8)
     for row, image in enumerate(images):
@@ -221,5 +242,5 @@ def _decode(images: list[_Image], size: int | None) -> NDArray[np.uint8]:
     return arrays
 
 
-def _pixels(image: _Image, size: int | None) -> NDArray[np.uint8]:
+def _pixels(image: Image, size: int | None) -> NDArray[np.uint8]:
     return read_pixels(image.path, reader=_NAME, where=str(image.path), size=size)

@@ -26,7 +26,7 @@ Convert = Callable[[str, NDArray[Any]], Values]
 _SPLITS = ("train", "test")
 
 
-class _Split(NamedTuple):
+class Split(NamedTuple):
     """Arrays of one split, as far as the file has them."""
 
     x: Values
@@ -71,7 +71,7 @@ def read_npz(
         If files are missing, damaged or do not fit together.
     """
     constants = (mean, std)
-    return read_archives("npz", roots, _samples, num_classes, class_names, constants)
+    return read_archives("npz", roots, plain_samples, num_classes, class_names, constants)
 
 
 def read_archives(
@@ -109,7 +109,7 @@ def read_archives(
     path = find_first(tried, _is_complete)
     if path is None:
         raise missing(name, tried, "set dataset.root to the file or to the folder that holds them")
-    train, test = (_read_split(path, split, convert) for split in _SPLITS)
+    train, test = (read_split(path, split, convert) for split in _SPLITS)
     if mean is None or std is None:
         mean, std = statistics(train.x)
     return pair(
@@ -128,7 +128,28 @@ def _is_complete(path: Path) -> bool:
     return path.is_file() or all((path / f"{split}.npz").is_file() for split in _SPLITS)
 
 
-def _read_split(path: Path, split: str, convert: Convert) -> _Split:
+def read_split(path: Path, split: str, convert: Convert) -> Split:
+    """Read one split.
+
+    Parameters
+    ----------
+    path : Path
+        A folder with ``<split>.npz``, or a file that holds both splits.
+    split : {"train", "test"}
+        Which.
+    convert : callable
+        Checks and converts x; its first argument says where x comes from, for messages.
+
+    Returns
+    -------
+    Split
+        Samples, labels (int64), and where they come from as far as the file says it.
+
+    Raises
+    ------
+    DataError
+        If it is missing, damaged, or labels are no integers.
+    """
     single = not path.is_dir()
     file = path if single else path / f"{split}.npz"
     ending = f"_{split}" if single else ""
@@ -142,7 +163,7 @@ def _read_split(path: Path, split: str, convert: Convert) -> _Split:
         origins(f"{file}: {key}", found[key], len(x)) if key in found else None
         for key in (f"client{ending}", f"domain{ending}")
     )
-    return _Split(samples, y.astype(np.int64), client, domain)
+    return Split(samples, y.astype(np.int64), client, domain)
 
 
 def _arrays(path: Path, needed: Sequence[str], wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -159,7 +180,14 @@ def _arrays(path: Path, needed: Sequence[str], wanted: Sequence[str]) -> dict[st
         raise DataError(f"{path} cannot be read as .npz without pickle ({error})") from error
 
 
-def _samples(where: str, x: NDArray[Any]) -> Values:
+def plain_samples(where: str, x: NDArray[Any]) -> Values:
+    """Check images or features; images without a channel axis get one.
+
+    Raises
+    ------
+    DataError
+        If x is of a type or shape that no sample has.
+    """
     if x.dtype != np.uint8:
         return features(where, x)
     if x.ndim == 3:
@@ -206,7 +234,7 @@ def features(where: str, x: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _domains(
-    path: Path, train: _Split, test: _Split
+    path: Path, train: Split, test: Split
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]] | None:
     if train.domain is None and test.domain is None:
         return None
@@ -217,7 +245,7 @@ def _domains(
     return first, second, names
 
 
-def _owners(train: _Split) -> tuple[NDArray[np.int64], tuple[str, ...]] | None:
+def _owners(train: Split) -> tuple[NDArray[np.int64], tuple[str, ...]] | None:
     if train.client is None:
         return None
     (owners,), names = numbered(train.client)

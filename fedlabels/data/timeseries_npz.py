@@ -47,10 +47,17 @@ def read_timeseries_npz(
         If files are missing, damaged or do not fit together, or x is no series.
     """
     constants = (mean, std)
-    return read_archives("timeseries_npz", roots, _series, num_classes, class_names, constants)
+    return read_archives("timeseries_npz", roots, series, num_classes, class_names, constants)
 
 
-def _series(where: str, x: NDArray[Any]) -> NDArray[np.float32]:
+def series(where: str, x: NDArray[Any]) -> NDArray[np.float32]:
+    """Check windows of signals; those without a channel axis get one.
+
+    Raises
+    ------
+    DataError
+        If x is no series.
+    """
     if x.dtype == np.uint8:
         raise DataError(
             f"{where} holds bytes, as images do; use dataset=npz for images, or store the signal "

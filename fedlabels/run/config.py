@@ -130,6 +130,23 @@ class TestShardsConfig:
 
 
 @dataclass
+class DeployConfig:
+    """Real devices: how long to wait, what an update may be at most, what the server knows."""
+
+    min_clients: int = 1
+    connect_seconds: float = 120.0
+    describe_seconds: float = 300.0
+    round_seconds: float = 3600.0
+    lost_rounds: int = 3
+    final_evaluation: bool = True
+    max_update_norm: float | None = None
+    max_examples: float | None = None
+    partitions: bool = False
+    mods: list[str] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class RunConfig:
     """Settings of one run."""
 
@@ -159,6 +176,7 @@ class RunConfig:
     backend: BackendConfig = field(default_factory=BackendConfig)
     early_stop: EarlyStopConfig = field(default_factory=EarlyStopConfig)
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
+    deploy: DeployConfig = field(default_factory=DeployConfig)
 
 
 # What run_sim.py takes where a partition or a label policy leaves the choice to its user. Not in
@@ -256,6 +274,7 @@ def check(config: Mapping[str, Any]) -> None:
     ConfigError
         If a number is out of range, or settings contradict each other.
     """
+    _check_deploy(config["deploy"])
     for key in ("clients", "per_round", "rounds", "evaluate_every", "checkpoint_every"):
         if config[key] < 1:
             raise ConfigError(f"{key} must be >= 1, got {config[key]}")
@@ -297,3 +316,14 @@ def _check_variants(client: Mapping[str, Any], strategy: Mapping[str, Any]) -> N
 def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got '{value}'")
+
+
+def _check_deploy(deploy: Mapping[str, Any]) -> None:
+    for key in ("min_clients", "lost_rounds"):
+        if deploy[key] < 1:
+            raise ConfigError(f"deploy.{key} must be >= 1, got {deploy[key]}")
+    for key in ("describe_seconds", "round_seconds", "max_update_norm", "max_examples"):
+        if deploy[key] is not None and not deploy[key] > 0:
+            raise ConfigError(f"deploy.{key} must be > 0, got {deploy[key]}")
+    if deploy["connect_seconds"] < 0:
+        raise ConfigError(f"deploy.connect_seconds must be >= 0, got {deploy['connect_seconds']}")

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-MAY_DIFFER = ("rounds", "checkpoint_every", "backend", "tracker", "callbacks")
+MAY_DIFFER = (
+    "rounds", "checkpoint_every", "backend", "tracker", "callbacks", "deploy",
+)  # fmt: skip
 """Settings, with everything below them, that may change when a run is resumed."""
 
 _CHUNK = 1 << 20  # bytes read at once

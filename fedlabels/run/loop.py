@@ -2,6 +2,7 @@
 
 import os
 import platform
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +17,17 @@ from fedlabels import wire
 from fedlabels.cohort.clock import phase, whole
 from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import RunError
-from fedlabels.federation import Federation
 from fedlabels.run.callbacks import Callback, Measure, Seen
 from fedlabels.run.checkpoint import Checkpoint, write_checkpoint, write_model
 from fedlabels.run.console import Console
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.hashing import config_hash, flatten
-from fedlabels.run.setup import World, build_backend, evaluates_clients
+from fedlabels.run.place import Begin, Place, Simulated
+from fedlabels.run.setup import World
 from fedlabels.run.signals import terminable
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.evaluation import Evaluation
-from fedlabels.simulation.grid import FIRST_NODE_ID, CohortGrid
+from fedlabels.simulation.grid import RoundGrid
 from fedlabels.simulation.job import Arrays, ClientRow, EachTerm, Job, Task
 from fedlabels.simulation.personal import personal
 from strategies.support.contract import Server, State
@@ -62,6 +63,8 @@ class Loop:
         Called after every round.
     facts : mapping
         Further values of the manifest, such as the command.
+    place : Place or None
+        Where the clients are; None simulates them.
     """
 
     def __init__(
@@ -73,11 +76,14 @@ class Loop:
         checkpoint: Checkpoint | None = None,
         callbacks: Sequence[Callback] = (),
         facts: Settings = EMPTY,
+        place: Place | None = None,
     ) -> None:
         self._config, self._world, self._folder, self._console = config, world, folder, console
         self._checkpoint, self._callbacks, self._facts = checkpoint, list(callbacks), facts
+        self._place = Simulated(config, world) if place is None else place
         self._first = checkpoint.round + 1 if checkpoint else 1
         self._saved = checkpoint.round if checkpoint else -1
+        self._resumable = 0
         self._began = time.time()
         self._last: Evaluation | None = None
         self._personal: list[dict[str, Any]] = []
@@ -95,7 +101,7 @@ class Loop:
             At Ctrl-C or SIGTERM, after a checkpoint was written.
         """
         self._began = time.time()
-        backend = build_backend(self._config, self._world, self._folder, self._first - 1)
+        backend = self._place.start(self._folder, self._first - 1)
         status = "failed"
         try:
             self._announce()  # only now: a folder in which nothing could start holds no run
@@ -133,9 +139,12 @@ class Loop:
     def _announce(self) -> None:
         config = {k: v for k, v in self._config.items() if k != "resume"}
         self._folder.write_config(yaml.safe_dump(config, sort_keys=False))
-        self._world.federation.save(self._folder.federation)
+        if self._place.dealt:
+            self._world.federation.save(self._folder.federation)
         source = self._world.source
+        known = self._folder.read_manifest().get("run_id")
         self._folder.update_manifest(
+            run_id=known or secrets.token_hex(8),  # what devices keep belongs to a run
             name=self._config["name"],
             seed=self._config["seed"],
             status="running",
@@ -156,7 +165,9 @@ class Loop:
                 seed=self._config["seed"],
                 rounds=self._config["rounds"],
                 clients_per_round=self._config["per_round"],
-                client_of={FIRST_NODE_ID + i: i for i in range(self._config["clients"])},
+                min_clients=self._place.min_clients,
+                deadline_seconds=self._place.deadline_seconds,
+                client_of=self._place.client_of,
                 private=self._world.client.private(self._world.layout),
                 buffers=self._world.layout.names(role="buffer"),
                 layout=self._world.layout,
@@ -175,7 +186,7 @@ class Loop:
         return Done(self._checkpoint.round, wire.to_record(self._checkpoint.arrays), state)
 
     def _rounds(self, backend: SimulationBackend, done: Done) -> dict[str, Any]:
-        grid = CohortGrid(range(self._config["clients"]), backend)
+        grid = self._place.grid(self._folder, backend)
         grid.needs = self._world.strategy.needs
         for callback in self._callbacks:
             callback.on_run_start(folder=self._folder, config=self._config)
@@ -203,7 +214,7 @@ class Loop:
         return record
 
     def _round(
-        self, grid: CohortGrid, backend: SimulationBackend, index: int, arrays: ArrayRecord
+        self, grid: RoundGrid, backend: SimulationBackend, index: int, arrays: ArrayRecord
     ) -> tuple[ArrayRecord, dict[str, Any], list[ClientRow]]:
         began = time.perf_counter()
         strategy, rows = self._world.strategy, list[ClientRow]()
@@ -211,6 +222,9 @@ class Loop:
         weight = 0.0
         measures = self._measures(index)
         grid.keep, models = ((wire.MODEL,) if measures else ()), None
+        evaluates = index % self._config["evaluate_every"] == 0 or index == self._config["rounds"]
+        tested = strategy.shared("evaluate", index - 1) if evaluates else EMPTY
+        self._place.begin(Begin(index, evaluates, self._resumable, tested))
         for exchange in strategy.exchanges(index):
             with phase("configure"):
                 messages = list(strategy.configure(exchange, index, arrays, grid))
@@ -223,12 +237,14 @@ class Loop:
             arrays = outcome.arrays if outcome.arrays is not None else arrays
             metrics.update(outcome.metrics)
             weight = outcome.weight or weight
-            models = replies.kept.get(wire.MODEL, models)
+            models = grid.kept.get(wire.MODEL, models)
         trained = time.perf_counter()
         record = _record(index, rows, weight, metrics)
-        if index % self._config["evaluate_every"] == 0 or index == self._config["rounds"]:
+        if evaluates:
             with whole("evaluate"):
                 record |= self._evaluate(backend, index, wire.from_record(arrays))
+                if self._place.asks_at_the_end and index == self._config["rounds"]:
+                    record |= self._ask_clients(grid, index, arrays)
         ended = time.perf_counter()
         record["seconds_train"], record["seconds_evaluate"] = trained - began, ended - trained
         for measure in measures:
@@ -252,13 +268,20 @@ class Loop:
         """Test the global model, and every client's own where that is asked for."""
         figures: dict[str, float] = {}
         self._last, self._personal = None, []
-        if self._world.strategy.has_model:
+        if self._world.strategy.has_model and len(self._world.source.test):
             self._last = backend.evaluate(arrays)
             figures = {"test_loss": self._last.loss, "test_accuracy": self._last.accuracy}
             figures |= self._last.parts
-        if evaluates_clients(self._config, self._world.client):
+        if self._place.evaluates_clients():
             figures |= self._evaluate_clients(backend, index, arrays)
         return figures
+
+    def _ask_clients(self, grid: RoundGrid, index: int, arrays: ArrayRecord) -> dict[str, float]:
+        """Let the clients of the last round test what came of it, in an exchange of its own."""
+        strategy = self._world.strategy
+        replies = grid.send_and_receive(strategy.configure("evaluate", index, arrays, grid))
+        found = strategy.aggregate("evaluate", index, replies)
+        return {f"final_{name}": value for name, value in found.metrics.items()}
 
     def _evaluate_clients(
         self, backend: SimulationBackend, index: int, arrays: Arrays
@@ -273,24 +296,20 @@ class Loop:
         return figures
 
     def _check_failures(self, index: int, exchange: str, rows: Sequence[ClientRow]) -> None:
-        failed = [row for row in rows if row.status == "failed"]
-        allowed = self._config["max_client_failures"] * len(rows)
-        if not failed or (len(failed) <= allowed and len(failed) < len(rows)):
+        if self._place.goes_on(rows):
             return
+        failed = [row for row in rows if row.status == "failed"]
         first = failed[0]
         # whoever mends this wants to know who failed and why; a resume cuts these rows off again
-        self._folder.clients.append(
-            [_client_record(index, row, self._world.federation) for row in rows]
-        )
+        self._folder.clients.append([self._client_record(index, row) for row in rows])
         raise RunError(
             f"{len(failed)} of {len(rows)} clients failed in round {index} ({exchange}), allowed is"
-            f" a share of {self._config['max_client_failures']:g}; client {first.client_id}: "
-            f"{first.error}. Mend the cause and resume={self._folder.path}"
+            f" {self._place.allowance()}; client {first.client_id}: {first.error}. Mend the cause"
+            f" and resume={self._folder.path}"
         )
 
     def _write(self, index: int, record: Mapping[str, Any], rows: Sequence[ClientRow]) -> None:
-        federation = self._world.federation
-        self._folder.clients.append([_client_record(index, row, federation) for row in rows])
+        self._folder.clients.append([self._client_record(index, row) for row in rows])
         if "test_accuracy" in record and self._last is not None:
             recall = {f"recall_{c}": float(v) for c, v in enumerate(self._last.recall)}
             self._folder.test_class.append([{"round": index, **recall}])
@@ -298,6 +317,21 @@ class Loop:
             self._folder.personal.append([{"round": index, **row} for row in self._personal])
         # last, because a round is finished when its row is there
         self._folder.rounds.append([record])
+
+    def _client_record(self, index: int, row: ClientRow) -> dict[str, Any]:
+        labeled, unlabeled = self._place.held(row.client_id)
+        return {
+            "round": index,
+            "client_id": row.client_id,
+            "status": row.status,
+            "error": row.error,
+            "labeled": labeled,
+            "unlabeled": unlabeled,
+            "weight": row.weight,
+            "bytes_down": row.bytes_down,
+            "bytes_up": row.bytes_up,
+            **{k: s / c for k, (s, c) in row.metrics.items() if c},
+        }
 
     def _save(self, done: Done) -> None:
         """Write the checkpoint of a finished round, and the model alone."""
@@ -313,7 +347,8 @@ class Loop:
         self._folder.sync()
         write_checkpoint(self._folder.path, done.round, arrays, state, manifest)
         write_model(self._folder.model, arrays)
-        self._saved = done.round
+        # two checkpoints are kept: a resume may start from the one before
+        self._resumable, self._saved = max(self._saved, 0), done.round
 
 
 def _record(
@@ -331,22 +366,6 @@ def _record(
         **finite,
         "bytes_down": sum(row.bytes_down for row in rows),
         "bytes_up": sum(row.bytes_up for row in rows),
-    }
-
-
-def _client_record(index: int, row: ClientRow, federation: Federation) -> dict[str, Any]:
-    means = {k: s / c for k, (s, c) in row.metrics.items() if c}
-    return {
-        "round": index,
-        "client_id": row.client_id,
-        "status": row.status,
-        "error": row.error,
-        "labeled": int(federation.labeled.sizes[row.client_id]),
-        "unlabeled": int(federation.unlabeled.sizes[row.client_id]),
-        "weight": row.weight,
-        "bytes_down": row.bytes_down,
-        "bytes_up": row.bytes_up,
-        **means,
     }
 
 

@@ -121,7 +121,7 @@ def execute(
     world = build_world(config)
     decomposition = decomposition_of(config, world.strategy)
     resumed = config.get("resume") is not None
-    checkpoint = _checkpoint(config, path, world.federation.hash) if resumed else None
+    checkpoint = checkpoint_of(config, path, world.federation.hash) if resumed else None
     folder = RunFolder(path, resume=resumed)
     if resumed:
         folder.cut_back(checkpoint.round if checkpoint else 0)
@@ -146,7 +146,32 @@ def execute(
     return record
 
 
-def _checkpoint(config: dict[str, Any], path: Path, federation_hash: str) -> Checkpoint | None:
+def checkpoint_of(
+    config: dict[str, Any], path: Path, federation_hash: str | None
+) -> Checkpoint | None:
+    """Read the newest checkpoint of a run that is to be resumed.
+
+    Parameters
+    ----------
+    config : dict
+        Resolved settings.
+    path : Path
+        The run folder.
+    federation_hash : str or None
+        Who holds what; None where that is not known, with real devices.
+
+    Returns
+    -------
+    Checkpoint or None
+        None when the run was killed before its first checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If it is damaged, or other settings made it.
+    RunError
+        If all rounds are done.
+    """
     newest = latest_checkpoint(path)
     if newest is None:
         return None  # killed before the first checkpoint: begin again, in the same folder

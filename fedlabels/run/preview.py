@@ -19,7 +19,7 @@ from fedlabels.federation import Federation, suspicions
 from fedlabels.federation.summary import class_counts
 from fedlabels.report import Holdings, write_preview
 from fedlabels.run.config import check, register
-from fedlabels.run.setup import build_data
+from fedlabels.run.data import build_data
 
 USAGE = """usage: python -m fedlabels.federation preview [KEY=VALUE ...] [picture=FILE.html]
 

@@ -4,31 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 import clients
 import strategies
 from fedlabels.cohort import Client, DataSpec, Layout
 from fedlabels.cohort.net import build_seeded
-from fedlabels.data import ArrayDataset, DataSource, load
-from fedlabels.data.shift import Shift, shift_clients, shift_domains
+from fedlabels.data import DataSource
 from fedlabels.errors import ConfigError
 from fedlabels.federation import (
-    PARTITIONS,
-    POLICIES,
     Federation,
-    LabelNoise,
-    Layers,
-    LongTail,
-    ModelGroups,
-    Samples,
-    TestShards,
-    build,
-    make,
 )
 from fedlabels.models import build as build_model
 from fedlabels.models.base import Classifier
+from fedlabels.run.data import build_data
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.placement import execution_of
 from fedlabels.run.profile import profile_of
@@ -86,44 +73,6 @@ def build_world(config: Settings) -> World:
     return World(source, federation, population, client, strategy, Layout(models[0]), widths[0])
 
 
-def build_data(config: Settings, *, rendered: bool = True) -> tuple[DataSource, Federation]:
-    """Read and shift the data, and deal them.
-
-    Parameters
-    ----------
-    rendered : bool
-        False leaves the pixels as they are: quick, for a look at who holds what.
-
-    Raises
-    ------
-    FedLabelsError
-        If a setting is unknown or out of range, or data are missing.
-    """
-    dataset, shift = config["dataset"], Shift(**config["shift"])
-    source = load(dataset["name"], root=dataset["root"], **dataset["options"])
-    source = shift_domains(source, shift, config["seed"], rendered=rendered)
-    federation = build_federation(config, source)
-    owner = _single_owner(federation, shift)
-    if not rendered:
-        return source, federation
-    return shift_clients(source, shift, owner, len(federation), config["seed"]), federation
-
-
-def _single_owner(federation: Federation, shift: Shift) -> NDArray[np.int64]:
-    """Return the client of every sample, -1 for nobody."""
-    parts = federation.labeled, federation.unlabeled
-    index = np.concatenate([part.index for part in parts])
-    owners = np.concatenate([part.owners for part in parts])
-    owner = np.full(len(federation.labels), -1, dtype=np.int64)
-    owner[index] = owners
-    if shift.preset in ("noise", "corruptions") and (owner[index] != owners).any():
-        raise ConfigError(
-            f"shift.preset={shift.preset} gives each client pictures of its own, but with "
-            "partition.reuse=true clients share them; use a preset of domains (sfs4)"
-        )
-    return owner
-
-
 def _groups(config: Settings, client: Client, strategy: ServerStrategy) -> tuple[Group, ...]:
     """Return one group a model: ``model`` and those of ``architectures.models``."""
     models = [config["model"], *config["architectures"]["models"]]
@@ -142,57 +91,6 @@ def _groups(config: Settings, client: Client, strategy: ServerStrategy) -> tuple
         rest.pop("name", None)
         groups.append(Group(client, name, rest))
     return tuple(groups)
-
-
-def build_federation(config: Settings, source: DataSource) -> Federation:
-    """Deal the training set as configured."""
-    partition = dict(config["partition"])
-    labels = dict(config["labels"])
-    reuse, per_client = partition.pop("reuse"), partition.pop("samples_per_client")
-    shards = dict(config["test_shards"])
-    if not shards["share"] and evaluates_clients(config, clients.build(config["client"])):
-        # whoever tests clients wants test samples for them: of their domain, or of their classes
-        by = "classes" if source.test.domain is None else "domain"
-        shards = {"share": 1.0, "by": by}
-    layers = Layers(
-        long_tail=LongTail(**config["long_tail"]),
-        keep=partition.pop("keep"),
-        noise=LabelNoise(**config["label_noise"]),
-        test_shards=TestShards(**shards),
-        groups=ModelGroups(
-            count=1 + len(config["architectures"]["models"]),
-            assign=config["architectures"]["assign"],
-        ),
-    )
-    return build(
-        samples_of(source.train),
-        clients=config["clients"],
-        partition=make(PARTITIONS, partition.pop("name"), partition),
-        policy=make(POLICIES, labels.pop("name"), labels),
-        seed=config["seed"],
-        reuse=reuse,
-        samples_per_client=per_client,
-        layers=layers,
-        test=samples_of(source.test),
-    )
-
-
-def evaluates_clients(config: Settings, client: Client) -> bool:
-    """Return whether clients test models of their own: if asked to, or if they have some."""
-    wanted = config["evaluate_clients"]
-    return client.personal if wanted is None else bool(wanted)
-
-
-def samples_of(dataset: ArrayDataset) -> Samples:
-    """Return what partitioners and label policies may know of a data set."""
-    return Samples(
-        dataset.y,
-        dataset.num_classes,
-        dataset.domain,
-        dataset.domain_names,
-        dataset.owner,
-        dataset.owner_names,
-    )
 
 
 def build_backend(

@@ -10,7 +10,7 @@ telemetry.disable()  # before Flower is imported
 
 # ruff: noqa: E402
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from io import BytesIO
 from typing import Any, NoReturn
@@ -32,6 +32,7 @@ def _unsupported(error: BaseException) -> NoReturn:
 
 try:
     from flwr.app import Array, ArrayRecord, Error, Message
+    from flwr.client.mod.utils import make_ffn
     from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode, SType
     from flwr.supercore.run import Run
     from flwr.supercore.task_identity import TaskIdentity
@@ -52,7 +53,11 @@ __all__ = [
     "peek",
     "quiet",
     "set_message_id",
+    "with_mods",
 ]
+
+Handler = Callable[..., Any]
+"""Of a message and a context, or a mod, which also gets the next one."""
 
 
 def identify(run_id: int = 1) -> None:
@@ -166,3 +171,9 @@ def lazy_record(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
 def peek(record: ArrayRecord) -> dict[str, NDArray[Any]]:
     """Read a record without copying lazy arrays; the result must not be written to."""
     return {k: v.view() if isinstance(v, LazyArray) else v.numpy() for k, v in record.items()}
+
+
+def with_mods(handler: Handler, mods: Sequence[Handler]) -> Handler:
+    """Put Flower's mods around a handler of messages, the first one outermost."""
+    made: Handler = make_ffn(handler, list(mods))
+    return made

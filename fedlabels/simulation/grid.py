@@ -19,6 +19,7 @@ from flwr.serverapp import Grid
 
 from fedlabels import wire
 from fedlabels.cohort.clock import phase
+from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import ConfigError, RunError, WireError
 from fedlabels.simulation.flower_compat import (
     Run,
@@ -43,7 +44,28 @@ from fedlabels.simulation.replies import Replies
 FIRST_NODE_ID = 1000
 
 
-class CohortGrid(Grid):
+class RoundGrid(Grid):
+    """A grid as the round loop asks for it, beside what strategies ask of it.
+
+    Attributes
+    ----------
+    needs : mapping of str to {"sum", "each"}
+        How terms come back; set by the run loop.
+    keep : tuple of str
+        Terms of which every client's value comes back beside that; set by the run loop.
+    last : list of JobResult
+        What became of every client in the latest :meth:`send_and_receive`.
+    kept : mapping of str to EachTerm
+        The terms to keep, of that.
+    """
+
+    needs: Mapping[str, Need]
+    keep: tuple[str, ...]
+    last: list[JobResult]
+    kept: Mapping[str, EachTerm] = EMPTY
+
+
+class CohortGrid(RoundGrid):
     """Grid over the clients of a federation.
 
     Parameters
@@ -164,7 +186,9 @@ class CohortGrid(Grid):
             self.last.append(result)
             _check_answered(group, result)
             made.append((group, result, needs))
-        return Replies(partial(_in_order, sent, made), self.last)
+        replies = Replies(partial(_in_order, sent, made), self.last)
+        self.kept = replies.kept
+        return replies
 
     def _name(self, messages: Sequence[Message]) -> None:
         nodes = [message.metadata.dst_node_id for message in messages]

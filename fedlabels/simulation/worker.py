@@ -154,6 +154,18 @@ class Worker:
         report.seconds = time.perf_counter() - began
         return report
 
+    def alone(self, order: Order, shared: Mapping[str, Arrays]) -> Outcome:
+        """Run the only client of an order and return what it made, not reduced: as a device does.
+
+        Raises
+        ------
+        ValueError
+            If there are more.
+        """
+        trees = {name: tensors(arrays, self.device) for name, arrays in shared.items()}
+        ((_, made),) = self._trainer.run(order, trees)
+        return made
+
     def tracks(self, events: bool) -> tuple[float, list[Track]]:
         """Return the time by this process's clock, and what was timed since the last call."""
         return time.perf_counter(), handed_over(self._tracks, events)

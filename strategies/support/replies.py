@@ -1,11 +1,12 @@
 """Reads the replies of a round: sums of simulated cohorts, or messages of real devices."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, Message
+from flwr.app import ArrayRecord, Message, RecordDict
 from numpy.typing import NDArray
 
 from fedlabels import wire
@@ -134,6 +135,52 @@ def check(
         if full:
             usable.append((client_of(reply.metadata.src_node_id), up))
     return usable
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one device may do to the model at most.
+
+    Parameters
+    ----------
+    norm : float or None
+        Largest Euclidean distance of a term from what was sent, or of its value where nothing like
+        it was sent, > 0; None has no bound.
+    examples : float or None
+        Largest number of examples that a device may claim, > 0; None has no bound.
+    """
+
+    norm: float | None = None
+    examples: float | None = None
+
+
+def check_uplink(content: RecordDict, expected: Expected, limits: Limits) -> wire.Uplink:
+    """Read a device's reply and check it.
+
+    Raises
+    ------
+    WireError
+        If it is not of the agreed form, a term does not fit what is expected or is not finite, or
+        it is beyond the limits.
+    """
+    up = wire.decode_up(content, read=_read)
+    if limits.examples is not None and up.weight > limits.examples:
+        raise WireError(f"claims {up.weight:g} examples, allowed are {limits.examples:g}")
+    for name, term in up.terms.items():
+        like = expected(name)
+        _check_term(name, term, like, finite=False)
+        if limits.norm is not None and (norm := _distance(term, like)) > limits.norm:
+            raise WireError(f"term {name!r} moved by {norm:.3g}, allowed is {limits.norm:g}")
+    return up
+
+
+def _distance(term: wire.UpTerm, like: Mapping[str, NDArray[Any]] | None) -> float:
+    total = 0.0
+    for key, value in term.value.items():
+        if value.dtype.kind == "f":
+            moved = value.astype(np.float64) - (0.0 if like is None else like[key])
+            total += float(np.vdot(moved, moved))
+    return math.sqrt(total)
 
 
 def count_rows(replies: Replies) -> Collected:

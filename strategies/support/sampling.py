@@ -1,5 +1,6 @@
 """Which clients take part: drawn by client_id with the run's seed, and never an endless wait."""
 
+import logging
 import time
 from collections.abc import Iterable
 
@@ -10,6 +11,7 @@ from fedlabels.errors import RunError
 from fedlabels.seeds import generator
 from fedlabels.simulation.flower_compat import Run
 
+LOG = logging.getLogger(f"fedlabels.{__name__}")
 _POLL_SECONDS = 0.5
 
 
@@ -37,7 +39,7 @@ def connected_nodes(grid: Grid, *, wanted: int, minimum: int, deadline_seconds: 
     RunError
         If fewer than ``minimum`` are connected at the deadline.
     """
-    end = time.monotonic() + deadline_seconds
+    end, told = time.monotonic() + deadline_seconds, False
     while True:
         nodes = sorted(grid.get_node_ids())
         left = end - time.monotonic()
@@ -48,6 +50,9 @@ def connected_nodes(grid: Grid, *, wanted: int, minimum: int, deadline_seconds: 
                 f"{len(nodes)} clients were connected after {deadline_seconds:g} s, at least"
                 f" {minimum} are needed: start more, wait longer or lower the minimum"
             )
+        if not told:
+            LOG.info("%d of %d clients are there; waiting up to %.0f s", len(nodes), wanted, left)
+            told = True
         time.sleep(min(_POLL_SECONDS, left))
 
 

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from fedlabels.cohort import DataSpec, Layout, Nets
 from fedlabels.models import WSConv2d, build, fold
-from fedlabels.run.setup import build_data
+from fedlabels.run.data import build_data
 from tests.end_to_end.harness import column, config_of, contents, prints, simulate, table
 from tests.run.test_resume import StopAfter
 

@@ -8,8 +8,8 @@ import pytest
 
 from fedlabels.federation import PARTITIONS, POLICIES, Federation, Ragged, suspicions
 from fedlabels.federation.suspicion import late_class_trend
+from fedlabels.run.data import build_data
 from fedlabels.run.preview import main, preview
-from fedlabels.run.setup import build_data
 from tests.end_to_end.harness import config_of
 
 # What has no usual value and must be given.

@@ -1,0 +1,150 @@
+"""Flower's component on a device: ``fedlabels.deploy.client_app:app``.
+
+Flower starts a process for every message, so everything is read anew: data, state, model. A round
+is one message; the evaluation of the received model is part of it.
+"""
+
+from fedlabels import telemetry
+
+telemetry.disable()  # before Flower is imported
+
+# ruff: noqa: E402
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from fedlabels import __version__, wire
+from fedlabels.cohort.types import EMPTY, Scalar
+from fedlabels.errors import ConfigError, FedLabelsError, WireError
+from fedlabels.simulation.flower_compat import with_mods
+
+if TYPE_CHECKING:
+    from fedlabels.deploy.device import Device
+    from fedlabels.deploy.device_data import DeviceData
+    from fedlabels.deploy.device_state import DeviceState
+    from fedlabels.deploy.spec import DeviceSpec
+
+LOG = logging.getLogger(__name__)
+
+
+class DeviceApp(ClientApp):
+    """Answers every message that a strategy of this toolkit sends, whatever its action is called.
+
+    What goes wrong is answered as text, for the server's log.
+    """
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Answer a message."""
+        try:
+            return _answer(message, context)
+        except FedLabelsError as error:
+            text = str(error)
+        except Exception as error:
+            LOG.exception("round failed")
+            text = f"{type(error).__name__}: {error}"
+        record = ConfigRecord({wire.ERROR: text})
+        return Message(RecordDict({wire.DEVICE: record}), reply_to=message)
+
+
+app = DeviceApp()
+
+
+def _answer(message: Message, context: Context) -> Message:
+    kind, _, action = message.metadata.message_type.partition(".")
+    station = Station(wire.decode_task(message.content), context)
+    if kind == "query":
+        return Message(RecordDict({wire.DEVICE: station.describe()}), reply_to=message)
+    if kind == "evaluate":
+        return station.evaluate(message)
+
+    def train(asked: Message, _: Context) -> Message:
+        return station.train(asked, action or kind)
+
+    # Flower's mods want one config record, so they do not see ours
+    del message.content[wire.DEVICE]
+    reply: Message = with_mods(train, [_mod(name) for name in station.spec.mods])(message, context)
+    if reply.has_error():
+        raise WireError(f"a mod refused: {reply.error.reason}")
+    reply.content[wire.DEVICE] = station.record()
+    return reply
+
+
+class Station:
+    """A device for the length of one message.
+
+    Parameters
+    ----------
+    task : wire.Task
+        What the server said.
+    context : flwr.app.Context
+        Who this node is.
+    """
+
+    def __init__(self, task: wire.Task, context: Context) -> None:
+        from fedlabels.deploy import device, device_data, device_state, spec
+
+        self._task, node = task, context.node_config
+        self.spec: DeviceSpec = spec.loads(task.spec)
+        self._data: DeviceData = device_data.read(node, self.spec)
+        self._device: Device = device.Device(
+            self.spec, self._data, device.threads_of(node), str(node.get("device", "auto"))
+        )
+        if "state-dir" not in node:
+            raise ConfigError(
+                "the node configuration lacks state-dir, a folder that outlives restarts"
+            )
+        folder = Path(str(node["state-dir"])).expanduser()
+        self._state: DeviceState = device_state.DeviceState(
+            folder, self.spec.run, self._data.client_id
+        )
+
+    def describe(self) -> ConfigRecord:
+        """Say who this is; data, state folder, client and model are in order."""
+        return self.record({**self._data.counts(), "package": __version__})
+
+    def train(self, message: Message, exchange: str) -> Message:
+        """Run one exchange."""
+        down = wire.decode_down(message.content)
+        state = self._state.read(self._task.committed)
+        tested: wire.Metrics = {}
+        if self._task.evaluate:
+            tests = replace(down, shared={**down.shared, **wire.decode_tested(message.content)})
+            tested = self._device.evaluate(tests, state)
+        up, kept = self._device.run(exchange, down, state)
+        content = wire.encode_up(wire.Uplink(up.terms, up.weight, {**up.metrics, **tested}))
+        if kept is not None:
+            self._state.write(down.round, kept, self._task.kept_from)
+        return Message(content, reply_to=message)
+
+    def evaluate(self, message: Message) -> Message:
+        """Test the received model on this device's own test samples."""
+        down = wire.decode_down(message.content)
+        metrics = self._device.evaluate(down, self._state.read(self._task.committed))
+        weight = metrics.get("device_accuracy", (0.0, 0.0))[1]
+        content = wire.encode_up(wire.Uplink({}, weight, metrics))
+        content[wire.DEVICE] = self.record()
+        return Message(content, reply_to=message)
+
+    def record(self, more: Mapping[str, Scalar] = EMPTY) -> ConfigRecord:
+        """Return who answers, and what had to be set aside."""
+        note = {wire.NOTE: "; ".join(self._state.notes)} if self._state.notes else {}
+        return ConfigRecord({wire.CLIENT_ID: self._data.client_id, **more, **note})
+
+
+def _mod(name: str) -> Any:
+    from flwr.clientapp import mod
+
+    known = {
+        "fixed_clipping": mod.fixedclipping_mod,
+        "adaptive_clipping": mod.adaptiveclipping_mod,
+        "message_size": mod.message_size_mod,
+        "arrays_size": mod.arrays_size_mod,
+    }
+    if name not in known:
+        raise WireError(f"mod {name!r} is not known")
+    return known[name]

@@ -1,0 +1,144 @@
+"""One client on one device: the simulator's worker with a single shard."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+import clients
+from fedlabels import wire
+from fedlabels.deploy.device_data import DeviceData
+from fedlabels.deploy.spec import DeviceSpec
+from fedlabels.errors import ConfigError, RunError
+from fedlabels.federation.federation import Federation
+from fedlabels.federation.ragged import Ragged
+from fedlabels.simulation.convert import arrays_of
+from fedlabels.simulation.order import Item, Order
+from fedlabels.simulation.outcome import Outcome
+from fedlabels.simulation.population import Group, Population
+from fedlabels.simulation.state import Arrays
+from fedlabels.simulation.worker import Worker, WorkerSpec
+
+EVALUATION = "device_"
+"""Prefix of what a device measures with the model that it received."""
+
+
+class Device:
+    """A client that runs here.
+
+    Parameters
+    ----------
+    spec : DeviceSpec
+        What the server said.
+    data : DeviceData
+        What this device holds.
+    threads : int or None
+        torch threads; None takes one a core.
+    device : {"auto", "cpu", "cuda"}
+        Where it computes.
+
+    Raises
+    ------
+    ConfigError
+        If client, model or views are not known here, or a setting is out of range.
+    """
+
+    def __init__(
+        self, spec: DeviceSpec, data: DeviceData, threads: int | None = None, device: str = "auto"
+    ) -> None:
+        self._client = data.client_id
+        self._tests = len(data.tests)
+        model = dict(spec.model)
+        name = model.pop("name")
+        groups = (Group(clients.build(dict(spec.client)), name, model),)
+        empty = [np.zeros(0, dtype=np.int64)] * data.client_id
+        federation = Federation(
+            labeled=Ragged.from_lists([*empty, data.labeled]),
+            unlabeled=Ragged.from_lists([*empty, data.unlabeled]),
+            labels=data.train.y,
+            num_classes=spec.num_classes,
+            settings={},
+            given=data.labels,
+            server=np.zeros(0, dtype=np.int64),
+            test=Ragged.from_lists([*empty, data.tests]),
+            groups=np.zeros(data.client_id + 1, dtype=np.int64),
+        )
+        members = np.zeros(data.client_id + 1, dtype=np.int64)
+        self._worker = Worker(
+            WorkerSpec(
+                train=data.train,
+                test=data.test,
+                federation=federation,
+                population=Population(groups, members),
+                views=spec.views,
+                view_options=dict(spec.view_options),
+                seed=spec.seed,
+                threads=threads or os.cpu_count() or 1,
+                dtype=spec.precision,
+                device=device,
+            )
+        )
+
+    def run(
+        self, exchange: str, down: wire.Downlink, state: Arrays | None
+    ) -> tuple[wire.Uplink, Arrays | None]:
+        """Do what the server asks for.
+
+        Parameters
+        ----------
+        exchange : str
+            Such as ``"train"``.
+        down : Downlink
+            Payloads and settings.
+        state : Arrays or None
+            What this device remembers, flat.
+
+        Returns
+        -------
+        Uplink, Arrays or None
+            What goes up, and the new state.
+
+        Raises
+        ------
+        RunError
+            If the client's code raised.
+        """
+        out = self._outcome(exchange, down, state)
+        terms = {name: _up(name, term, out) for name, term in out.terms.items()}
+        return wire.Uplink(terms, out.weight(), out.metrics), out.state
+
+    def evaluate(self, down: wire.Downlink, state: Arrays | None) -> wire.Metrics:
+        """Test what was received, with what this device remembers, on its own test samples."""
+        if not self._tests:
+            return {}
+        out = self._outcome("evaluate", down, state)
+        return {EVALUATION + name: value for name, value in out.metrics.items()}
+
+    def _outcome(self, exchange: str, down: wire.Downlink, state: Arrays | None) -> Outcome:
+        item = Item(0, self._client, down.own, state)
+        order = Order(
+            exchange, down.round, down.rounds, dict(down.settings), {}, (item,), block_size=1,
+            cohort=1,
+        )  # fmt: skip
+        out = self._worker.alone(order, down.shared)
+        if out.error is not None:
+            raise RunError(out.error)
+        return out
+
+
+def _up(name: str, term: Any, out: Outcome) -> wire.UpTerm:
+    weight: float | Arrays = 1.0
+    if isinstance(term.weight, Mapping):
+        weight = arrays_of(term.weight)
+    elif term.weight is not None:
+        weight = out.weight(name)
+    return wire.UpTerm(arrays_of(term.value), weight, term.reduce)
+
+
+def threads_of(node: Mapping[str, Any]) -> int | None:
+    """Return how many threads the node configuration allows; None where it does not say."""
+    given = node.get("threads")
+    if given is None or (isinstance(given, int) and not isinstance(given, bool) and given >= 1):
+        return given
+    raise ConfigError(f"threads must be a whole number >= 1, got {given!r}")

@@ -1,0 +1,326 @@
+"""A run whose clients are real devices: settings, the server's own data, the round loop."""
+
+import logging
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.serverapp import Grid
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+import clients
+import strategies
+from fedlabels.cohort import DataSpec, Layout
+from fedlabels.cohort.net import build_seeded
+from fedlabels.data.dataset import ArrayDataset, DataSource
+from fedlabels.data.registry import load
+from fedlabels.deploy.fleet import DeviceGrid, Fleet, Patience
+from fedlabels.deploy.spec import DeviceSpec
+from fedlabels.errors import CheckpointError, ConfigError
+from fedlabels.federation.federation import Federation
+from fedlabels.federation.ragged import Ragged
+from fedlabels.models import build as build_model
+from fedlabels.run.callbacks import EarlyStop
+from fedlabels.run.checkpoint import Checkpoint
+from fedlabels.run.config import check, register
+from fedlabels.run.console import Console
+from fedlabels.run.folder import RunFolder
+from fedlabels.run.loop import Loop
+from fedlabels.run.main import checkpoint_of, own_overrides
+from fedlabels.run.place import Begin, Place
+from fedlabels.run.setup import World
+from fedlabels.simulation.backend import SimulationBackend
+from fedlabels.simulation.job import ClientRow
+from fedlabels.simulation.population import Group, Population
+from fedlabels.simulation.serial import SerialBackend
+from fedlabels.simulation.state import StateStore
+from fedlabels.simulation.worker import WorkerSpec
+from strategies.support.replies import Limits
+
+LOG = logging.getLogger(__name__)
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+_DEALT = (
+    "dataset", "partition", "labels", "clients", "seed", "long_tail", "label_noise", "shift",
+    "test_shards", "architectures", "evaluate_clients", "client",
+)  # fmt: skip
+
+
+def settings(run_config: Mapping[str, Any], configs: Path = CONFIGS) -> dict[str, Any]:
+    """Compose the settings of a deployed run.
+
+    Parameters
+    ----------
+    run_config : mapping
+        Flower's: ``config-name``, ``overrides`` (as on the command line of ``run_sim.py``) and
+        ``num-rounds`` (0 leaves it to the settings).
+    configs : Path
+        Folder of the YAML files.
+
+    Returns
+    -------
+    dict
+        Resolved and checked; ``overrides`` is not among them.
+
+    Raises
+    ------
+    ConfigError
+        If a key or a value is not known.
+    CheckpointError
+        If the run to resume does not exist.
+    """
+    given = shlex.split(str(run_config.get("overrides", "")))
+    rounds = run_config.get("num-rounds", 0)
+    if rounds:
+        given.append(f"rounds={rounds}")
+    resumed = [o.partition("=")[2] for o in given if o.startswith("resume=")]
+    if resumed:
+        folder = Path(resumed[-1]).expanduser()
+        if not (folder / "config.yaml").exists():
+            raise CheckpointError(f"resume={folder} holds no run (no config.yaml there)")
+        given = [*own_overrides(str(folder)), *given]
+    register()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(configs), version_base="1.3"):
+            composed = compose(str(run_config.get("config-name", "config")), overrides=given)
+        config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except Exception as error:  # of Hydra, OmegaConf and their parsers: all mean the same
+        if isinstance(error, HydraException | ValueError | AttributeError | KeyError):
+            raise ConfigError(f"the settings cannot be composed: {error}") from error
+        raise
+    assert isinstance(config, dict)
+    plain = {str(key): value for key, value in config.items()}
+    check(plain)
+    return plain
+
+
+def folder_of(config: Mapping[str, Any]) -> Path:
+    """Return the run folder: the one to resume, the one given, or a new one by date."""
+    given = config["resume"] or config["run_dir"]
+    if given:
+        return Path(given).expanduser().absolute()
+    home = Path(os.environ.get("FLWR_HOME", Path.home() / ".flwr"))
+    stamp = datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
+    return home / "runs" / f"{stamp}-{config['client']['name']}"
+
+
+def execute(config: dict[str, Any], grid: Grid, overrides: str = "") -> dict[str, Any]:
+    """Run a setting with the devices of a grid, new or resumed.
+
+    Parameters
+    ----------
+    config : dict
+        From `settings`.
+    grid : flwr.serverapp.Grid
+        Where the devices connect.
+    overrides : str
+        For the manifest: how the run was started.
+
+    Returns
+    -------
+    dict
+        The last round's record.
+
+    Raises
+    ------
+    FedLabelsError
+        If settings or data are wrong, or the devices are lost; what was done is in a checkpoint.
+    """
+    path = folder_of(config)
+    world = build_world(config)
+    resumed = config["resume"] is not None
+    checkpoint = checkpoint_of(config, path, None) if resumed else None
+    folder = RunFolder(path, resume=resumed)
+    if resumed:
+        folder.cut_back(checkpoint.round if checkpoint else 0)
+    LOG.info("run folder: %s", folder.path)
+    place = Devices(config, world, grid, checkpoint)
+    console = Console(log=folder.log, every=1)
+    facts = {"overrides": shlex.split(overrides), "deployed": True}
+    stop = EarlyStop(**config["early_stop"])
+    loop = Loop(config, world, folder, console, checkpoint, [stop], facts, place)
+    try:
+        record = loop.run()
+    except BaseException:
+        console.finish()
+        raise
+    console.finish([f"run folder: {folder.path}"])
+    return record
+
+
+def build_world(config: Mapping[str, Any]) -> World:
+    """Build strategy, client, layout and the server's own data; nobody is dealt anything.
+
+    Raises
+    ------
+    FedLabelsError
+        If a setting is unknown or out of range, or data are missing.
+    """
+    client = clients.build(config["client"])
+    rest = {k: v for k, v in config["strategy"].items() if k != "name"}
+    strategy = strategies.build(config["strategy"]["name"], rest)
+    if config["architectures"]["models"]:
+        raise ConfigError(
+            "architectures.models is for simulations; real devices have one architecture so far"
+        )
+    source = server_data(config)
+    model = dict(config["model"])
+    name = model.pop("name")
+    spec = DataSpec(source.train.shape, source.train.num_classes)
+    built = build_seeded(lambda: {"0": build_model(name, spec, **model)}, config["seed"])
+    nobody = Ragged.from_lists([[]])
+    federation = Federation.plain(nobody, nobody, source.train.y, source.train.num_classes, {})
+    population = Population.uniform(Group(client, name, model), 1)
+    head: Any = built["0"]
+    width = int(head.head.in_features)
+    return World(source, federation, population, client, strategy, Layout(built["0"]), width)
+
+
+def server_data(config: Mapping[str, Any]) -> DataSource:
+    """Return what the server knows of the data: a data set, or only what samples look like.
+
+    With ``deploy.data`` (shape, class_names or num_classes, mean, std, pixels) the server holds
+    none, and nothing is tested on it. Otherwise ``dataset`` gives shape, classes and
+    normalization, and its test split is the global test set.
+    """
+    told = dict(config["deploy"]["data"])
+    if not told:
+        dataset = config["dataset"]
+        return load(dataset["name"], root=dataset["root"], **dataset["options"])
+    allowed = ("shape", "num_classes", "class_names", "mean", "std", "pixels")
+    unknown = sorted(set(told) - set(allowed))
+    missing = [key for key in ("shape", "mean", "std") if key not in told]
+    if not {"num_classes", "class_names"} & set(told):
+        missing.append("class_names (or num_classes)")
+    if unknown or missing:
+        raise ConfigError(
+            f"deploy.data has {', '.join(allowed)}; "
+            + (f"unknown: {', '.join(unknown)}" if unknown else f"missing: {', '.join(missing)}")
+        )
+    names = told.get("class_names") or [str(c) for c in range(int(told["num_classes"]))]
+    kind = np.uint8 if told.get("pixels", True) else np.float32
+    nothing = np.zeros((0, *told["shape"]), dtype=kind)
+    dataset = ArrayDataset(
+        "devices", nothing, np.zeros(0, dtype=np.int64), len(names), tuple(map(str, names)),
+        tuple(map(float, told["mean"])), tuple(map(float, told["std"])),
+    )  # fmt: skip
+    return DataSource(dataset, dataset, empty=True)
+
+
+class Devices(Place):
+    """Clients that are real devices.
+
+    Parameters
+    ----------
+    config : mapping
+        Resolved settings.
+    world : World
+        From `build_world`.
+    grid : flwr.serverapp.Grid
+        Where they connect.
+    checkpoint : Checkpoint or None
+        Where the run goes on from.
+    """
+
+    dealt = False
+
+    def __init__(
+        self, config: Mapping[str, Any], world: World, grid: Grid, checkpoint: Checkpoint | None
+    ) -> None:
+        self._config, self._world, self._flower = config, world, grid
+        self._fleet = Fleet()
+        self._lost = 0
+        self._grid: DeviceGrid | None = None
+        self._checkpoint = checkpoint
+        deploy = config["deploy"]
+        self.client_of = self._fleet.client_of
+        self.asks_at_the_end = deploy["final_evaluation"]
+        self.min_clients = deploy["min_clients"]
+        self.deadline_seconds = deploy["connect_seconds"]
+
+    def start(self, folder: RunFolder, committed: int) -> SimulationBackend:
+        """Start the worker that makes the first model and tests on the server."""
+        spec = WorkerSpec(
+            train=self._world.source.train,
+            test=self._world.source.test,
+            federation=self._world.federation,
+            population=self._world.population,
+            views=self._config["dataset"]["views"],
+            view_options=self._config["dataset"]["view_options"],
+            seed=self._config["seed"],
+            threads=self._config["backend"]["threads"],
+            dtype=self._config["precision"],
+            device=self._config["backend"]["device"],
+        )
+        return SerialBackend(spec, StateStore(folder.state / "server", committed))
+
+    def grid(self, folder: RunFolder, backend: SimulationBackend) -> DeviceGrid:
+        """Return the grid of the devices."""
+        deploy = self._config["deploy"]
+        patience = Patience(deploy["describe_seconds"], deploy["round_seconds"])
+        limits = Limits(deploy["max_update_norm"], deploy["max_examples"])
+        spec = self.spec(str(folder.read_manifest()["run_id"]))
+        self._grid = DeviceGrid(self._flower, spec.dumps(), self._fleet, patience, limits)
+        self._grid.expected = self._world.strategy.expected
+        return self._grid
+
+    def spec(self, run: str) -> DeviceSpec:
+        """Return what devices must know of the run."""
+        train, config = self._world.source.train, self._config
+        dealt = {key: config[key] for key in _DEALT} if config["deploy"]["partitions"] else None
+        return DeviceSpec(
+            run=run,
+            seed=config["seed"],
+            client=config["client"],
+            model=config["model"],
+            shape=train.shape,
+            class_names=train.class_names,
+            mean=train.mean,
+            std=train.std,
+            pixels=train.x.dtype == np.uint8,
+            views=config["dataset"]["views"],
+            view_options=config["dataset"]["view_options"],
+            precision=config["precision"],
+            federation=dealt,
+            mods=tuple(config["deploy"]["mods"]),
+        )
+
+    def held(self, client_id: int) -> tuple[int, int]:
+        """Return how many labeled and unlabeled samples a device said it has."""
+        held = self._fleet.held[client_id]
+        return held.labeled, held.unlabeled
+
+    def begin(self, begin: Begin) -> None:
+        """Tell the devices of the next messages what this round needs."""
+        if self._grid is not None:
+            self._grid.evaluate = begin.evaluates and begin.round > 1  # before, nothing is learned
+            self._grid.kept_from = begin.kept_from
+            self._grid.tested = begin.tested
+
+    def evaluates_clients(self) -> bool:
+        """Say no: devices test what they receive when they train, one process for both."""
+        return False
+
+    def goes_on(self, rows: Sequence[ClientRow]) -> bool:
+        """Go on until nobody has answered for some rounds, one after the other."""
+        answered = any(row.status != "failed" for row in rows)
+        self._lost = 0 if answered else self._lost + 1
+        return self._lost < int(self._config["deploy"]["lost_rounds"])
+
+    def allowance(self) -> str:
+        """Say which failures are allowed."""
+        return f"{self._config['deploy']['lost_rounds']} rounds in which nobody answers"
+
+
+def serve(grid: Grid, run_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Do the whole of a run: compose, execute, report where it can be written."""
+    overrides = str(run_config.get("overrides", ""))
+    record = execute(settings(run_config), grid, overrides)
+    return record

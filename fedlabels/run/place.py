@@ -1,0 +1,136 @@
+"""Where the clients of a run are: simulated here, or real devices."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedlabels.cohort.types import EMPTY
+from fedlabels.run.data import evaluates_clients
+from fedlabels.run.folder import RunFolder
+from fedlabels.run.setup import World, build_backend
+from fedlabels.simulation.backend import SimulationBackend
+from fedlabels.simulation.grid import FIRST_NODE_ID, CohortGrid, RoundGrid
+from fedlabels.simulation.job import Arrays, ClientRow
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Begin:
+    """What a place may know of a round before it begins.
+
+    Parameters
+    ----------
+    round : int
+        From 1.
+    evaluates : bool
+        Whether the round ends with an evaluation.
+    kept_from : int
+        Oldest round that a resume may go back to.
+    tested : mapping of str to Arrays
+        Payloads of an evaluation of what the round before left.
+    """
+
+    round: int
+    evaluates: bool
+    kept_from: int
+    tested: Mapping[str, Arrays] = field(default_factory=lambda: EMPTY)
+
+
+class Place(ABC):
+    """Where the clients are.
+
+    Attributes
+    ----------
+    client_of : mapping of int to int
+        Node id -> client_id.
+    dealt : bool
+        Whether the federation was dealt here, so that it is known who holds what.
+    asks_at_the_end : bool
+        Whether clients test the last model in an exchange of its own.
+    min_clients : int
+        Fewest connected clients that a round goes on with.
+    deadline_seconds : float
+        How long a round waits for clients to connect.
+    """
+
+    client_of: Mapping[int, int]
+    dealt: bool = True
+    asks_at_the_end: bool = False
+    min_clients: int = 1
+    deadline_seconds: float = 60.0
+
+    @abstractmethod
+    def start(self, folder: RunFolder, committed: int) -> SimulationBackend:
+        """Start what makes the first model and tests on the server."""
+
+    @abstractmethod
+    def grid(self, folder: RunFolder, backend: SimulationBackend) -> RoundGrid:
+        """Return the grid of the clients."""
+
+    @abstractmethod
+    def held(self, client_id: int) -> tuple[int, int]:
+        """Return how many labeled and unlabeled samples a client has."""
+
+    @abstractmethod
+    def begin(self, begin: Begin) -> None:
+        """Hear that a round begins."""
+
+    @abstractmethod
+    def evaluates_clients(self) -> bool:
+        """Say whether clients test their own models in an exchange of their own."""
+
+    @abstractmethod
+    def goes_on(self, rows: Sequence[ClientRow]) -> bool:
+        """Say whether the run goes on although some clients failed."""
+
+    @abstractmethod
+    def allowance(self) -> str:
+        """Say which failures are allowed."""
+
+
+class Simulated(Place):
+    """Clients that the backend simulates.
+
+    Parameters
+    ----------
+    config : mapping
+        Resolved settings.
+    world : World
+        Data, federation, population.
+    """
+
+    def __init__(self, config: Settings, world: World) -> None:
+        self._config, self._world = config, world
+        self.client_of = {FIRST_NODE_ID + i: i for i in range(config["clients"])}
+
+    def start(self, folder: RunFolder, committed: int) -> SimulationBackend:
+        """Start workers."""
+        return build_backend(self._config, self._world, folder, committed)
+
+    def grid(self, folder: RunFolder, backend: SimulationBackend) -> CohortGrid:
+        """Return a grid over all clients of the federation."""
+        return CohortGrid(range(self._config["clients"]), backend)
+
+    def held(self, client_id: int) -> tuple[int, int]:
+        """Return how many labeled and unlabeled samples a client has."""
+        federation = self._world.federation
+        return int(federation.labeled.sizes[client_id]), int(federation.unlabeled.sizes[client_id])
+
+    def begin(self, begin: Begin) -> None:
+        """Do nothing: nothing has to be told to simulated clients."""
+
+    def evaluates_clients(self) -> bool:
+        """Say whether clients test their own models in an exchange of their own."""
+        return evaluates_clients(self._config, self._world.client)
+
+    def goes_on(self, rows: Sequence[ClientRow]) -> bool:
+        """Say whether few enough failed; all failed never goes on."""
+        failed = sum(row.status == "failed" for row in rows)
+        allowed = float(self._config["max_client_failures"]) * len(rows)
+        return not failed or (failed <= allowed and failed < len(rows))
+
+    def allowance(self) -> str:
+        """Say which failures are allowed."""
+        return f"a share of {self._config['max_client_failures']:g}"

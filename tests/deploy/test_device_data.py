@@ -1,0 +1,131 @@
+"""What a device reads of its own disk, and what it refuses."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fedlabels.deploy.device_data import read
+from fedlabels.deploy.spec import DeviceSpec
+from fedlabels.errors import ConfigError, DataError
+
+
+def spec_of(**changes):
+    values = {
+        "run": "r",
+        "seed": 0,
+        "client": {"name": "fedavg"},
+        "model": {"name": "mlp"},
+        "shape": (1, 4, 4),
+        "class_names": ("cat", "dog", "eel"),
+        "mean": (0.5,),
+        "std": (0.25,),
+        "pixels": True,
+    }
+    return DeviceSpec(**{**values, **changes})
+
+
+def arrays(count=6, shape=(1, 4, 4), dtype=np.uint8):
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, 255, (count, *shape)).astype(dtype)
+    return x, np.array([0, 2, -1, 1, -1, -1][:count])
+
+
+def node(folder, **more):
+    return {"client-id": 4, "data-dir": str(folder), "state-dir": str(folder), **more}
+
+
+def test_npz_with_unlabeled_samples(tmp_path):
+    x, y = arrays()
+    np.savez(tmp_path / "train.npz", x=x, y=y)
+    data = read(node(tmp_path), spec_of())
+    assert data.client_id == 4
+    assert data.labeled.tolist() == [0, 1, 3]
+    assert data.labels.tolist() == [0, 2, 1]
+    assert data.unlabeled.tolist() == [2, 4, 5]
+    assert data.counts() == {"labeled": 3, "unlabeled": 3, "test": 0}
+    assert (data.train.x == x).all()
+    assert data.train.mean == (0.5,)  # of the federation, not of this device
+
+
+def test_time_series(tmp_path):
+    x = np.random.default_rng(0).normal(size=(5, 20))
+    np.savez(tmp_path / "train.npz", x=x, y=np.array([0, 1, 1, -1, -1]))
+    np.savez(tmp_path / "test.npz", x=x[:2], y=np.array([0, 1]))
+    spec = spec_of(shape=(1, 20), pixels=False)
+    data = read(node(tmp_path, **{"data-kind": "timeseries_npz"}), spec)
+    assert data.train.x.shape == (5, 1, 20)
+    assert data.counts() == {"labeled": 3, "unlabeled": 2, "test": 2}
+
+
+def test_images(tmp_path):
+    for name, value in (("dog", 10), ("eel", 20), ("unlabeled", 30)):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (value, value, value)).save(tmp_path / "train" / name / "a.png")
+    Image.new("RGB", (4, 4), (40, 40, 40)).save(tmp_path / "train" / "loose.png")
+    data = read(node(tmp_path), spec_of())
+    assert data.train.x.shape == (4, 1, 4, 4)
+    by_value = {int(x.max()): int(y) for x, y in zip(data.train.x, data.train.y, strict=True)}
+    assert by_value == {10: 1, 20: 2, 30: -1, 40: -1}  # numbered as the federation's classes
+    (tmp_path / "train" / "emu").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "train" / "emu" / "a.png")
+    with pytest.raises(DataError, match="'emu' is not known"):
+        read(node(tmp_path), spec_of())
+
+
+def test_a_partition_of_a_known_data_set(tmp_path):
+    from fedlabels.deploy.server import _DEALT
+    from fedlabels.run.data import build_data
+    from tests.end_to_end.harness import TINY, config_of
+
+    config = config_of(*TINY)
+    source, federation = build_data(config)
+    dealt = {key: config[key] for key in _DEALT}
+    spec = spec_of(shape=source.train.shape, class_names=source.train.class_names, federation=dealt)
+    for partition in (0, 9):
+        data = read({"partition-id": partition}, spec)
+        assert (data.labeled == federation.labeled[partition]).all()
+        assert (data.labels == federation.given_to(partition)).all()
+        assert (data.train.y[data.unlabeled] == -1).all()
+        assert (data.train.y[data.labeled] == source.train.y[data.labeled]).all()
+    with pytest.raises(ConfigError, match="10 clients"):
+        read({"partition-id": 10}, spec)
+    with pytest.raises(ConfigError, match=r"deploy\.partitions"):
+        read({"partition-id": 0}, spec_of())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "client-id"),
+        ({"client-id": 1, "partition-id": 1}, "either client-id"),
+        ({"client-id": -1}, ">= 0"),
+        ({"client-id": "one"}, "whole number"),
+        ({"client-id": 1}, "needs data-dir"),
+        ({"client-id": 1, "data_dir": "x"}, "unknown key 'data_dir'"),
+        ({"client-id": 1, "data-dir": "x", "data-kind": "csv"}, "data-kind|no folder"),
+    ],
+)
+def test_a_wrong_node_configuration(given, said):
+    with pytest.raises((ConfigError, DataError), match=said):
+        read(given, spec_of())
+
+
+def test_data_that_do_not_fit(tmp_path):
+    with pytest.raises(DataError, match="no folder"):
+        read(node(tmp_path / "none"), spec_of())
+    with pytest.raises(DataError, match="no training data"):
+        read(node(tmp_path), spec_of())
+    x, y = arrays(shape=(1, 5, 5))
+    np.savez(tmp_path / "train.npz", x=x, y=y)
+    with pytest.raises(DataError, match=r"shape \(1, 4, 4\)"):
+        read(node(tmp_path), spec_of())
+    x, y = arrays()
+    np.savez(tmp_path / "train.npz", x=x, y=y + 3)
+    with pytest.raises(DataError, match="labels must be in"):
+        read(node(tmp_path), spec_of())
+    np.savez(tmp_path / "train.npz", x=x.astype(np.float32), y=y)
+    with pytest.raises(DataError, match="uint8"):
+        read(node(tmp_path), spec_of())
+    (tmp_path / "train.npz").write_bytes(b"no archive")
+    with pytest.raises(DataError, match="cannot be read"):
+        read(node(tmp_path), spec_of())

@@ -1,0 +1,105 @@
+"""A device's state outlives restarts, goes back with the server, and is never lost."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fedlabels.deploy.device_state import OWNER, DeviceState, adopt
+from fedlabels.errors import CheckpointError, ConfigError
+
+NEW = {"kept/w": np.arange(3.0)}
+
+
+def test_it_outlives_a_restart(tmp_path):
+    state = DeviceState(tmp_path / "s", "run1", 2)
+    assert state.read(0) is None
+    state.write(1, NEW, 0)
+    again = DeviceState(tmp_path / "s", "run1", 2)
+    np.testing.assert_array_equal(again.read(1)["kept/w"], NEW["kept/w"])
+    assert again.notes == []
+
+
+def test_it_goes_back_with_the_server(tmp_path):
+    state = DeviceState(tmp_path, "run1", 2)
+    for round_index in (1, 2, 3):
+        state.read(round_index - 1)
+        state.write(round_index, {"kept/w": np.full(2, float(round_index))}, 0)
+    again = DeviceState(tmp_path, "run1", 2)
+    np.testing.assert_array_equal(again.read(2)["kept/w"], [2.0, 2.0])
+    assert sorted(p.stem for p in (tmp_path / "2").iterdir()) == ["00000001", "00000002"]
+
+
+def test_what_no_resume_needs_is_removed(tmp_path):
+    state = DeviceState(tmp_path, "run1", 0)
+    for round_index in range(1, 8):
+        state.read(round_index - 1)
+        state.write(round_index, NEW, kept_from=max(0, round_index - 2))
+    assert sorted(p.stem for p in (tmp_path / "0").iterdir()) == [
+        "00000005", "00000006", "00000007",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("run", "client_id"), [("run2", 2), ("run1", 3)])
+def test_foreign_state_is_set_aside(tmp_path, run, client_id):
+    first = DeviceState(tmp_path, "run1", 2)
+    first.read(0)
+    first.write(1, NEW, 0)
+    other = DeviceState(tmp_path, run, client_id)
+    assert other.read(5) is None
+    assert "of run run1, client 2" in other.notes[0]
+    (kept,) = tmp_path.glob("aside/*/2/00000001.safetensors")
+    assert kept.stat().st_size > 0
+    other.write(1, NEW, 0)
+    assert DeviceState(tmp_path, run, client_id).notes == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no tensors at all"])
+def test_damaged_state_is_set_aside(tmp_path, content):
+    state = DeviceState(tmp_path, "run1", 2)
+    state.read(0)
+    state.write(1, NEW, 0)
+    (tmp_path / "2" / "00000001.safetensors").write_bytes(content)
+    again = DeviceState(tmp_path, "run1", 2)
+    assert again.read(1) is None
+    assert "damaged" in again.notes[0]
+    (kept,) = tmp_path.glob("aside/*/2/00000001.safetensors")
+    assert kept.read_bytes() == content
+    again.write(2, NEW, 0)
+    assert DeviceState(tmp_path, "run1", 2).read(2) is not None
+
+
+def test_states_without_an_owner_are_set_aside(tmp_path):
+    state = DeviceState(tmp_path, "run1", 2)
+    state.read(0)
+    state.write(1, NEW, 0)
+    (tmp_path / OWNER).write_text("{")
+    again = DeviceState(tmp_path, "run1", 2)
+    assert again.read(1) is None
+    assert "unknown origin" in again.notes[0]
+
+
+def test_a_folder_that_cannot_be_used(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match="state-dir"):
+        DeviceState(tmp_path / "file", "run1", 0)
+
+
+def test_a_simulated_state_is_carried_over(tmp_path):
+    run = tmp_path / "run"
+    (run / "state").mkdir(parents=True)
+    (run / "manifest.json").write_text(json.dumps({"run_id": "run1"}))
+    simulated = DeviceState(run / "state", "any", 2)  # writes the very files of a simulation
+    simulated.read(0)
+    simulated.write(4, NEW, 0)
+    copied = adopt(run, 2, tmp_path / "device")
+    assert copied.name == "00000004.safetensors"
+    device = DeviceState(tmp_path / "device", "run1", 2)
+    np.testing.assert_array_equal(device.read(4)["kept/w"], NEW["kept/w"])
+    assert device.notes == []
+    with pytest.raises(CheckpointError, match="holds a state already"):
+        adopt(run, 2, tmp_path / "device")
+    with pytest.raises(CheckpointError, match="no state of client 5"):
+        adopt(run, 5, tmp_path / "other")
+    with pytest.raises(CheckpointError, match="no run folder"):
+        adopt(tmp_path, 2, tmp_path / "other")
