@@ -1,0 +1,180 @@
+"""A real fleet with TLS and keys: a device is killed and comes back, strangers are refused."""
+
+import contextlib
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+PORT = 18493
+
+
+class Fleet:
+    """A SuperLink and its SuperNodes, each a process with a home and a log of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        values = {k: v for k, v in os.environ.items() if not k.startswith("FLWR_")}
+        self.environment = {
+            **values,
+            "PATH": f"{BIN}{os.pathsep}{values['PATH']}",
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+            "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+            "FLWR_HOME": str(root / "client"),
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def run(self, *command: str, **more: str) -> str:
+        done = subprocess.run(
+            command, cwd=self.root, env={**self.environment, **more}, capture_output=True,
+            text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+        return done.stdout
+
+    def start(self, name: str, *command: str) -> None:
+        log = (self.root / f"{name}.log").open("ab")
+        home = {"FLWR_HOME": str(self.root / f"home-{name}")}
+        self.processes[name] = subprocess.Popen(
+            command, cwd=self.root, env={**self.environment, **home}, stdout=log,
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+    def node(self, number: int, key: str, port: int, ca: str = "certs/ca.crt") -> None:
+        config = (
+            f'client-id={number} data-dir="{self.root}/devices/device-{number}" '
+            f'state-dir="{self.root}/state-{number}" threads=1'
+        )
+        self.start(
+            f"node-{number}", "flower-supernode", "--superlink", f"127.0.0.1:{PORT}",
+            "--root-certificates", ca, "--auth-supernode-private-key", key,
+            "--host", "127.0.0.1", "--port", str(port), "--node-config", config,
+        )  # fmt: skip
+
+    def up(self, name: str, start: Callable[[], None]) -> bool:
+        """Start a process that is not there, and say whether it stays for a while."""
+        if name not in self.processes:
+            start()
+        try:
+            self.processes[name].wait(8)
+        except subprocess.TimeoutExpired:
+            return True
+        self.kill(name)
+        return False
+
+    def kill(self, name: str, how: int = signal.SIGKILL) -> None:
+        process = self.processes.pop(name)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
+        process.wait(30)
+
+    def log(self, name: str) -> str:
+        return (self.root / f"{name}.log").read_text(errors="replace")
+
+    def close(self) -> None:
+        for name in list(self.processes):
+            self.kill(name)
+
+
+def wait(until: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory):
+    root = tmp_path_factory.mktemp("fleet")
+    made = Fleet(root)
+    deploy = (sys.executable, "-m", "fedlabels.deploy")
+    try:
+        made.run(*deploy, "keys", "--out", "certs", "--devices", "3")
+        made.run(*deploy, "keys", "--out", "certs", "--device", "stranger")
+        made.run(*deploy, "keys", "--out", "other", "--devices", "1")
+        made.run(*deploy, "example", "--out", "devices", "--labels", "20", "0", "40")
+        made.start(
+            "superlink", "flower-superlink", "--host", "127.0.0.1", "--port", str(PORT),
+            "--ssl-ca-certfile", "certs/ca.crt", "--ssl-certfile", "certs/server.pem",
+            "--ssl-keyfile", "certs/server.key", "--enable-supernode-auth",
+            "--disable-runtime-dependency-installation",
+        )  # fmt: skip
+        address = f"127.0.0.1:{PORT}"
+        made.run(
+            *deploy, "connection", "--name", "fl", "--address", address, "--ca", "certs/ca.crt"
+        )
+        made.run(*deploy, "wait", "--superlink", address, "--ca", "certs/ca.crt")
+        for number in range(3):
+            key = f"certs/devices/device-{number}.pub"
+            made.run("flwr", "supernode", "register", key, "fl", "--name", f"device-{number}")
+        yield made
+    finally:
+        made.close()
+
+
+def rows(folder, table):
+    path = folder / f"{table}.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_killed_device_comes_back_and_strangers_do_not_get_in(fleet):
+    for number in range(3):
+        fleet.node(number, f"certs/devices/device-{number}", PORT + 1 + number)
+    # a key that nobody registered, and a server that this device cannot trust
+    shutil.copytree(fleet.root / "devices" / "device-0", fleet.root / "devices" / "device-8")
+    shutil.copytree(fleet.root / "devices" / "device-0", fleet.root / "devices" / "device-9")
+    fleet.node(8, "certs/devices/stranger", PORT + 8)
+    fleet.node(9, "certs/devices/device-0", PORT + 9, ca="other/ca.crt")
+
+    folder = fleet.root / "run"
+    overrides = (
+        "method=fedbn dataset=digits model=lenet client.lr=0.1 per_round=3 checkpoint_every=1 "
+        "rounds=10 deploy.min_clients=2 deploy.connect_seconds=30 deploy.round_seconds=25 "
+        f"deploy.final_evaluation=false run_dir={folder}"
+    )
+    out = fleet.run("flwr", "run", str(REPO), "fl", "--run-config", f'overrides="{overrides}"')
+    assert "run" in out
+    state = fleet.root / "state-2" / "2"
+    wait(lambda: len(rows(folder, "rounds")) >= 1, 120)
+    before = sorted(path.name for path in state.glob("*.safetensors"))
+    assert before
+    fleet.kill("node-2")  # with everything that it started, in the middle of a round
+    # as systemd does: Flower lets the node in again when it has missed its heartbeat for a minute
+    wait(lambda: fleet.up("node-2", lambda: fleet.node(2, "certs/devices/device-2", PORT + 3)), 120)
+    manifest = folder / "manifest.json"
+    wait(lambda: json.loads(manifest.read_text())["status"] != "running", 200)
+    assert json.loads(manifest.read_text())["status"] == "finished"
+    assert [row["round"] for row in rows(folder, "rounds")] == [str(i) for i in range(1, 11)]
+    table = rows(folder, "clients")
+    assert {row["client_id"] for row in table} == {"0", "1", "2"}
+    back = [row for row in table if row["client_id"] == "2" and row["status"] == "ok"]
+    assert back[0]["round"] == "1"
+    assert int(back[-1]["round"]) > 1  # it took part again
+    assert not (fleet.root / "state-2" / "aside").exists()  # with the state that it had
+    newest = sorted(path.stem for path in state.glob("*.safetensors"))[-1]
+    assert int(newest) == int(back[-1]["round"])
+    assert rows(folder, "rounds")[-1]["rejected"] == "0"
+
+
+def test_strangers_were_refused(fleet):
+    assert not (fleet.root / "state-8").exists()
+    assert not (fleet.root / "state-9").exists()
+    assert "SSL/TLS handshake error" in fleet.log("node-9")
+    assert "Failed to activate SuperNode" in fleet.log("node-8")
+    assert "No SuperNode found with the given public key" in fleet.log("superlink")
