@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED = 0
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: sim test lint data data-icons bench certs golden clean
+.PHONY: sim test test-lower lint data data-icons bench certs golden clean
 
 sim: $(VENV)/installed
 	$(BIN)/python run_sim.py preset=quickstart
@@ -16,6 +16,14 @@ sim: $(VENV)/installed
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest
 	for file in tests/golden/*.json; do $(BIN)/python -m tests.golden $$file || exit 1; done
+
+# A device with the oldest libraries that are supported. With TORCH_LOWER=torch==2.13.0 it is small.
+LOWER := .venv-lower
+TORCH_LOWER ?= torch==2.4.1
+test-lower:
+	test -x $(LOWER)/bin/python || $(PYTHON) -m venv $(LOWER)
+	$(LOWER)/bin/python -m pip install -q "$(TORCH_LOWER)" "numpy==1.26.4" "safetensors==0.4.0" "flwr==1.41.0"
+	CUDA_VISIBLE_DEVICES= $(LOWER)/bin/python tests/deploy/device_only.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -1,0 +1,367 @@
+"""Which settings differ between runs, and the cells that they make.
+
+A cell is one value of what is compared, usually a method, at one setting of the rest; its
+replicates are its seeds. Nothing is averaged over silently: what a choice of keys leaves out is
+part of the design, and is told.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedlabels.errors import ConfigError
+from fedlabels.report.compare_runs import LeftOut, Run
+
+METHOD = "method"
+ABSENT = ""  # the level of a setting that a run does not have
+
+# Settings, with all below them, that change no result: where and how a run ran, what it is called.
+# "rounds" may differ between a run and its resumption, too, but it decides which round is the last.
+IGNORED = (
+    "backend", "callbacks", "checkpoint_every", "deploy", "tracker",
+    "name", "resume", "run_dir", "seed",
+)  # fmt: skip
+_IGNORED_KEYS = ("dataset.root",)  # where the files lie
+_NO_KEYS = ("seed", "run_dir", "resume")
+_FIRST = (
+    "dataset.name", "partition.name", "partition.alpha", "labels.name", "labels.fraction",
+    "model.name", "clients", "per_round", "rounds",
+)  # fmt: skip
+_NUMBERS = re.compile(r"(\d+)")
+
+Levels = tuple[str, ...]
+Column = tuple[str, ...]
+Order = tuple[int, float, list[tuple[int, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """How runs fall into cells.
+
+    Parameters
+    ----------
+    keys : tuple of str
+        The settings that make the cells; the first one is what is compared.
+    levels : mapping of str to mapping of str to str
+        Label of a run -> key -> its level, for `keys`, `inside` and `method`.
+    inside : tuple of str
+        Settings that differ within a cell, because the choice of keys leaves them out.
+    apart : tuple of str
+        Settings in which the compared differ beside the first key.
+    linked : tuple of str
+        Settings that differ only together with the other keys.
+    fixed : mapping of str to str
+        Settings, with their levels, that all runs share.
+    methods : mapping of str to mapping of str to str
+        Method -> its own settings, those that are not the same everywhere.
+    """
+
+    keys: tuple[str, ...]
+    levels: Mapping[str, Mapping[str, str]]
+    inside: tuple[str, ...]
+    apart: tuple[str, ...]
+    linked: tuple[str, ...]
+    fixed: Mapping[str, str]
+    methods: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Runs that differ in their seeds alone, or also in what was pooled.
+
+    Parameters
+    ----------
+    row : tuple of str
+        Levels of the keys after the first.
+    contender : str
+        Level of the first key.
+    runs : mapping of tuple to Run
+        (seed, levels of what is pooled) -> run, sorted.
+    """
+
+    row: Levels
+    contender: str
+    runs: Mapping[tuple[int, Levels], Run]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Its seeds, ascending, each once."""
+        return sorted({seed for seed, _ in self.runs})
+
+
+def level(value: Any) -> str:
+    """Write a setting so that equal ones are equal text: 1 and 1.0 are the same number.
+
+    Parameters
+    ----------
+    value : Any
+        A JSON value.
+
+    Examples
+    --------
+    >>> level(1.0), level("a"), level([True, None])
+    ('1', '"a"', '[true, null]')
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def show(text: str) -> str:
+    """Write a level as people read it.
+
+    Parameters
+    ----------
+    text : str
+        What `level` made, or `ABSENT`.
+
+    Examples
+    --------
+    >>> show('"a"'), show("0.3"), show("")
+    ('a', '0.3', '(absent)')
+    """
+    if text == ABSENT:
+        return "(absent)"
+    value = json.loads(text)
+    return value if isinstance(value, str) else text
+
+
+def number(text: str) -> float | None:
+    """Return a level's number; None where it is none.
+
+    Parameters
+    ----------
+    text : str
+        What `level` made, or `ABSENT`.
+    """
+    value = json.loads(text) if text else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value)
+
+
+def order(text: str) -> Order:
+    """Return a sort key: numbers by size, then texts, natural (a2 before a10).
+
+    Parameters
+    ----------
+    text : str
+        What `level` made, or `ABSENT`.
+    """
+    value = number(text)
+    if value is not None:
+        return 0, value, []
+    parts = _NUMBERS.split(show(text))
+    return 1, 0.0, [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def design(runs: Sequence[Run], by: Sequence[str] | None) -> Design:
+    """Decide which settings make the cells.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        At least one.
+    by : sequence of str or None
+        Keys that make the cells, ``method`` among them or not; None takes the method and every
+        other setting that differs.
+
+    Returns
+    -------
+    Design
+        The keys, the one that is compared first, and what becomes of the other settings.
+
+    Raises
+    ------
+    ConfigError
+        If a key of `by` is unknown, named twice, or cannot make cells.
+    """
+    chosen = tuple(by or ())
+    table = _columns(runs, chosen)
+    _check_keys(chosen, table)
+    own = [k for k in table if k.startswith(("client.", "strategy.")) and k not in chosen]
+    table[METHOD] = _methods(runs, {key: table[key] for key in own if _differs(table[key])})
+    own += _brought(table, chosen)
+    varied = [k for k in table if k not in own and _differs(table[k])]
+    keys = chosen or (METHOD, *_independent([k for k in varied if k != METHOD], table))
+    if METHOD in keys:
+        keys = (METHOD, *(key for key in keys if key != METHOD))
+    rest = [key for key in varied if key not in keys]
+    inside = [k for k in rest if not _follows(k, keys, table)]
+    steady = [k for k in rest if k not in inside and k != METHOD]
+    apart = [k for k in steady if not _follows(k, keys[1:], table)]
+    apart += [k for k in own if k.startswith("model.") and METHOD in keys]
+    kept = {METHOD, *keys, *inside}
+    return Design(
+        keys=keys,
+        levels={r.label: {k: table[k][i] for k in sorted(kept)} for i, r in enumerate(runs)},
+        inside=tuple(inside),
+        apart=tuple(apart),
+        linked=tuple(k for k in steady if k not in apart),
+        fixed={k: table[k][0] for k in sorted(table) if not _differs(table[k]) and k != METHOD},
+        methods=_own_settings(table, [k for k in own if _differs(table[k])]),
+    )
+
+
+def cells(runs: Sequence[Run], made: Design) -> tuple[list[Cell], list[LeftOut]]:
+    """Put runs into their cells.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Sorted by label.
+    made : Design
+        From the same runs.
+
+    Returns
+    -------
+    tuple of list of Cell and list of LeftOut
+        Cells sorted by their levels; and runs that repeat another one.
+    """
+    found: dict[Levels, dict[tuple[int, Levels], Run]] = {}
+    left: list[LeftOut] = []
+    for run in runs:
+        levels = made.levels[run.label]
+        cell = found.setdefault(tuple(levels[key] for key in made.keys), {})
+        replicate = (run.seed, tuple(levels[key] for key in made.inside))
+        first = cell.setdefault(replicate, run)
+        if first is not run:
+            left.append(LeftOut(run.label, _repeats(run, first)))
+    made_cells = [
+        Cell(place[1:], place[0], dict(sorted(found[place].items(), key=_replicate_order)))
+        for place in sorted(found, key=lambda place: [order(t) for t in (*place[1:], place[0])])
+    ]
+    return made_cells, left
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Shorten dotted keys to their last names where these are enough to tell them apart.
+
+    Parameters
+    ----------
+    keys : iterable of str
+        Dotted keys.
+
+    Examples
+    --------
+    >>> short_names(["partition.alpha", "client.name", "strategy.name"])["partition.alpha"]
+    'alpha'
+    """
+    every = list(keys)
+    last = [key.rpartition(".")[2] for key in every]
+    return {
+        key: name if last.count(name) == 1 and name != "name" else key
+        for key, name in zip(every, last, strict=True)
+    }
+
+
+def _columns(runs: Sequence[Run], chosen: Sequence[str]) -> dict[str, Column]:
+    keys = sorted({key for run in runs for key in run.settings})
+    kept = [key for key in keys if key in chosen or not _ignored(key)]
+    return {
+        key: tuple(level(r.settings[key]) if key in r.settings else ABSENT for r in runs)
+        for key in sorted(kept, key=_priority)
+    }
+
+
+def _ignored(key: str) -> bool:
+    top = key.split(".", 1)[0]
+    return top in IGNORED or top.startswith("report") or key in _IGNORED_KEYS
+
+
+def _priority(key: str) -> tuple[int, str]:
+    return (_FIRST.index(key) if key in _FIRST else len(_FIRST)), key
+
+
+def _check_keys(chosen: Sequence[str], table: Mapping[str, Column]) -> None:
+    known = {*table, METHOD} - set(_NO_KEYS)
+    for key in chosen:
+        if key not in known:
+            differ = ", ".join(k for k in table if _differs(table[k])) or "no setting but the seed"
+            why = "has the replicates of a cell" if key == "seed" else "is no setting of these runs"
+            raise ConfigError(
+                f"--by {key} {why}: give {METHOD} or settings; these differ: {differ}"
+            )
+        if chosen.count(key) > 1:
+            raise ConfigError(f"--by names {key} twice: once is enough")
+
+
+def _differs(column: Column) -> bool:
+    return len(set(column)) > 1
+
+
+def _follows(key: str, others: Sequence[str], table: Mapping[str, Column]) -> bool:
+    """Say whether the other keys' levels determine this one's."""
+    places = list(zip(*(table[other] for other in others), strict=True)) or [()] * len(table[key])
+    return len(set(places)) == len({*zip(places, table[key], strict=True)})
+
+
+def _independent(keys: Sequence[str], table: Mapping[str, Column]) -> tuple[str, ...]:
+    """Drop the keys whose levels those before them determine."""
+    kept: tuple[str, ...] = ()
+    for key in keys:
+        if not _follows(key, kept, table):
+            kept += (key,)
+    return kept
+
+
+def _methods(runs: Sequence[Run], own: Mapping[str, Column]) -> Column:
+    """Name every run's method: its given name, and its own settings where that is not enough."""
+    signatures = list(zip(*own.values(), strict=True)) or [()] * len(runs)
+    given: dict[Any, set[str]] = {}
+    for signature, run in zip(signatures, runs, strict=True):
+        name = run.manifest.get("method")
+        given.setdefault(signature, set()).add(name if isinstance(name, str) else "")
+    bases = [_base(run, given[sig]) for run, sig in zip(runs, signatures, strict=True)]
+    named = []
+    for index, base in enumerate(bases):
+        same = [i for i, other in enumerate(bases) if other == base]
+        among = {key: tuple(column[i] for i in same) for key, column in own.items()}
+        telling = _independent(list(among), among)
+        names = short_names(telling)
+        parts = ", ".join(f"{names[key]}={show(own[key][index])}" for key in telling)
+        named.append(level(f"{base} ({parts})" if parts else base))
+    return tuple(named)
+
+
+def _base(run: Run, given: set[str]) -> str:
+    if len(given) == 1 and "" not in given:
+        return next(iter(given))
+    client, strategy = (str(run.settings.get(f"{g}.name", "")) for g in ("client", "strategy"))
+    if not client and not strategy:
+        return "unnamed"
+    return client if strategy in ("", client) else " + ".join(n for n in (client, strategy) if n)
+
+
+def _brought(table: Mapping[str, Column], chosen: Sequence[str]) -> list[str]:
+    """List the settings of the model, not its kind, that a method brings with it."""
+    return [
+        key
+        for key in table
+        if key.startswith("model.") and key != "model.name" and key not in chosen
+        if _differs(table[key]) and _follows(key, [METHOD], table)
+    ]
+
+
+def _own_settings(table: Mapping[str, Column], own: Sequence[str]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for index, method in enumerate(table[METHOD]):
+        levels = {key: table[key][index] for key in sorted(own)}
+        found[method] = {key: text for key, text in levels.items() if text != ABSENT}
+    return {method: found[method] for method in sorted(found, key=order)}
+
+
+def _replicate_order(item: tuple[tuple[int, Levels], Run]) -> tuple[int, list[Order]]:
+    (seed, levels), _ = item
+    return seed, [order(text) for text in levels]
+
+
+def _repeats(run: Run, first: Run) -> str:
+    if run.metric.tolist() == first.metric.tolist():
+        return f"the same settings, seed and results as {first.label}"
+    return (
+        f"the same settings and seed as {first.label}, but another result:"
+        f" {run.last:.4g} at the end, not {first.last:.4g}"
+    )
