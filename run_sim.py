@@ -25,6 +25,11 @@ def _folder(resume: str | None, run_dir: str | None, method: str) -> str:
     return resume or run_dir or os.path.join("runs", f"{_STARTED}-{method}")
 
 
+def _sweep_folder(folder: str | None, name: str) -> str:
+    """Choose the folder of a sweep: the same each time, so that finished cells are found."""
+    return folder or os.path.join("runs", "sweeps", name)
+
+
 def _arguments(given: list[str]) -> list[str]:
     """Put the overrides of a run to resume first: then it is composed of the same groups."""
     named = [argument for argument in given if argument.startswith("resume=")]
@@ -42,6 +47,7 @@ def _arguments(given: list[str]) -> list[str]:
 
 
 register()
+OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, replace=True)
 OmegaConf.register_new_resolver("run_folder", _folder, replace=True)
 
 

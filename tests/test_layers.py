@@ -68,6 +68,7 @@ ARROWS = {
         "fedlabels.simulation",
         "fedlabels.wire",
     },
+    "fedlabels.sweep": {"fedlabels.run", "fedlabels.simulation"},
     "run_sim": {"fedlabels.run"},
     "fedlabels.federation.__main__": {"fedlabels.run"},
 }
@@ -84,9 +85,9 @@ PUBLIC_FLOWER = {
 COMPAT = "fedlabels/simulation/flower_compat.py"
 # Where a library that not everybody has may be imported.
 ONLY_IN = {
-    "ray": ("fedlabels/simulation/ray_backend.py",),
-    "hydra": ("fedlabels/run/", "fedlabels/deploy/", "run_sim.py"),
-    "omegaconf": ("fedlabels/run/", "fedlabels/deploy/", "run_sim.py"),
+    "ray": ("fedlabels/simulation/ray_backend.py", "fedlabels/sweep/on_ray.py"),
+    "hydra": ("fedlabels/run/", "fedlabels/deploy/", "fedlabels/sweep/", "run_sim.py"),
+    "omegaconf": ("fedlabels/run/", "fedlabels/deploy/", "fedlabels/sweep/", "run_sim.py"),
     "rich": ("fedlabels/run/console.py",),
     "sklearn": ("fedlabels/data/",),
     "flwr": (

@@ -1,15 +1,21 @@
-"""Write the report of a run: ``python -m fedlabels.report RUN_FOLDER``."""
+"""Write the report of a run, or compare several: ``python -m fedlabels.report RUN [RUN ...]``."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedlabels.errors import FedLabelsError
+from fedlabels.errors import ConfigError, FedLabelsError
+from fedlabels.report.compare import DEFAULT_METRIC, Question, compare
+from fedlabels.report.compare_files import write_comparison
+from fedlabels.report.compare_runs import find_runs, is_run
+from fedlabels.report.compare_text import markdown
 from fedlabels.report.page import write_report
+
+_COMPARES = ("by", "metric", "baseline", "target", "out")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line and write the report.
+    """Read the command line; write one run's report, or compare several runs.
 
     Parameters
     ----------
@@ -19,16 +25,62 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises
     ------
     SystemExit
-        Always: with 0 and the report's path, or with 2 and what went wrong.
+        Always: with 0 and the report's path or the comparison, or with 2 and what went wrong.
     """
-    parser = argparse.ArgumentParser(prog="python -m fedlabels.report", description=__doc__)
-    parser.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="what the run wrote")
-    folder = parser.parse_args(arguments).folder
+    parser = _parser()
+    given = parser.parse_args(arguments)
     try:
-        path = write_report(folder)
+        message = _compared(given) if _several(given.folders) else _reported(given)
     except (FedLabelsError, OSError) as error:
         parser.error(str(error))
-    parser.exit(message=f"{path}\n")
+    parser.exit(message=message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m fedlabels.report", description=__doc__)
+    parser.add_argument(
+        "folders",
+        type=Path,
+        nargs="+",
+        metavar="RUN_FOLDER",
+        help="what a run wrote; several, or a folder above several runs, are compared",
+    )
+    many = parser.add_argument_group("comparison of several runs")
+    many.add_argument("--by", metavar="KEY[,KEY]", help="settings that make the cells")
+    many.add_argument("--metric", metavar="COLUMN", help="of rounds.csv; test_accuracy otherwise")
+    many.add_argument("--baseline", metavar="METHOD", help="compared with; the first otherwise")
+    many.add_argument("--target", type=float, metavar="VALUE", help="what the costs of are wanted")
+    many.add_argument("--out", type=Path, metavar="FOLDER", help="also write CSV, Markdown, LaTeX")
+    return parser
+
+
+def _several(folders: Sequence[Path]) -> bool:
+    if len(folders) > 1:
+        return True
+    only = folders[0]
+    return only.is_dir() and not is_run(only) and len(find_runs(folders, empty=True)) > 1
+
+
+def _reported(given: argparse.Namespace) -> str:
+    for name in _COMPARES:
+        if getattr(given, name) is not None:
+            raise ConfigError(f"--{name} is for a comparison: give more than one run folder")
+    return f"{write_report(given.folders[0])}\n"
+
+
+def _compared(given: argparse.Namespace) -> str:
+    by = None if given.by is None else tuple(key.strip() for key in given.by.split(","))
+    question = Question(
+        metric=given.metric or DEFAULT_METRIC,
+        target=given.target,
+        by=by,
+        baseline=given.baseline,
+    )
+    found = compare(given.folders, question)
+    if given.out is None:
+        return markdown(found)
+    written = write_comparison(found, given.out)
+    return "".join([markdown(found), "\n", *(f"{path}\n" for path in written)])
 
 
 if __name__ == "__main__":

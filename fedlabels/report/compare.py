@@ -12,7 +12,9 @@ from fedlabels.report.compare_cells import Cell, Design, Levels, cells, design, 
 from fedlabels.report.compare_runs import LeftOut, Run, find_runs, read_runs
 from fedlabels.report.compare_statistics import Paired, paired, ranks, summarize
 
+DEFAULT_METRIC = "test_accuracy"
 _LOWER = ("loss", "error", "seconds", "bytes", "gap", "drift", "failed", "rejected")
+_TOLD = 5  # reasons in an error
 _SHARES = ("accuracy",)  # metrics in [0, 1] that are shown in percent
 
 Pairs = list[tuple[Run, Run]]
@@ -40,7 +42,7 @@ class Question:
         If the target is not finite, or no share of one with an accuracy.
     """
 
-    metric: str = "test_accuracy"
+    metric: str = DEFAULT_METRIC
     target: float | None = None
     by: tuple[str, ...] | None = None
     baseline: str | None = None
@@ -244,7 +246,8 @@ def compare(folders: Sequence[Path], question: Question) -> Comparison:
     """
     runs, left = read_runs(find_runs(folders), question.metric)
     if not runs:
-        reasons = "; ".join(f"{one.label}: {one.reason}" for one in left)
+        reasons = "; ".join(f"{one.label}: {one.reason}" for one in left[:_TOLD])
+        reasons += f"; and {len(left) - _TOLD} more" if len(left) > _TOLD else ""
         raise DataError(f"no run can be compared ({reasons})")
     made = design(runs, question.by)
     found, repeated = cells(runs, made)

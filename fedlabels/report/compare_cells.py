@@ -189,17 +189,18 @@ def design(runs: Sequence[Run], by: Sequence[str] | None) -> Design:
     if METHOD in keys:
         keys = (METHOD, *(key for key in keys if key != METHOD))
     rest = [key for key in varied if key not in keys]
-    inside = [k for k in rest if not _follows(k, keys, table)]
-    steady = [k for k in rest if k not in inside and k != METHOD]
+    free = [k for k in rest if not _follows(k, keys, table)]
+    inside = _independent(free, table, given=keys)
+    steady = [k for k in rest if k not in free and k != METHOD]
     apart = [k for k in steady if not _follows(k, keys[1:], table)]
     apart += [k for k in own if k.startswith("model.") and METHOD in keys]
     kept = {METHOD, *keys, *inside}
     return Design(
         keys=keys,
         levels={r.label: {k: table[k][i] for k in sorted(kept)} for i, r in enumerate(runs)},
-        inside=tuple(inside),
+        inside=inside,
         apart=tuple(apart),
-        linked=tuple(k for k in steady if k not in apart),
+        linked=tuple(k for k in (*steady, *free) if k not in (*apart, *inside, METHOD)),
         fixed={k: table[k][0] for k in sorted(table) if not _differs(table[k]) and k != METHOD},
         methods=_own_settings(table, [k for k in own if _differs(table[k])]),
     )
@@ -279,10 +280,10 @@ def _check_keys(chosen: Sequence[str], table: Mapping[str, Column]) -> None:
     known = {*table, METHOD} - set(_NO_KEYS)
     for key in chosen:
         if key not in known:
-            differ = ", ".join(k for k in table if _differs(table[k])) or "no setting but the seed"
-            why = "has the replicates of a cell" if key == "seed" else "is no setting of these runs"
+            differ = ", ".join(k for k in table if _differs(table[k])) or "none but the seed"
+            why = "makes the replicates" if key == "seed" else "is no setting of these runs"
             raise ConfigError(
-                f"--by {key} {why}: give {METHOD} or settings; these differ: {differ}"
+                f"--by {key} {why}: give {METHOD}, or settings; these differ: {differ}"
             )
         if chosen.count(key) > 1:
             raise ConfigError(f"--by names {key} twice: once is enough")
@@ -298,11 +299,13 @@ def _follows(key: str, others: Sequence[str], table: Mapping[str, Column]) -> bo
     return len(set(places)) == len({*zip(places, table[key], strict=True)})
 
 
-def _independent(keys: Sequence[str], table: Mapping[str, Column]) -> tuple[str, ...]:
-    """Drop the keys whose levels those before them determine."""
+def _independent(
+    keys: Sequence[str], table: Mapping[str, Column], *, given: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Drop the keys whose levels the given ones and those before them determine."""
     kept: tuple[str, ...] = ()
     for key in keys:
-        if not _follows(key, kept, table):
+        if not _follows(key, (*given, *kept), table):
             kept += (key,)
     return kept
 
@@ -327,9 +330,12 @@ def _methods(runs: Sequence[Run], own: Mapping[str, Column]) -> Column:
 
 
 def _base(run: Run, given: set[str]) -> str:
-    if len(given) == 1 and "" not in given:
-        return next(iter(given))
     client, strategy = (str(run.settings.get(f"{g}.name", "")) for g in ("client", "strategy"))
+    told = given - {"", client}  # a run that was started without a preset is named by its client
+    if len(told) == 1:
+        return told.pop()
+    if given == {client} and client:
+        return client
     if not client and not strategy:
         return "unnamed"
     return client if strategy in ("", client) else " + ".join(n for n in (client, strategy) if n)

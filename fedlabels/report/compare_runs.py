@@ -122,13 +122,15 @@ def is_run(folder: Path) -> bool:
     return (folder / MANIFEST).is_file() or (folder / ROUNDS).is_file()
 
 
-def find_runs(folders: Sequence[Path]) -> list[Path]:
+def find_runs(folders: Sequence[Path], *, empty: bool = False) -> list[Path]:
     """Find the run folders at and below some folders.
 
     Parameters
     ----------
     folders : sequence of Path
         Run folders, and folders with runs anywhere below them.
+    empty : bool
+        Whether a folder without a run is fine.
 
     Returns
     -------
@@ -139,12 +141,12 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
     Raises
     ------
     DataError
-        If one of `folders` is no folder, or neither is nor holds a run.
+        If one of `folders` is no folder, or neither is nor holds a run, and that is not fine.
     """
     found: set[Path] = set()
     for folder in folders:
         below = set(_walk(folder.resolve()))
-        if not below:
+        if not below and not empty:
             kind = "holds no run" if folder.is_dir() else "is no folder"
             raise DataError(
                 f"{folder} {kind}: give folders that hold a {MANIFEST} at some depth, as runs"

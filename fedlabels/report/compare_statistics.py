@@ -209,7 +209,7 @@ def ranks(values: Sequence[float], *, lower_is_better: bool) -> list[float]:
 def _patterns(pairs: int) -> Values:
     """Return half of the sign patterns; the others are their mirror images."""
     bits = np.arange(2 ** (pairs - 1))[:, None] >> np.arange(pairs) & 1
-    return 1.0 - 2.0 * bits  # (patterns, pairs)
+    return np.where(bits == 0, 1.0, -1.0)  # (patterns, pairs)
 
 
 def _central(theta: float, degrees: int) -> float:

@@ -147,6 +147,17 @@ class DeployConfig:
 
 
 @dataclass
+class SweepConfig:
+    """Many settings: where, how many side by side, on which Ray cluster; see docs/sweeps.md."""
+
+    name: str = "sweep"
+    dir: str | None = None
+    jobs: int | None = None
+    address: str | None = None
+    cpus: float = 1.0
+
+
+@dataclass
 class RunConfig:
     """Settings of one run."""
 
@@ -177,6 +188,7 @@ class RunConfig:
     early_stop: EarlyStopConfig = field(default_factory=EarlyStopConfig)
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
     deploy: DeployConfig = field(default_factory=DeployConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
 
 
 # What run_sim.py takes where a partition or a label policy leaves the choice to its user. Not in
@@ -191,6 +203,8 @@ def register() -> None:
     """Put all schemas into Hydra's store; call it before ``hydra.main`` or ``compose``."""
     store = ConfigStore.instance()
     store.store(name="run_schema", node=_open(RunConfig))
+    launcher = {"_target_": "hydra_plugins.fedlabels_cells.Cells"}
+    store.store(group="hydra/launcher", name="cells", node=launcher)
     extra: dict[str, tuple[Any, Any]] = {
         "reuse": (bool, False),
         "samples_per_client": (int | None, None),

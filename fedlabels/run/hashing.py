@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 MAY_DIFFER = (
-    "rounds", "checkpoint_every", "backend", "tracker", "callbacks", "deploy",
+    "rounds", "checkpoint_every", "backend", "tracker", "callbacks", "deploy", "sweep",
 )  # fmt: skip
 """Settings, with everything below them, that may change when a run is resumed."""
 

@@ -1,0 +1,200 @@
+"""The files of a comparison: two CSV tables, a Markdown and a LaTeX text."""
+
+import csv
+import io
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fedlabels.errors import DataError
+from fedlabels.report.compare import Comparison, Difference
+from fedlabels.report.compare_cells import METHOD, Cell, show
+from fedlabels.report.compare_notes import fixed
+from fedlabels.report.compare_runs import Run
+from fedlabels.report.compare_text import latex, markdown
+
+Row = Mapping[str, Any]
+
+
+def write_comparison(found: Comparison, folder: Path) -> list[Path]:
+    """Write a comparison's files; those of an earlier one are replaced.
+
+    Parameters
+    ----------
+    found : Comparison
+        What was found.
+    folder : Path
+        Made when it does not exist.
+
+    Returns
+    -------
+    list of Path
+        ``comparison.csv`` (a row a cell), ``runs.csv`` (a row a run, also those that were left
+        out), ``comparison.md``, ``comparison.tex``.
+
+    Raises
+    ------
+    DataError
+        If `folder` is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file: give a folder for the comparison's files")
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "comparison.csv": csv_text(cell_rows(found)),
+        "runs.csv": csv_text(run_rows(found)),
+        "comparison.md": markdown(found),
+        "comparison.tex": latex(found),
+    }
+    return [_write(folder / name, text) for name, text in texts.items()]
+
+
+def cell_rows(found: Comparison) -> list[Row]:
+    """Make the rows of ``comparison.csv``, one a cell.
+
+    Parameters
+    ----------
+    found : Comparison
+        What was found.
+
+    Returns
+    -------
+    list of mapping
+        Column -> value; metrics in their own unit, an accuracy in [0, 1].
+    """
+    against = {(one.row, one.contender): one for one in found.differences}
+    return [
+        {
+            **_asked(found),
+            **dict(zip(found.design.keys, map(show, (cell.contender, *cell.row)), strict=True)),
+            "n": len(cell.runs),
+            "seeds": " ".join(map(str, cell.seeds)),
+            **_values(found, cell),
+            **_against(found, against.get((cell.row, cell.contender))),
+            "held_fixed": "; ".join(fixed(found)),
+        }
+        for cell in found.cells
+    ]
+
+
+def run_rows(found: Comparison) -> list[Row]:
+    """Make the rows of ``runs.csv``, one a run folder.
+
+    Parameters
+    ----------
+    found : Comparison
+        What was found.
+
+    Returns
+    -------
+    list of mapping
+        Column -> value; runs that were left out have a reason and no values.
+    """
+    rows: dict[str, Row] = {run.label: _run_row(found, run) for run in found.runs}
+    blank = dict.fromkeys(next(iter(rows.values())))
+    for one in found.left_out:
+        rows[one.label] = {**blank, "run": one.label, "left_out": one.reason}
+    shared = {**_asked(found), "held_fixed": "; ".join(fixed(found))}
+    return [{**rows[label], **shared} for label in sorted(rows)]
+
+
+def csv_text(rows: Iterable[Row]) -> str:
+    """Write rows as CSV.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        Column -> value; NaN and what a row does not have stay blank.
+
+    Returns
+    -------
+    str
+        With one header line; floats read back to the same bits.
+    """
+    lines = list(rows)
+    names = list(dict.fromkeys(name for row in lines for name in row))
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_text(row.get(name)) for name in names] for row in lines)
+    return buffer.getvalue()
+
+
+def _asked(found: Comparison) -> Row:
+    return {"metric": found.question.metric}
+
+
+def _values(found: Comparison, cell: Cell) -> Row:
+    (mean, deviation), (best, best_deviation) = found.last(cell), found.best(cell)
+    seconds = [run.total_seconds for run in cell.runs.values()]
+    values: dict[str, Any] = {
+        "last_mean": mean,
+        "last_std": deviation,
+        "best_mean": best,
+        "best_std": best_deviation,
+        "seconds_mean": math.fsum(seconds) / len(seconds),
+    }
+    if found.question.target is not None:
+        reach = found.reach(cell)
+        values |= {
+            "target": found.question.target,
+            "reached": reach.reached,
+            "not_reached": len(cell.runs) - reach.reached,
+            "target_rounds_median": reach.rounds,
+            "target_megabytes_median": reach.bytes_moved / 1e6,
+            "target_seconds_median": reach.seconds,
+        }
+    return values
+
+
+def _against(found: Comparison, one: Difference | None) -> Row:
+    names = ("pairs", "difference", "interval_low", "interval_high", "p", "remark")
+    if one is None:
+        values: tuple[Any, ...] = (None,) * len(names)
+    else:
+        result = one.result
+        numbers = (result.pairs, result.mean, result.low, result.high, result.p_value)
+        values = (*numbers, one.doubt)
+    return {"baseline": show(found.baseline), **dict(zip(names, values, strict=True))}
+
+
+def _run_row(found: Comparison, run: Run) -> Row:
+    lower, target = found.question.lower_is_better, found.question.target
+    levels = found.design.levels[run.label]
+    keys = dict.fromkeys((METHOD, *found.design.keys, *found.design.inside))
+    values: dict[str, Any] = {
+        "run": run.label,
+        "left_out": None,
+        **{key: show(levels[key]) for key in keys},
+        "seed": run.seed,
+        "last_round": int(run.rounds[-1]),
+        "last": run.last,
+        "best": run.best(lower_is_better=lower),
+        "seconds": run.total_seconds,
+        "bytes": run.total_bytes,
+        "federation_hash": run.manifest.get("federation_hash"),
+        "config_hash": run.manifest.get("config_hash"),
+    }
+    if target is not None:
+        reach = run.reached(target, lower_is_better=lower) or (None, None, None)
+        names = ("target_rounds", "target_bytes", "target_seconds")
+        values |= {"target": target, **dict(zip(names, reach, strict=True))}
+    return values
+
+
+def _text(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _write(path: Path, text: str) -> Path:
+    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,103 @@
+"""Cells of a sweep: one setting each, in a folder whose name is a fingerprint of the setting."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fedlabels.run.hashing import flatten
+
+Status = Literal["new", "begun", "finished"]
+
+# What changes no result, or says where a run is: not part of the fingerprint.
+_APART = ("resume", "run_dir", "sweep", "backend", "callbacks", "tracker", "deploy", "name")
+_APART_KEYS = ("checkpoint_every",)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting of a sweep.
+
+    Parameters
+    ----------
+    overrides : tuple of str
+        What distinguishes it, as on the command line.
+    config : mapping
+        Resolved settings.
+    folder : Path
+        Its run folder.
+    """
+
+    overrides: tuple[str, ...]
+    config: Mapping[str, Any]
+    folder: Path
+
+    @property
+    def label(self) -> str:
+        """What distinguishes it, for messages."""
+        return " ".join(self.overrides) or "default"
+
+    def status(self) -> Status:
+        """Say how far it is, from its folder alone."""
+        manifest = read_json(self.folder / "manifest.json")
+        if manifest.get("status") == "finished":
+            return "finished"
+        return "begun" if (self.folder / "config.yaml").exists() else "new"
+
+    def accuracy(self) -> float | None:
+        """Return the last accuracy in its table, in [0, 1]; None where there is none."""
+        path = self.folder / "rounds.csv"
+        if not path.exists():
+            return None
+        lines = path.read_text(encoding="utf-8").splitlines()
+        names = lines[0].split(",") if lines else []
+        for key in ("test_accuracy", "personal_accuracy"):
+            if key in names and len(lines) > 1:
+                text = lines[-1].split(",")[names.index(key)]
+                return float(text) if text else None
+        return None
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """Return the fingerprint of a setting: equal for equal results, wherever it runs."""
+    flat = {
+        key: value
+        for key, value in flatten(config).items()
+        if key.split(".", 1)[0] not in _APART and key not in _APART_KEYS
+    }
+    return hashlib.sha256(json.dumps(flat, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def make_cells(
+    configs: Sequence[tuple[Sequence[str], Mapping[str, Any]]], root: Path
+) -> list[Cell]:
+    """Name a folder for every setting; settings that are equal are one cell.
+
+    Parameters
+    ----------
+    configs : sequence of (overrides, resolved settings)
+        In the order in which they are to run.
+    root : Path
+        The sweep's folder.
+    """
+    cells: dict[str, Cell] = {}
+    common = set.intersection(*(set(overrides) for overrides, _ in configs)) if configs else set()
+    for overrides, config in configs:
+        mark = fingerprint(config)
+        method = next((o.partition("=")[2] for o in overrides if o.startswith("method=")), None)
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", method or str(config["client"]["name"]))
+        shown = tuple(o for o in overrides if o not in common)
+        cells.setdefault(mark, Cell(shown, config, root / f"{name}-{mark[:12]}"))
+    return list(cells.values())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty where it is missing or damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,138 @@
+"""Hydra's launcher of sweeps: all cells are known before the first one runs."""
+
+import csv
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from fedlabels.errors import ConfigError, FedLabelsError
+from fedlabels.run.config import check
+from fedlabels.run.console import Console
+from fedlabels.sweep.cells import Cell, make_cells
+from fedlabels.sweep.runner import Progress, run_here
+
+
+class CellsLauncher(Launcher):
+    """Runs the jobs of a sweep as cells; see :mod:`fedlabels.sweep`."""
+
+    def __init__(self) -> None:
+        self._config: DictConfig | None = None
+        self._context: HydraContext | None = None
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take what Hydra knows."""
+        self._config, self._context = config, hydra_context
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> list[JobReturn]:
+        """Run all cells that are not finished."""
+        console = Console()
+        try:
+            status = self._launch([list(overrides) for overrides in job_overrides])
+        except FedLabelsError as error:
+            console.error(str(error))
+            status = 1
+        if status:
+            sys.exit(status)
+        done = JobReturn(overrides=[], status=JobStatus.COMPLETED)
+        done.return_value = None
+        return [done for _ in job_overrides]
+
+    def _launch(self, jobs: Sequence[list[str]]) -> int:
+        assert self._config is not None
+        assert self._context is not None
+        configs = []
+        for overrides in jobs:
+            composed = self._context.config_loader.load_sweep_config(self._config, overrides)
+            configs.append((overrides, resolved(composed)))
+        root = Path(self._config.hydra.sweep.dir).expanduser().absolute()
+        settings = configs[0][1]["sweep"]
+        return run_sweep(make_cells(configs, root), root, settings)
+
+
+def resolved(composed: DictConfig) -> dict[str, Any]:
+    """Return a job's settings without Hydra's own, checked.
+
+    Raises
+    ------
+    ConfigError
+        If one is missing or out of range.
+    """
+    plain = OmegaConf.to_container(
+        OmegaConf.masked_copy(composed, [str(k) for k in composed if k != "hydra"]),
+        resolve=True, throw_on_missing=True,
+    )  # fmt: skip
+    assert isinstance(plain, dict)
+    config = {str(key): value for key, value in plain.items()}
+    check(config)
+    return config
+
+
+def run_sweep(cells: Sequence[Cell], root: Path, settings: dict[str, Any]) -> int:
+    """Run the cells of a sweep that are not finished, and write ``cells.csv``.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+    root : Path
+        The sweep's folder.
+    settings : dict
+        ``jobs``, ``address`` and ``cpus`` of the group ``sweep``.
+
+    Returns
+    -------
+    int
+        0 if all are finished, 1 if some failed, 130 if interrupted.
+    """
+    jobs = settings["jobs"] or os.cpu_count() or 1
+    if jobs < 1 or settings["cpus"] <= 0:
+        raise ConfigError(
+            f"sweep.jobs must be >= 1 and sweep.cpus > 0, got {jobs} and {settings['cpus']}"
+        )
+    root.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    todo = [cell for cell in cells if cell.status() != "finished"]
+    begun = sum(cell.status() == "begun" for cell in todo)
+    console.finish(
+        [f"{len(cells)} cells in {root}: {len(cells) - len(todo)} finished, {begun} to resume"]
+    )
+    progress = Progress(lambda line: console.finish([line]), len(cells), len(cells) - len(todo))
+    try:
+        if settings["address"] is None:
+            status = run_here(todo, jobs, progress)
+        else:
+            from fedlabels.sweep.on_ray import run_there
+
+            status = run_there(todo, settings["address"], settings["cpus"], progress)
+    finally:
+        write_index(cells, root)
+    for cell in progress.failed:
+        console.error(f"{cell.label}: see {cell.folder.with_suffix('.error')}")
+    if status:
+        return status
+    near = os.path.relpath(root)
+    shown = root if near.startswith("..") else near
+    console.finish([f"compare: python -m fedlabels.report {shown}"])
+    return 1 if progress.failed else 0
+
+
+def write_index(cells: Sequence[Cell], root: Path) -> None:
+    """Write which folder holds which setting, and how far it is."""
+    temporary = root / "cells.csv.tmp"
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["folder", "status", "accuracy", "overrides"])
+        for cell in cells:
+            row = [cell.folder.name, cell.status(), cell.accuracy(), cell.label]
+            writer.writerow(["" if value is None else value for value in row])
+    temporary.replace(root / "cells.csv")

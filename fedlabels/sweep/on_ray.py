@@ -1,0 +1,58 @@
+"""Cells of a sweep as tasks of a Ray cluster; the sweep's folder must be on a shared disk."""
+
+from fedlabels import telemetry
+
+telemetry.disable()  # before Ray is imported
+
+# ruff: noqa: E402
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from fedlabels.simulation.pool import worker_environment
+from fedlabels.sweep.cells import Cell
+from fedlabels.sweep.runner import Progress, run_cell
+
+
+def run_there(cells: Sequence[Cell], address: str, cpus: float, progress: Progress) -> int:
+    """Run cells on a cluster.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+        Given to the cluster in this order.
+    address : str
+        Ray's: ``"auto"``, ``"local"`` or HOST:PORT.
+    cpus : float
+        CPUs that a cell takes, > 0.
+    progress : Progress
+        Is told of every end.
+    """
+    ray.init(
+        address=address,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": worker_environment()},
+    )
+    try:
+        # a fresh process for every cell, as on one machine
+        task: Any = ray.remote(num_cpus=cpus, max_calls=1, max_retries=1)(run_cell)
+        began = time.monotonic()
+        asked = {
+            task.remote(dict(cell.config), str(cell.folder), list(cell.overrides)): cell
+            for cell in cells
+        }
+        while asked:
+            (done,), _ = ray.wait(list(asked), num_returns=1)
+            cell, problem = asked.pop(done), None
+            try:
+                ray.get(done)
+            except RayError as error:
+                problem = str(error).strip().splitlines()[-1]
+            progress.ended(cell, time.monotonic() - began, problem)
+    finally:
+        ray.shutdown()
+    return 0
