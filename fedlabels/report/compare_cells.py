@@ -20,7 +20,7 @@ ABSENT = ""  # the level of a setting that a run does not have
 # Settings, with all below them, that change no result: where and how a run ran, what it is called.
 # "rounds" may differ between a run and its resumption, too, but it decides which round is the last.
 IGNORED = (
-    "backend", "callbacks", "checkpoint_every", "deploy", "tracker",
+    "backend", "callbacks", "checkpoint_every", "deploy", "sweep", "tracker",
     "name", "resume", "run_dir", "seed",
 )  # fmt: skip
 _IGNORED_KEYS = ("dataset.root",)  # where the files lie
@@ -29,11 +29,11 @@ _FIRST = (
     "dataset.name", "partition.name", "partition.alpha", "labels.name", "labels.fraction",
     "model.name", "clients", "per_round", "rounds",
 )  # fmt: skip
-_NUMBERS = re.compile(r"(\d+)")
+_NUMBERS = re.compile(r"([0-9]+(?:\.[0-9]+)?)")
 
 Levels = tuple[str, ...]
 Column = tuple[str, ...]
-Order = tuple[int, float, list[tuple[int, str]]]
+Order = tuple[int, float, list[tuple[float, str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def number(text: str) -> float | None:
 
 
 def order(text: str) -> Order:
-    """Return a sort key: numbers by size, then texts, natural (a2 before a10).
+    """Return a sort key: numbers by size, then texts, by the numbers in them (a2 before a10).
 
     Parameters
     ----------
@@ -154,7 +154,11 @@ def order(text: str) -> Order:
     if value is not None:
         return 0, value, []
     parts = _NUMBERS.split(show(text))
-    return 1, 0.0, [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+    return (
+        1,
+        0.0,
+        [(-1.0, part) if i % 2 == 0 else (float(part), "") for i, part in enumerate(parts)],
+    )
 
 
 def design(runs: Sequence[Run], by: Sequence[str] | None) -> Design:

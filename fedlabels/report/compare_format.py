@@ -151,7 +151,7 @@ def smallest_text(pairs: Iterable[int]) -> str:
     few = sorted({n for n in pairs if n > 0})
     if not few:
         return ""
-    parts = [f"n = {n}: {smallest_p(n):.3g}" for n in few]
+    parts = [f"n = {n}: {smallest_p(n):.4g}" for n in few]
     text = f"The smallest p that is possible, with {'; '.join(parts)}."
     if few[0] < 6:
         text += " Below 6 pairs no difference, however large, has p < 0.05."

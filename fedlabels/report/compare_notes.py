@@ -149,8 +149,9 @@ def _seeds(found: Comparison) -> Iterator[str]:
     if rows:
         where = "; ".join(row_text(found, row) for row in rows)
         at = f" (at {where})" if where else ""
+        what = "seeds and pooled settings" if found.design.inside else "seeds"
         yield (
-            f"Not every cell has the same seeds{at}: means are over each one's own, differences"
+            f"Not every cell has the same {what}{at}: means are over each one's own, differences"
             " and ranks over common ones."
         )
 

@@ -38,6 +38,7 @@ FLAT: dict[str, Any] = {
     "backend.name": "serial",
 }
 FIXMATCH = {"client.name": "fixmatch", "client.tau": 0.95}
+SAVED = "checkpoints/round-00000003/manifest.json"
 MEGABYTE = 1_000_000
 
 
@@ -166,6 +167,10 @@ def manifest(**values: Any) -> Callable[[Path], None]:
     return rewrite("manifest.json", lambda text: json.dumps(json.loads(text) | values))
 
 
+def text_seed(text: str) -> str:
+    return text.replace('"seed": 0', '"seed": "x"')
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "running": (manifest(status="running", rounds_done=2), "status is running after round 2"),
     "failed": (manifest(status="failed"), "not finished: its status is failed"),
@@ -181,10 +186,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "no number": (rewrite("rounds.csv", lambda t: t.replace("0.25", "0.2x")), "test_accuracy of"),
     "not finite": (rewrite("rounds.csv", lambda t: t.replace("0.75", "nan")), "is nan, in round 3"),
     "other settings": (manifest(config_hash="f"), "have other settings"),
-    "no seed": (
-        rewrite("checkpoints/round-00000003/manifest.json", lambda t: t.replace('"seed": 0', '"seed": "x"')),
-        "seed must be an integer, got 'x'",
-    ),
+    "no seed": (rewrite(SAVED, text_seed), "seed must be an integer, got 'x'"),
 }  # fmt: skip
 
 

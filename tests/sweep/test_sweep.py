@@ -1,0 +1,136 @@
+"""Sweeps that are killed, interrupted, fail in part, or run on Ray end with the same tables."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fedlabels.run import file_sha256, rounds_hash
+from tests.end_to_end.harness import REPO
+
+TINY = (
+    "sweep=smoke", "rounds=60", "evaluate_every=20", "clients=8", "per_round=4", "model=mlp",
+    "model.hidden=[16]", "seed=0,1", "partition.alpha=1.0", "method=labeled_only,fedlabel_stable",
+    "checkpoint_every=5",
+)  # fmt: skip
+
+
+def start(folder, *overrides):
+    arguments = [sys.executable, "run_sim.py", "-m", *TINY, f"sweep.dir={folder}", *overrides]
+    return subprocess.Popen(
+        arguments, cwd=REPO, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+
+
+def run(folder, *overrides):
+    process = start(folder, *overrides)
+    output, _ = process.communicate(timeout=300)
+    return process.returncode, output
+
+
+def prints(folder):
+    """Fingerprints of every cell of a sweep."""
+    cells = [path.parent for path in folder.glob("*/rounds.csv")]
+    return {
+        cell.name: (file_sha256(cell / "model.safetensors"), rounds_hash(cell / "rounds.csv"))
+        for cell in cells
+    }
+
+
+def table(folder):
+    with (folder / "cells.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "sweep"
+    status, output = run(folder)
+    assert status == 0, output
+    return folder, output
+
+
+def test_every_cell_runs_and_is_skipped_the_next_time(whole):
+    folder, output = whole
+    rows = table(folder)
+    assert len(rows) == len(prints(folder)) == 4
+    assert {row["status"] for row in rows} == {"finished"}
+    assert all(0 <= float(row["accuracy"]) <= 1 for row in rows)
+    assert "cell 4/4" in output
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/manifest.json")}
+    status, again = run(folder)
+    assert status == 0
+    assert "4 finished, 0 to resume" in again
+    assert before == {path: path.stat().st_mtime_ns for path in folder.glob("*/manifest.json")}
+
+
+def wait_for_rounds(folder, number, process):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        rounds = [len(p.read_text().splitlines()) - 1 for p in folder.glob("*/rounds.csv")]
+        if sum(rounds) >= number:
+            return
+        time.sleep(0.01)
+    raise AssertionError(process.communicate()[0] if process.poll() is not None else "too slow")
+
+
+def test_killed_twice_is_the_same_as_never(whole, tmp_path):
+    folder = tmp_path / "sweep"
+    for number in (20, 110):
+        process = start(folder)
+        wait_for_rounds(folder, number, process)
+        process.kill()  # the sweep alone: its cells must not go on without it
+        process.communicate()
+        time.sleep(0.5)
+        sizes = [path.stat().st_size for path in folder.glob("*/rounds.csv")]
+        time.sleep(1)
+        assert sizes == [path.stat().st_size for path in folder.glob("*/rounds.csv")]
+    status, output = run(folder)
+    assert status == 0, output
+    assert "0 finished" not in output or "to resume" in output
+    assert prints(folder) == prints(whole[0])
+    assert table(folder) == table(whole[0])
+
+
+def test_interrupted_and_gone_on(whole, tmp_path):
+    folder = tmp_path / "sweep"
+    process = start(folder)
+    wait_for_rounds(folder, 30, process)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert run(folder)[0] == 0
+    assert prints(folder) == prints(whole[0])
+
+
+def test_a_failing_cell_does_not_end_the_sweep(tmp_path):
+    folder = tmp_path / "sweep"
+    status, output = run(
+        folder, "rounds=2", "seed=0", "clients=8,100000", "method=labeled_only",
+    )  # fmt: skip
+    assert status == 1, output
+    assert "FAILED" in output
+    assert sorted(row["status"] for row in table(folder)) == ["finished", "new"]
+    (error,) = folder.glob("*.error")
+    assert "100000 clients" in error.read_text()
+
+
+def test_a_wrong_key_is_refused_before_anything_runs(tmp_path):
+    status, output = run(tmp_path / "sweep", "client.nothing=1,2")
+    assert status != 0
+    assert "nothing" in output
+    assert not list((tmp_path / "sweep").glob("*/rounds.csv"))
+
+
+@pytest.mark.ray
+def test_cells_on_ray_are_the_same(whole, tmp_path):
+    folder = tmp_path / "sweep"
+    status, output = run(folder, "sweep.address=local")
+    assert status == 0, output
+    assert prints(folder) == prints(whole[0])
