@@ -55,8 +55,15 @@ app = DeviceApp()
 
 
 def _answer(message: Message, context: Context) -> Message:
-    kind, _, action = message.metadata.message_type.partition(".")
     station = Station(wire.decode_task(message.content), context)
+    try:
+        return _answer_at(station, message, context)
+    finally:
+        station.close()
+
+
+def _answer_at(station: "Station", message: Message, context: Context) -> Message:
+    kind, _, action = message.metadata.message_type.partition(".")
     if kind == "query":
         return Message(RecordDict({wire.DEVICE: station.describe()}), reply_to=message)
     if kind == "evaluate":
@@ -91,9 +98,6 @@ class Station:
         self._task, node = task, context.node_config
         self.spec: DeviceSpec = spec.loads(task.spec)
         self._data: DeviceData = device_data.read(node, self.spec)
-        self._device: Device = device.Device(
-            self.spec, self._data, device.threads_of(node), str(node.get("device", "auto"))
-        )
         if "state-dir" not in node:
             raise ConfigError(
                 "the node configuration lacks state-dir, a folder that outlives restarts"
@@ -102,6 +106,13 @@ class Station:
         self._state: DeviceState = device_state.DeviceState(
             folder, self.spec.run, self._data.client_id
         )
+        self._device: Device = device.Device(
+            self.spec, self._data, device.threads_of(node), str(node.get("device", "auto"))
+        )
+
+    def close(self) -> None:
+        """Leave the process as it was."""
+        self._device.close()
 
     def describe(self) -> ConfigRecord:
         """Say who this is; data, state folder, client and model are in order."""

@@ -17,6 +17,7 @@ from fedlabels.simulation.convert import arrays_of
 from fedlabels.simulation.order import Item, Order
 from fedlabels.simulation.outcome import Outcome
 from fedlabels.simulation.population import Group, Population
+from fedlabels.simulation.serial import ProcessSettings
 from fedlabels.simulation.state import Arrays
 from fedlabels.simulation.worker import Worker, WorkerSpec
 
@@ -65,6 +66,7 @@ class Device:
             groups=np.zeros(data.client_id + 1, dtype=np.int64),
         )
         members = np.zeros(data.client_id + 1, dtype=np.int64)
+        self._before = ProcessSettings()
         self._worker = Worker(
             WorkerSpec(
                 train=data.train,
@@ -114,6 +116,11 @@ class Device:
             return {}
         out = self._outcome("evaluate", down, state)
         return {EVALUATION + name: value for name, value in out.metrics.items()}
+
+    def close(self) -> None:
+        """Put back what computing sets for the whole process."""
+        self._before.put_back()
+        self._worker.restore()
 
     def _outcome(self, exchange: str, down: wire.Downlink, state: Arrays | None) -> Outcome:
         item = Item(0, self._client, down.own, state)

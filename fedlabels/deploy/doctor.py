@@ -281,7 +281,7 @@ def _data(node: Mapping[str, Any], spec: DeviceSpec | None) -> Iterator[Finding]
 def _method(node: Mapping[str, Any], spec: DeviceSpec, data: "DeviceData") -> Iterator[Finding]:
     from fedlabels.deploy.device import Device, threads_of
 
-    Device(spec, data, threads_of(node), str(node.get("device", "auto")))
+    Device(spec, data, threads_of(node), str(node.get("device", "auto"))).close()
     text = f"client {spec.client['name']} and model {spec.model['name']} are known here"
     yield Finding("method", True, text)
 

@@ -148,13 +148,14 @@ class DeployConfig:
 
 @dataclass
 class SweepConfig:
-    """Many settings: where, how many side by side, on which Ray cluster; see docs/sweeps.md."""
+    """Many settings: where, how many side by side, what goes with a method; see docs/sweeps.md."""
 
     name: str = "sweep"
     dir: str | None = None
     jobs: int | None = None
     address: str | None = None
     cpus: float = 1.0
+    per_method: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -21,6 +21,7 @@ from fedlabels.run.config import check
 from fedlabels.run.console import Console
 from fedlabels.run.decomposition import decomposition_of
 from fedlabels.run.folder import RunFolder
+from fedlabels.run.hashing import may_differ
 from fedlabels.run.loop import Loop
 from fedlabels.run.profile import profile_of
 from fedlabels.run.setup import build_world
@@ -79,7 +80,9 @@ def settings(composed: DictConfig) -> dict[str, Any]:
         return {**config, "run_dir": saved["run_dir"]}
     for key in keys:
         _copy(key.split("."), config, saved)
-    return {**saved, "resume": config["resume"]}
+    # groups that the run's version did not have yet, as far as they change no result
+    newer = {k: v for k, v in config.items() if k not in saved and may_differ(k)}
+    return {**newer, **saved, "resume": config["resume"]}
 
 
 def own_overrides(folder: str) -> list[str]:

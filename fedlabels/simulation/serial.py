@@ -14,12 +14,24 @@ from fedlabels.simulation.state import StateStore
 from fedlabels.simulation.worker import Worker, WorkerSpec
 
 
+class ProcessSettings:
+    """What a worker sets for its whole process, as it was before; a GPU's is `Worker.restore`."""
+
+    def __init__(self) -> None:
+        self._threads, self._flushes = torch.get_num_threads(), _flushes_denormal()
+
+    def put_back(self) -> None:
+        """Set threads and the treatment of denormals as they were."""
+        torch.set_num_threads(self._threads)
+        torch.set_flush_denormal(self._flushes)
+
+
 class SerialBackend(SimulationBackend):
     """One worker, here; needs no Ray."""
 
     def __init__(self, spec: WorkerSpec, states: StateStore, block_size: int | None = None) -> None:
         super().__init__(spec, states, block_size)
-        self._before = torch.get_num_threads(), _flushes_denormal()
+        self._before = ProcessSettings()
         self._worker = Worker(spec)
         self._gpus = float(self._worker.device.type == "cuda")
 
@@ -39,9 +51,7 @@ class SerialBackend(SimulationBackend):
 
     def close(self) -> None:
         """Put back what a worker sets for its process: threads, denormals, precision of a GPU."""
-        threads, flushes = self._before
-        torch.set_num_threads(threads)
-        torch.set_flush_denormal(flushes)
+        self._before.put_back()
         self._worker.restore()
 
 

@@ -6,6 +6,7 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from safetensors.numpy import load_file
 
@@ -330,6 +331,20 @@ def test_wrong_settings(tmp_path):
     with pytest.raises(ConfigError, match="min_clients"):
         settings({"overrides": "deploy.min_clients=0"}, REPO / "configs")
     assert settings({"overrides": "", "num-rounds": 7}, REPO / "configs")["rounds"] == 7
+
+
+def test_a_message_leaves_the_process_as_it_was(devices, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        random, legacy = torch.random.get_rng_state(), np.random.get_state()  # noqa: NPY002
+        run(Loopback(devices), tmp_path, "fedlabel_stable", "rounds=1")
+        assert torch.get_num_threads() == 2
+        assert float(torch.tensor(1e-310, dtype=torch.float64) * 1) > 0  # denormals are numbers
+        assert torch.equal(random, torch.random.get_rng_state())
+        assert (legacy[1] == np.random.get_state()[1]).all()  # noqa: NPY002
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_messages_name_no_code(devices, tmp_path):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 
 from tests.end_to_end.harness import FEDAVG, REPO, contents, prints, table
 
@@ -283,3 +284,19 @@ def test_resume_of_what_is_no_run_leaves_nothing_behind(tmp_path: Path) -> None:
         ended.stderr == f"error: resume={tmp_path / 'typo'} holds no run (no config.yaml there)\n"
     )
     assert not (tmp_path / "typo").exists()
+
+
+def test_a_run_of_an_older_version_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Groups of settings that it did not know, and that change no result, have their defaults."""
+    folder, whole = tmp_path / "run", tmp_path / "whole"
+    assert run([*FEDAVG, "rounds=2", f"run_dir={folder}"], capsys).status == 0
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    for key in ("deploy", "sweep"):
+        del saved[key]
+    (folder / "config.yaml").write_text(yaml.safe_dump(saved))
+    ended = run([f"resume='{folder}'", "rounds=3"], capsys)
+    assert ended.status == 0, ended.output
+    assert run([*FEDAVG, "rounds=3", f"run_dir={whole}"], capsys).status == 0
+    assert prints(folder) == prints(whole)

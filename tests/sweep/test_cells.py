@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from fedlabels.run.config import register
 from fedlabels.sweep.cells import fingerprint, make_cells
-from fedlabels.sweep.launcher import resolved
+from fedlabels.sweep.launcher import _of_method, resolved
 from tests.end_to_end.harness import REPO, config_of
 
 PRESETS = sorted(path.stem for path in (REPO / "configs" / "sweep").glob("*.yaml"))
@@ -66,7 +66,10 @@ def test_every_cell_of_a_preset_composes(preset):
     jobs = [[f"{k}={v}" for k, v in zip(params, job, strict=True)] for job in product(*choices)]
     assert len(jobs) >= 10
     chosen = [jobs[0], jobs[-1], *({job[-1]: job for job in jobs}.values())]
-    configs = [(job, resolved(composed(f"sweep={preset}", *job))) for job in chosen]
+    configs = []
+    for job in chosen:
+        extra = _of_method(whole.sweep.per_method, job)
+        configs.append((job, resolved(composed(f"sweep={preset}", *extra, *job))))
     assert all(config["sweep"]["name"] == preset for _, config in configs)
     assert all(config["backend"]["name"] == "serial" for _, config in configs)
     methods = {config["client"]["name"] for _, config in configs}

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+import yaml
 
 from fedlabels.run import file_sha256, rounds_hash
 from tests.end_to_end.harness import REPO
@@ -126,6 +127,19 @@ def test_a_wrong_key_is_refused_before_anything_runs(tmp_path):
     assert status != 0
     assert "nothing" in output
     assert not list((tmp_path / "sweep").glob("*/rounds.csv"))
+
+
+def test_settings_of_a_method_reach_its_cells_alone(tmp_path):
+    folder = tmp_path / "sweep"
+    status, output = run(
+        folder, "rounds=1", "seed=0", "+sweep.per_method.labeled_only=['client.lr=0.01']"
+    )
+    assert status == 0, output
+    found = {}
+    for path in folder.glob("*/config.yaml"):
+        client = yaml.safe_load(path.read_text())["client"]
+        found[client["name"]] = client.get("lr")
+    assert found == {"fedavg": 0.01, "fedlabel": None}
 
 
 @pytest.mark.ray
