@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED = 0
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: sim test test-lower lint data data-icons bench certs golden clean
+.PHONY: sim test test-lower lint docs data data-icons bench certs golden clean
 
 sim: $(VENV)/installed
 	$(BIN)/python run_sim.py preset=quickstart
@@ -29,6 +29,12 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, in build/site: open its index.html; docs/settings.md is written anew from the code
+docs: $(VENV)/installed
+	$(BIN)/python -c "import material" 2>/dev/null || $(BIN)/python -m pip install -q -e ".[docs]"
+	$(BIN)/python -m fedlabels.run.reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 # Fashion-MNIST, from Debian: 31 MB below /usr/share/datasets
 data:

@@ -27,7 +27,7 @@ from fedlabels.errors import CheckpointError, ConfigError
 from fedlabels.federation.federation import Federation
 from fedlabels.federation.ragged import Ragged
 from fedlabels.models import build as build_model
-from fedlabels.run.callbacks import EarlyStop
+from fedlabels.run.callbacks import Callback, EarlyStop
 from fedlabels.run.checkpoint import Checkpoint
 from fedlabels.run.config import check, register
 from fedlabels.run.console import Console
@@ -36,6 +36,7 @@ from fedlabels.run.loop import Loop
 from fedlabels.run.main import checkpoint_of, own_overrides
 from fedlabels.run.place import Begin, Place
 from fedlabels.run.setup import World
+from fedlabels.run.trackers import tracking_of
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.job import ClientRow
 from fedlabels.simulation.population import Group, Population
@@ -134,6 +135,7 @@ def execute(config: dict[str, Any], grid: Grid, overrides: str = "") -> dict[str
         If settings or data are wrong, or the devices are lost; what was done is in a checkpoint.
     """
     path = folder_of(config)
+    tracking = tracking_of(config)
     world = build_world(config)
     resumed = config["resume"] is not None
     checkpoint = checkpoint_of(config, path, None) if resumed else None
@@ -144,13 +146,19 @@ def execute(config: dict[str, Any], grid: Grid, overrides: str = "") -> dict[str
     place = Devices(config, world, grid, checkpoint)
     console = Console(log=folder.log, every=1)
     facts = {"overrides": shlex.split(overrides), "deployed": True}
-    stop = EarlyStop(**config["early_stop"])
-    loop = Loop(config, world, folder, console, checkpoint, [stop], facts, place)
+    called: list[Callback] = [
+        EarlyStop(**config["early_stop"]),
+        *([tracking] if tracking else []),
+    ]
+    loop = Loop(config, world, folder, console, checkpoint, called, facts, place)
     try:
         record = loop.run()
     except BaseException:
         console.finish()
         raise
+    finally:
+        if tracking:
+            tracking.close()
     console.finish([f"run folder: {folder.path}"])
     return record
 

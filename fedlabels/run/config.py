@@ -20,11 +20,27 @@ from fedlabels.cohort.device import DEVICES
 from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import ConfigError
 from fedlabels.federation import PARTITIONS, POLICIES
+from fedlabels.run.trackers import NAMES
 
 
 @dataclass
 class DatasetConfig:
-    """Which data: reader, folder, preset of the weak and strong views, reader's own options."""
+    """Which data: reader, folder, preset of the weak and strong views, reader's own options.
+
+    Parameters
+    ----------
+    name : str
+        A reader, from ``digits`` to ``huggingface``.
+    root : str or None
+        Folder of the data, the only place that is searched; None searches ``$FEDLABELS_DATA``, then
+        ``/usr/share/datasets``.
+    views : {"none", "digits", "fashion", "natural", "timeseries"}
+        Preset of the weak and strong views.
+    view_options : dict
+        What differs from the preset.
+    options : dict
+        The reader's own options.
+    """
 
     name: str = "digits"
     root: str | None = None
@@ -35,7 +51,21 @@ class DatasetConfig:
 
 @dataclass
 class BackendConfig:
-    """Where and how clients are simulated; changes nothing of what is simulated."""
+    """Where and how clients are simulated; changes nothing of what is simulated.
+
+    Parameters
+    ----------
+    name : {"ray", "processes", "serial"}
+        Workers on Ray, workers as plain processes of this machine, or all in this process.
+    num_workers : int or None
+        Workers, >= 1; None is one a GPU, or one a core without GPUs. Not of ``serial``.
+    gpus_per_worker : float or None
+        GPUs of a Ray worker, >= 0; None is 1 where Ray sees a GPU, else 0.
+    execution : {"auto", "looped", "stacked", "graphed"}
+        One by one, many as one model, CUDA graphs; ``auto`` is ``looped`` on a CPU, else measured.
+    threads : int
+        torch threads of a worker, >= 1; another number changes the last bits.
+    """
 
     name: str = "ray"
     num_workers: int | None = None
@@ -61,7 +91,13 @@ class EarlyStopConfig:
 
 @dataclass
 class ProfileConfig:
-    """Where the time of every round goes, and the course of one of them; None is the second."""
+    """Where the time of every round goes, and the course of one of them; None is the second.
+
+    Parameters
+    ----------
+    enabled : bool
+        Whether times are taken; ``callbacks=profile`` sets it.
+    """
 
     enabled: bool = False
     trace_round: int | None = None
@@ -69,7 +105,13 @@ class ProfileConfig:
 
 @dataclass
 class DecompositionConfig:
-    """What the loss is made of, every few rounds: which variant, on how many samples."""
+    """What the loss is made of, every few rounds: which variant, on how many samples.
+
+    Parameters
+    ----------
+    enabled : bool
+        Whether the loss is decomposed; ``callbacks=decomposition`` sets it.
+    """
 
     enabled: bool = False
     variant: str = "full"
@@ -85,6 +127,28 @@ class CallbacksConfig:
 
     profile: ProfileConfig = field(default_factory=ProfileConfig)
     decomposition: DecompositionConfig = field(default_factory=DecompositionConfig)
+
+
+@dataclass
+class TrackerConfig:
+    """Where rounds.csv is mirrored: which tracker, its place, online or not; docs/trackers.md.
+
+    Parameters
+    ----------
+    name : {"none", "tensorboard", "wandb", "mlflow"}
+        Which tracker.
+    uri : str or None
+        Folder, store or server; None is a place in the run folder.
+    mode : {"offline", "online"}
+        Whether W&B uploads while the run goes on.
+    project : str
+        W&B's project, MLflow's experiment.
+    """
+
+    name: str = "none"
+    uri: str | None = None
+    mode: str = "offline"
+    project: str = "fedlabels"
 
 
 @dataclass
@@ -115,7 +179,13 @@ class ShiftConfig:
 
 @dataclass
 class ArchitecturesConfig:
-    """Further models beside ``model``, and who has which; none is one model for all."""
+    """Further models beside ``model``, and who has which; none is one model for all.
+
+    Parameters
+    ----------
+    models : list
+        Names of models, or dicts of ``name`` and the model's settings.
+    """
 
     models: Any = field(default_factory=list)
     assign: str = "cyclic"
@@ -131,7 +201,35 @@ class TestShardsConfig:
 
 @dataclass
 class DeployConfig:
-    """Real devices: how long to wait, what an update may be at most, what the server knows."""
+    """Real devices: how long to wait, what an update may be at most, what the server knows.
+
+    Parameters
+    ----------
+    min_clients : int
+        Fewest devices that a round begins with, >= 1.
+    connect_seconds : float
+        How long the first round waits for ``per_round`` devices, >= 0.
+    describe_seconds : float
+        Deadline for a new device to say who it is, > 0.
+    round_seconds : float
+        Deadline of a round, > 0: who is later does not count.
+    lost_rounds : int
+        So many rounds without any answer end the run, >= 1.
+    final_evaluation : bool
+        Whether devices test the last model, in an exchange of its own.
+    max_update_norm : float or None
+        Largest distance of an update from the sent model, > 0; None is any.
+    max_examples : float or None
+        Most examples that a device may claim, > 0; None is any.
+    partitions : bool
+        Whether devices hold partitions of ``dataset``, dealt as in the simulator.
+    mods : list of str
+        Flower's ``fixed_clipping``, ``adaptive_clipping``, ``message_size``, ``arrays_size``,
+        outermost first.
+    data : dict
+        Instead of data at the server: ``shape``, ``class_names`` or ``num_classes``, ``mean``,
+        ``std`` and ``pixels``.
+    """
 
     min_clients: int = 1
     connect_seconds: float = 120.0
@@ -148,7 +246,23 @@ class DeployConfig:
 
 @dataclass
 class SweepConfig:
-    """Many settings: where, how many side by side, what goes with a method; see docs/sweeps.md."""
+    """Many settings: where, how many side by side, what goes with a method; see docs/sweeps.md.
+
+    Parameters
+    ----------
+    name : str
+        Folder below ``runs/sweeps``.
+    dir : str or None
+        Another folder.
+    jobs : int or None
+        Cells side by side on this machine, >= 1; None is one a core.
+    address : str or None
+        A Ray cluster instead, ``auto`` or HOST:PORT; the folder must be on a shared disk.
+    cpus : float
+        CPUs of a cell on Ray, > 0.
+    per_method : dict
+        Method -> list of overrides: steps and rates have other names in other methods.
+    """
 
     name: str = "sweep"
     dir: str | None = None
@@ -160,7 +274,35 @@ class SweepConfig:
 
 @dataclass
 class RunConfig:
-    """Settings of one run."""
+    """Settings of one run.
+
+    Parameters
+    ----------
+    name : str
+        Label of the run in manifest, report and tracker.
+    clients : int
+        Clients of the federation, >= 1.
+    per_round : int
+        Clients drawn each round, from 1 to ``clients``.
+    rounds : int
+        Rounds, >= 1; may be raised when a run is resumed.
+    seed : int
+        Decides every draw, >= 0.
+    evaluate_every : int
+        Rounds from one test to the next, >= 1; the last round is tested, too.
+    evaluate_clients : bool or None
+        Whether clients test on test samples of their own; None is where models stay with them.
+    checkpoint_every : int
+        Rounds from one checkpoint to the next, >= 1.
+    max_client_failures : float
+        Share of a round's clients that may fail, in [0, 1]; more stop the run.
+    precision : {"float32", "float64", "bfloat16"}
+        Of the computation; ``bfloat16`` keeps weights and sums in float32.
+    run_dir : str or None
+        The run folder; None is a new one by date below ``runs``.
+    resume : str or None
+        Run folder to go on from, with its settings.
+    """
 
     name: str = "run"
     clients: int = 100
@@ -188,6 +330,7 @@ class RunConfig:
     backend: BackendConfig = field(default_factory=BackendConfig)
     early_stop: EarlyStopConfig = field(default_factory=EarlyStopConfig)
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
     deploy: DeployConfig = field(default_factory=DeployConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
 
@@ -290,6 +433,7 @@ def check(config: Mapping[str, Any]) -> None:
         If a number is out of range, or settings contradict each other.
     """
     _check_deploy(config["deploy"])
+    _check_tracker(config.get("tracker") or {})  # a run from before there were trackers has none
     for key in ("clients", "per_round", "rounds", "evaluate_every", "checkpoint_every"):
         if config[key] < 1:
             raise ConfigError(f"{key} must be >= 1, got {config[key]}")
@@ -316,6 +460,11 @@ def _check_backend(backend: Mapping[str, Any]) -> None:
     for key in ("stack_size", "block_size", "lanes", "threads"):
         if backend[key] is not None and backend[key] < 1:
             raise ConfigError(f"backend.{key} must be >= 1, got {backend[key]}")
+
+
+def _check_tracker(tracker: Mapping[str, Any]) -> None:
+    _one_of("tracker.name", tracker.get("name", "none"), NAMES)
+    _one_of("tracker.mode", tracker.get("mode", "offline"), ("offline", "online"))
 
 
 def _check_variants(client: Mapping[str, Any], strategy: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ from fedlabels.run.hashing import may_differ
 from fedlabels.run.loop import Loop
 from fedlabels.run.profile import profile_of
 from fedlabels.run.setup import build_world
+from fedlabels.run.trackers import tracking_of
 from fedlabels.simulation.flower_compat import quiet
 from fedlabels.simulation.memory import keep_memory
 
@@ -112,7 +113,7 @@ def execute(
     facts : mapping
         What else the manifest says: the command, and the overrides that a resume starts from.
     callbacks : list of Callback or None
-        Beside the early stop and the profile that the settings ask for.
+        Beside the early stop, the tracker and the profile that the settings ask for.
 
     Returns
     -------
@@ -120,7 +121,7 @@ def execute(
         The last round's record.
     """
     keep_memory()  # the sums of every round are as large as those before
-    profile = profile_of(config)
+    profile, tracking = profile_of(config), tracking_of(config)
     world = build_world(config)
     decomposition = decomposition_of(config, world.strategy)
     resumed = config.get("resume") is not None
@@ -134,6 +135,7 @@ def execute(
         EarlyStop(**config["early_stop"]),
         *([decomposition] if decomposition else []),
         *(callbacks or []),
+        *([tracking] if tracking else []),
         *([profile] if profile else []),
     ]
     loop = Loop(config, world, folder, console, checkpoint, called, facts)
@@ -144,6 +146,8 @@ def execute(
         raise
     finally:
         clock.stop()  # also after a round that did not end
+        if tracking:
+            tracking.close()
     report = write_report(folder.path)
     console.finish([*(profile.lines() if profile else []), *_closing(record, report, path)])
     return record
