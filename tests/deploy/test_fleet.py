@@ -354,3 +354,19 @@ def test_messages_name_no_code(devices, tmp_path):
     (text,) = texts
     assert "_target_" not in text
     assert json.loads(text)["client"]["name"] == "fedavg"
+
+
+@pytest.mark.parametrize("method", sorted(p.stem for p in (REPO / "configs/method").glob("*.yaml")))
+def test_every_method_of_the_simulator_runs_on_devices(method, devices, tmp_path):
+    """From its YAML alone; devices with labels and without, a small model of its normalization."""
+    overrides = (
+        f"method={method} {FEW} model=lenet rounds=2 run_dir={tmp_path / 'run'}"
+        " deploy.final_evaluation=false"
+    )
+    config = settings({"overrides": overrides}, REPO / "configs")
+    for key in ("tau", "tau_prime", "local_steps"):
+        if config["client"].get(key):
+            config["client"][key] = 2
+    record = execute(config, Loopback(devices), overrides)
+    assert record["failed"] == record["rejected"] == 0, rows(tmp_path, "clients")
+    assert record["ok"] + record["empty"] == 3  # local_training sends nothing
