@@ -10,13 +10,8 @@ measured. Shares the machine with whatever else runs on it, so "load" is in ever
 """
 
 import argparse
-import contextlib
-import importlib.metadata
 import json
 import os
-import platform
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from machine import hardware, run_limited, versions
 from scaling import chart, tables
 
 from fedlabels.telemetry import OFF
@@ -137,29 +133,13 @@ def attempt(chosen: Row) -> dict[str, Any]:
         environment["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parent)])
         environment.pop("RAY_TMPDIR", None)
         environment.pop("RAY_ADDRESS", None)
-        error = launch([sys.executable, "-m", "scaling", str(file)], environment, log)
+        command = [sys.executable, "-m", "scaling", str(file)]
+        error = run_limited(command, environment, log, LIMIT)
         result = Path(scratch, "result.json")
-        if error is None and result.exists():
+        if not error and result.exists():
             return {**chosen.facts, "load": load, **json.loads(result.read_text())}
         said = log.read_text(errors="replace").strip().splitlines() or ["nothing was said"]
-        return {**chosen.facts, "load": load, "error": f"{error}: {said[-1]}"[:300]}
-
-
-def launch(command: list[str], environment: dict[str, str], log: Path) -> str | None:
-    """Run a command; say what was wrong with its end."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, env=environment, cwd=log.parent, stdout=output, stderr=output,
-            start_new_session=True,
-        )  # fmt: skip
-        try:
-            code = process.wait(LIMIT)
-        except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            return f"took more than {LIMIT} s"
-    return f"exit status {code}" if code else None
+        return {**chosen.facts, "load": load, "error": f"{error or 'no result'}: {said[-1]}"[:300]}
 
 
 def run_part(name: str, quick: bool, out: Path | None) -> dict[str, Any]:
@@ -183,26 +163,6 @@ def run_part(name: str, quick: bool, out: Path | None) -> dict[str, Any]:
 
 
 # ---- what is written
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what took part."""
-    found = {"python": platform.python_version()}
-    for name in ("fedlabels", "torch", "numpy", "ray", "flwr"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
-
-
-def hardware() -> dict[str, Any]:
-    """Return what it ran on."""
-    facts = {"machine": platform.machine(), "cores": os.cpu_count(), "cpu": "unknown"}
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            facts["cpu"] = line.partition(":")[2].strip()
-            break
-    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {**facts, "memory_gib": round(size / 2**30, 1)}
 
 
 def save(out: Path, name: str, facts: dict[str, Any]) -> None:

@@ -14,13 +14,9 @@ all, from the end of the imports, beside a bare Ray whose actors import torch an
 """
 
 import argparse
-import contextlib
-import importlib.metadata
 import json
 import math
 import os
-import platform
-import signal
 import subprocess
 import sys
 import tempfile
@@ -32,6 +28,7 @@ from typing import Any
 
 from engines import chart, peers, tables
 from engines.work import CELLS, COHORT, STARTED, Job, write_data
+from machine import hardware, run_limited, versions
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "simulators.json"
@@ -146,21 +143,13 @@ def attempt(job: Job, python: Path) -> tuple[dict[str, Any] | None, str]:
     environment = {**os.environ, **OFF, STARTED: str(time.time())}
     environment["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parent)])
     environment["FLWR_HOME"] = str(job.scratch / "flwr")
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, env=environment, cwd=job.scratch, stdout=output, stderr=output,
-            start_new_session=True,
-        )  # fmt: skip
-        try:
-            status = process.wait(LIMIT)
-        except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            return None, f"took more than {LIMIT} s"
-    if status == 0 and job.result.exists():
+    wrong = run_limited(command, environment, log, LIMIT)
+    if not wrong and job.result.exists():
         return json.loads(job.result.read_text()), ""
-    return None, f"exit status {status}: {complaint(log.read_text(errors='replace'))}"[:300]
+    if wrong.startswith("took"):
+        return None, wrong
+    said = complaint(log.read_text(errors="replace"))
+    return None, f"{wrong or 'exit status 0'}: {said}"[:300]
 
 
 def complaint(said: str) -> str:
@@ -273,24 +262,6 @@ def prepare(folder: Path, cells: list[str]) -> None:
 # ---- what is written
 
 
-def processor() -> str:
-    """Return the name of the processor."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what took part."""
-    found = {"python": platform.python_version()}
-    for name in ("fedlabels", "torch", "numpy", "ray", "flwr"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return {**found, **peers.versions()}
-
-
 def chosen(given: list[str], known: list[str]) -> list[str]:
     """Return names, and all of a family, in the order in which they are known."""
     wrong = [one for one in given if not any(n == one or n.startswith(f"{one}-") for n in known)]
@@ -309,15 +280,6 @@ def save(out: Path, cell: str, facts: dict[str, Any]) -> None:
     out.with_suffix(".svg").write_text(chart.draw(ordered))
 
 
-def hardware() -> dict[str, Any]:
-    """Return what it ran on."""
-    facts = {"machine": platform.machine(), "cores": os.cpu_count(), "cpu": processor()}
-    with contextlib.suppress(ValueError, OSError, AttributeError):
-        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        facts["memory_gib"] = round(size / 2**30, 1)
-    return facts
-
-
 def run_cell(
     cell: str, names: list[str], options: argparse.Namespace, folder: Path
 ) -> dict[str, Any]:
@@ -330,7 +292,7 @@ def run_cell(
         "rounds": rounds,
         "passes": options.passes or CELLS[cell].passes,
         "measured": time.strftime("%Y-%m-%d %H:%M"),
-        "versions": versions(),
+        "versions": {**versions(), **peers.versions()},
         "hardware": hardware(),
         "rows": [row.facts(bare, rounds) for row in rows],
     }

@@ -22,10 +22,11 @@ from flwr.serverapp import Grid
 
 from fedlabels import wire
 from fedlabels.errors import WireError
-from fedlabels.simulation.flower_compat import LazyArray, Run, error_reply, peek
+from fedlabels.simulation.flower_compat import LazyArray, error_reply, peek
 from fedlabels.simulation.grid import RoundGrid
 from fedlabels.simulation.job import Arrays, ClientRow, JobResult, Need
 from strategies.support.replies import Expected, Limits, check_uplink
+from strategies.support.sampling import GridBefore
 
 LOG = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class Fleet:
     held: dict[int, Held] = field(default_factory=dict)
 
 
-class DeviceGrid(RoundGrid):
+class DeviceGrid(GridBefore, RoundGrid):
     """Grid over the devices that have said who they are.
 
     Parameters
@@ -114,7 +115,8 @@ class DeviceGrid(RoundGrid):
     def __init__(
         self, grid: Grid, spec: str, fleet: Fleet, patience: Patience, limits: Limits
     ) -> None:
-        self._grid, self._spec, self._fleet = grid, spec, fleet
+        super().__init__(grid)
+        self._spec, self._fleet = spec, fleet
         self._patience, self._limits = patience, limits
         self._refused: dict[int, str] = {}
         self._round = 0
@@ -127,34 +129,6 @@ class DeviceGrid(RoundGrid):
         self.tested: Mapping[str, Arrays] = {}
 
     # ---- Flower's interface
-
-    def set_run(self, run: Run) -> None:
-        """Pass on."""
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        """The run of Flower's grid."""
-        return self._grid.run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Make a message; Flower deprecates this in favor of ``Message(...)``."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Pass on."""
-        return self._grid.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Pass on."""
-        return self._grid.pull_messages(message_ids)
 
     def get_node_ids(self) -> list[int]:
         """Return the connected nodes that are known, one a client, after asking the new ones."""

@@ -328,7 +328,5 @@ class Devices(Place):
 
 
 def serve(grid: Grid, run_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Do the whole of a run: compose, execute, report where it can be written."""
-    overrides = str(run_config.get("overrides", ""))
-    record = execute(settings(run_config), grid, overrides)
-    return record
+    """Do the whole of a run: compose its settings and execute them."""
+    return execute(settings(run_config), grid, str(run_config.get("overrides", "")))

@@ -87,23 +87,21 @@ def draw(candidates: list[int], count: int | None, *, seed: int, round_index: in
     return [candidates[place] for place in sorted(places.tolist())]
 
 
-class SampledGrid(Grid):
-    """A grid that shows only the sampled nodes, so that Flower's own sampling takes them all.
+class GridBefore(Grid):
+    """A grid that stands before another one and passes everything on.
 
     Parameters
     ----------
     grid : flwr.serverapp.Grid
-        The grid behind it; everything else is passed on.
-    nodes : list of int
-        The sampled nodes.
+        The grid behind it.
     """
 
-    def __init__(self, grid: Grid, nodes: list[int]) -> None:
-        self._grid, self._nodes = grid, nodes
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
 
-    def get_node_ids(self) -> list[int]:
-        """Return the sampled nodes."""
-        return list(self._nodes)
+    def get_node_ids(self) -> Iterable[int]:
+        """Pass on."""
+        return self._grid.get_node_ids()
 
     def set_run(self, run: Run) -> None:
         """Pass on."""
@@ -138,3 +136,23 @@ class SampledGrid(Grid):
     ) -> Iterable[Message]:
         """Pass on."""
         return self._grid.send_and_receive(messages, timeout=timeout)
+
+
+class SampledGrid(GridBefore):
+    """A grid that shows only the sampled nodes, so that Flower's own sampling takes them all.
+
+    Parameters
+    ----------
+    grid : flwr.serverapp.Grid
+        The grid behind it; everything else is passed on.
+    nodes : list of int
+        The sampled nodes.
+    """
+
+    def __init__(self, grid: Grid, nodes: list[int]) -> None:
+        super().__init__(grid)
+        self._nodes = nodes
+
+    def get_node_ids(self) -> list[int]:
+        """Return the sampled nodes."""
+        return list(self._nodes)

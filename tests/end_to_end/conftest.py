@@ -13,3 +13,15 @@ def _loud_again() -> Iterator[None]:
     yield
     logger.setLevel(level)
     logger.propagate = propagate
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """One Ray for the tests of a file."""
+    import ray
+
+    from fedlabels.simulation.ray_backend import RaySettings, start_ray
+
+    start_ray(RaySettings(num_workers=2))
+    yield
+    ray.shutdown()

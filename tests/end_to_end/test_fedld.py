@@ -1,6 +1,5 @@
 """FedLD and the loss decomposition in whole runs: with other clients, and on Ray."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,18 +29,6 @@ def test_fedlabel_on_a_residual_net(tmp_path: Path) -> None:
     simulate(tmp_path, config_of(*tiny, *given, *short, "labels.fraction=0.05"))
     assert column(tmp_path, "ok") == [3, 3]
     assert column(tmp_path, "pg_norm_ratio")[0] > 0
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """One Ray for the tests of this file."""
-    import ray
-
-    from fedlabels.simulation.ray_backend import RaySettings, start_ray
-
-    start_ray(RaySettings(num_workers=2))
-    yield
-    ray.shutdown()
 
 
 @pytest.mark.ray

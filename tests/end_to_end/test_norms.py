@@ -1,6 +1,5 @@
 """Runs of FedBN, SiloBN, FixBN and FedWon: state, workers, resume, awkward federations, export."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,18 +113,6 @@ def test_interrupted_and_resumed(method: str, tmp_path: Path) -> None:
     assert prints(folder) == prints(whole)
     assert contents(folder / "state") == contents(whole / "state")
     assert table(folder, "personal") == table(whole, "personal")
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """One Ray for the tests of this file."""
-    import ray
-
-    from fedlabels.simulation.ray_backend import RaySettings, start_ray
-
-    start_ray(RaySettings(num_workers=2))
-    yield
-    ray.shutdown()
 
 
 @pytest.mark.ray

@@ -1,7 +1,6 @@
 """FedSA, FedProto, FedTGP and local training: runs with models that stay with their clients."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +90,6 @@ def test_interrupted_and_resumed_with_four_architectures(method: str, tmp_path: 
     assert contents(folder / "state") == contents(whole / "state")
     assert table(folder, "personal") == table(whole, "personal")
     shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """One Ray for the tests of this file."""
-    import ray
-
-    from fedlabels.simulation.ray_backend import RaySettings, start_ray
-
-    start_ray(RaySettings(num_workers=2))
-    yield
-    ray.shutdown()
 
 
 @pytest.mark.ray
