@@ -68,7 +68,7 @@ ARROWS = {
         "fedlabels.simulation",
         "fedlabels.wire",
     },
-    "fedlabels.sweep": {"fedlabels.run", "fedlabels.simulation"},
+    "fedlabels.sweep": {"fedlabels.report", "fedlabels.run", "fedlabels.simulation"},
     "run_sim": {"fedlabels.run"},
     "fedlabels.federation.__main__": {"fedlabels.run"},
 }
@@ -89,6 +89,10 @@ ONLY_IN = {
     "hydra": ("fedlabels/run/", "fedlabels/deploy/", "fedlabels/sweep/", "run_sim.py"),
     "omegaconf": ("fedlabels/run/", "fedlabels/deploy/", "fedlabels/sweep/", "run_sim.py"),
     "rich": ("fedlabels/run/console.py",),
+    "matplotlib": ("fedlabels/report/figure_files.py",),
+    "mlflow": ("fedlabels/run/trackers/",),
+    "tensorboard": ("fedlabels/run/trackers/",),
+    "wandb": ("fedlabels/run/trackers/",),
     "sklearn": ("fedlabels/data/",),
     "flwr": (
         "fedlabels/wire.py",

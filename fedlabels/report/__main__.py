@@ -5,11 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedlabels.errors import ConfigError, FedLabelsError
+from fedlabels.report.blocks import figures_of
 from fedlabels.report.compare import DEFAULT_METRIC, Question, compare
 from fedlabels.report.compare_files import write_comparison
+from fedlabels.report.compare_page import sections
 from fedlabels.report.compare_runs import find_runs, is_run
 from fedlabels.report.compare_text import markdown
-from fedlabels.report.page import write_report
+from fedlabels.report.figure_files import FORMATS, write_figures
+from fedlabels.report.page import run_sections, write_report
+from fedlabels.report.source import read_run
 
 _COMPARES = ("by", "metric", "baseline", "target", "out")
 
@@ -50,7 +54,14 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--metric", metavar="COLUMN", help="of rounds.csv; test_accuracy otherwise")
     many.add_argument("--baseline", metavar="METHOD", help="compared with; the first otherwise")
     many.add_argument("--target", type=float, metavar="VALUE", help="what the costs of are wanted")
-    many.add_argument("--out", type=Path, metavar="FOLDER", help="also write CSV, Markdown, LaTeX")
+    many.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="also write HTML, CSV, Markdown, LaTeX"
+    )
+    parser.add_argument(
+        "--figures",
+        metavar="FORMAT[,FORMAT]",
+        help=f"also write every chart as a file: {', '.join(FORMATS)}",
+    )
     return parser
 
 
@@ -65,7 +76,12 @@ def _reported(given: argparse.Namespace) -> str:
     for name in _COMPARES:
         if getattr(given, name) is not None:
             raise ConfigError(f"--{name} is for a comparison: give more than one run folder")
-    return f"{write_report(given.folders[0])}\n"
+    folder = given.folders[0]
+    written = [write_report(folder)]
+    if given.figures is not None:
+        figures = figures_of(run_sections(read_run(folder)))
+        written += write_figures(figures, folder / "figures", _formats(given))
+    return "".join(f"{path}\n" for path in written)
 
 
 def _compared(given: argparse.Namespace) -> str:
@@ -76,11 +92,20 @@ def _compared(given: argparse.Namespace) -> str:
         by=by,
         baseline=given.baseline,
     )
+    if given.figures is not None and given.out is None:
+        raise ConfigError("--figures of a comparison needs --out FOLDER, where they are written")
     found = compare(given.folders, question)
     if given.out is None:
         return markdown(found)
     written = write_comparison(found, given.out)
+    if given.figures is not None:
+        figures = figures_of(sections(found))
+        written += write_figures(figures, given.out / "figures", _formats(given))
     return "".join([markdown(found), "\n", *(f"{path}\n" for path in written)])
+
+
+def _formats(given: argparse.Namespace) -> list[str]:
+    return [name.strip() for name in given.figures.split(",")]
 
 
 if __name__ == "__main__":

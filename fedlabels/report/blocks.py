@@ -1,9 +1,56 @@
 """Building blocks of the page: sections, figures, facts and tables."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
+from fedlabels.report.charts import Chart, Choice, encode
 from fedlabels.report.markup import Content, Markup, el
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A card with a chart and how to read it.
+
+    Parameters
+    ----------
+    anchor : str
+        Its address within the page, and the name of its files.
+    title : str
+        What is shown.
+    caption : str
+        One sentence on how to read it.
+    chart : Chart, Choice or Markup
+        A chart, one chart for every setting, or a table.
+    wide : bool
+        Whether it takes the whole width.
+    below : Content
+        What follows the chart, such as a table of sums.
+    method : str
+        The method that it is about, for filters; empty for none.
+    """
+
+    anchor: str
+    title: str
+    caption: str
+    chart: Chart | Choice | Markup
+    wide: bool = False
+    below: Content = None
+    method: str = ""
+
+    def render(self) -> Markup:
+        """Return the figure as HTML; its chart is drawn by the page's script."""
+        chart = self.chart if isinstance(self.chart, Markup) else drawn(self.chart)
+        return el(
+            "figure",
+            el("h3", self.title),
+            chart,
+            self.below,
+            el("figcaption", self.caption),
+            id=self.anchor,
+            class_="wide" if self.wide else None,
+            data_method=self.method or None,
+        )
 
 
 @dataclass(frozen=True)
@@ -19,67 +66,59 @@ class Section:
     lead : str
         One sentence under the heading.
     content : Content
-        What follows.
+        What comes before the figures.
+    figures : sequence of Figure
+        Cards, side by side where there is room.
+    after : Content
+        What follows the figures.
     """
 
     anchor: str
     title: str
     lead: str
-    content: Content
+    content: Content = None
+    figures: Sequence[Figure] = field(default=())
+    after: Content = None
 
     def render(self) -> Markup:
         """Return the section as HTML."""
         head = el("header", el("h2", self.title), el("p", self.lead))
-        return el("section", head, self.content, id=self.anchor)
+        cards = [figure.render() for figure in self.figures]
+        grid = el("div", cards, class_="grid") if cards else None
+        return el("section", head, self.content, grid, self.after, id=self.anchor)
 
 
-def figure(
-    title: str, chart: Content, caption: str, *, legend: Content = None, kind: str | None = None
-) -> Markup:
-    """Make a card with a chart and how to read it.
+def figures_of(sections: Iterable[Section]) -> list[Figure]:
+    """Return all figures of a page.
 
     Parameters
     ----------
-    title : str
-        What is shown.
-    chart : Content
-        The chart.
-    caption : str
-        One sentence on how to read it.
-    legend : Content
-        What the colors are.
-    kind : str or None
-        ``"wide"`` takes the whole width, ``"tall"`` the height of two.
-
-    Returns
-    -------
-    Markup
-        A ``figure`` element.
+    sections : iterable of Section
+        Its parts.
     """
-    return el(
-        "figure",
-        el("h3", title),
-        legend,
-        chart,
-        el("figcaption", caption),
-        class_=kind,
-    )
+    return [figure for section in sections for figure in section.figures]
 
 
-def grid(*cards: Content) -> Markup:
-    """Put cards side by side where there is room.
+def drawn(chart: Chart | Choice, class_: str = "chart") -> Markup:
+    """Put a chart's data where the page's script draws it.
 
     Parameters
     ----------
-    *cards : Content
-        Figures.
+    chart : Chart or Choice
+        What is drawn.
+    class_ : str
+        ``"chart"``, or ``"chart spark"`` for one without axes.
 
     Returns
     -------
     Markup
         A ``div`` element.
     """
-    return el("div", cards, class_="grid")
+    # "<" could end the element: whatever a run folder holds, it is no markup here
+    text = json.dumps(encode(chart), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    data = Markup(text.replace("<", "\\u003c"))
+    hidden = el("noscript", el("p", "Charts need JavaScript; no network is used.", class_="note"))
+    return el("div", el("script", data, type="application/json"), hidden, class_=class_)
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> Markup:

@@ -319,8 +319,7 @@ def _methods(runs: Sequence[Run], own: Mapping[str, Column]) -> Column:
     signatures = list(zip(*own.values(), strict=True)) or [()] * len(runs)
     given: dict[Any, set[str]] = {}
     for signature, run in zip(signatures, runs, strict=True):
-        name = run.manifest.get("method")
-        given.setdefault(signature, set()).add(name if isinstance(name, str) else "")
+        given.setdefault(signature, set()).add(_given_name(run))
     bases = [_base(run, given[sig]) for run, sig in zip(runs, signatures, strict=True)]
     named = []
     for index, base in enumerate(bases):
@@ -331,6 +330,17 @@ def _methods(runs: Sequence[Run], own: Mapping[str, Column]) -> Column:
         parts = ", ".join(f"{names[key]}={show(own[key][index])}" for key in telling)
         named.append(level(f"{base} ({parts})" if parts else base))
     return tuple(named)
+
+
+def _given_name(run: Run) -> str:
+    """Return the preset that a run was started with, else what its manifest calls the method."""
+    said = run.manifest.get("overrides")
+    texts = [text for text in said if isinstance(text, str)] if isinstance(said, list) else []
+    presets = [text.removeprefix("method=") for text in texts if text.startswith("method=")]
+    if presets and not any(text.startswith(("client=", "strategy=")) for text in texts):
+        return presets[-1]
+    name = run.manifest.get("method")
+    return name if isinstance(name, str) else ""
 
 
 def _base(run: Run, given: set[str]) -> str:

@@ -1,4 +1,4 @@
-"""The files of a comparison: two CSV tables, a Markdown and a LaTeX text."""
+"""The files of a comparison: a page, two CSV tables, a Markdown and a LaTeX text."""
 
 import csv
 import io
@@ -14,7 +14,9 @@ from fedlabels.report.compare_cells import METHOD, Cell, show
 from fedlabels.report.compare_notes import fixed
 from fedlabels.report.compare_runs import Run
 from fedlabels.report.compare_text import latex, markdown
+from fedlabels.report.page import render_comparison
 
+PAGE = "comparison.html"
 Row = Mapping[str, Any]
 
 
@@ -31,8 +33,8 @@ def write_comparison(found: Comparison, folder: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        ``comparison.csv`` (a row a cell), ``runs.csv`` (a row a run, also those that were left
-        out), ``comparison.md``, ``comparison.tex``.
+        ``comparison.html``, ``comparison.csv`` (a row a cell), ``runs.csv`` (a row a run, also
+        those that were left out), ``comparison.md``, ``comparison.tex``.
 
     Raises
     ------
@@ -43,6 +45,7 @@ def write_comparison(found: Comparison, folder: Path) -> list[Path]:
         raise DataError(f"{folder} is a file: give a folder for the comparison's files")
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
+        PAGE: render_comparison(found),
         "comparison.csv": csv_text(cell_rows(found)),
         "runs.csv": csv_text(run_rows(found)),
         "comparison.md": markdown(found),

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fedlabels.report.compare_statistics import smallest_p
 from fedlabels.report.numbers import MISSING
 
 MINUS = "\N{MINUS SIGN}"
+
+Place = tuple[tuple[str, ...] | None, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,9 @@ class Table:
         As long as `header`.
     texts : int
         Columns from the left that hold text.
+    places : list of (tuple of str or None, str)
+        Setting and contender, as levels, that a row is about; None where it is about all settings.
+        Empty where rows are about something else.
     """
 
     anchor: str
@@ -53,6 +58,7 @@ class Table:
     header: list[tuple[str, ...]]
     rows: list[list[Entry]]
     texts: int
+    places: list[Place] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ class Run:
     ----------
     label : str
         Its folder, from the folder that all runs share.
+    path : Path
+        Its folder, absolute; for what else is read from it, never for a text.
     seed : int
         Its seed.
     settings : mapping of str to Any
@@ -64,6 +66,7 @@ class Run:
     """
 
     label: str
+    path: Path
     seed: int
     settings: Mapping[str, Any]
     manifest: Mapping[str, Any]
@@ -206,23 +209,24 @@ def _read(path: Path, label: str, metric: str) -> Run:
     seed = settings.get("seed", manifest.get("seed"))
     if not isinstance(seed, int):
         raise DataError(f"damaged: its seed must be an integer, got {seed!r}")
-    table = _table(path / ROUNDS)
+    table = read_table(path / ROUNDS)
     _check_rounds(table, done)
     evaluated = _evaluated(table, metric)
-    values = _column(table, metric)[evaluated]
+    values = read_column(table, metric)[evaluated]
     if not math.isfinite(values[-1]):
         at = table["round"][int(np.flatnonzero(evaluated)[-1])]
         raise DataError(f"its last {metric} is {values[-1]}, in round {at}")
-    moved = _column(table, "bytes_up") + _column(table, "bytes_down")
-    seconds = _column(table, "seconds_total")
+    moved = read_column(table, "bytes_up") + read_column(table, "bytes_down")
+    seconds = read_column(table, "seconds_total")
     known = manifest.get("seconds")
     timed = isinstance(known, int | float) and not isinstance(known, bool)
     return Run(
         label=label,
+        path=path,
         seed=seed,
         settings=settings,
         manifest=manifest,
-        rounds=_column(table, "round")[evaluated],
+        rounds=read_column(table, "round")[evaluated],
         metric=values,
         bytes_moved=np.cumsum(moved)[evaluated],
         seconds=np.cumsum(seconds)[evaluated],
@@ -286,7 +290,24 @@ def _leaves(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]
             yield f"{prefix}{key}", value
 
 
-def _table(path: Path) -> dict[str, list[str]]:
+def read_table(path: Path) -> dict[str, list[str]]:
+    """Read a whole CSV table.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict of str to list of str
+        Column -> texts.
+
+    Raises
+    ------
+    DataError
+        If there is none, or it is damaged.
+    """
     if not path.is_file():
         raise DataError(f"damaged: it has no {path.name}")
     try:
@@ -319,8 +340,26 @@ def _evaluated(table: Mapping[str, list[str]], metric: str) -> NDArray[np.bool_]
     return filled
 
 
-def _column(table: Mapping[str, list[str]], name: str) -> Values:
-    """Return a column as numbers, NaN where it is blank or there is none of that name."""
+def read_column(table: Mapping[str, list[str]], name: str) -> Values:
+    """Return a column as numbers.
+
+    Parameters
+    ----------
+    table : mapping of str to list of str
+        Column -> texts, with a column of rounds.
+    name : str
+        The column.
+
+    Returns
+    -------
+    ndarray, shape (rows,)
+        NaN where it is blank, or there is none of that name.
+
+    Raises
+    ------
+    DataError
+        If it holds other texts than numbers.
+    """
     texts = table.get(name) or [""] * len(table["round"])
     try:
         return np.array([float(text) if text else math.nan for text in texts], dtype=np.float64)

@@ -4,7 +4,15 @@ import math
 
 from fedlabels.report.compare import Comparison, Difference
 from fedlabels.report.compare_cells import Cell, Levels, number, short_names, show
-from fedlabels.report.compare_format import Entry, Scale, Table, plain, seed_text, smallest_text
+from fedlabels.report.compare_format import (
+    Entry,
+    Place,
+    Scale,
+    Table,
+    plain,
+    seed_text,
+    smallest_text,
+)
 from fedlabels.report.compare_statistics import EXACT_PAIRS
 from fedlabels.report.numbers import MISSING, plural
 
@@ -79,6 +87,7 @@ def cell_table(found: Comparison) -> Table:
         header=[(text,) for text in head],
         rows=rows,
         texts=len(_heads(found)),
+        places=[(cell.row, cell.contender) for cell in found.cells],
     )
 
 
@@ -119,6 +128,7 @@ def difference_table(found: Comparison) -> Table:
         header=[(text,) for text in head],
         rows=rows,
         texts=len(_heads(found)),
+        places=[(one.row, one.contender) for one in found.differences],
     )
 
 
@@ -157,6 +167,7 @@ def target_table(found: Comparison) -> Table:
         header=[(text,) for text in head],
         rows=rows,
         texts=len(_heads(found)),
+        places=[(cell.row, cell.contender) for cell in found.cells],
     )
 
 
@@ -246,7 +257,8 @@ def _overview(found: Comparison, rows: list[Levels], index: int, *, ranked: bool
     if len(found.rows) > _WIDEST:
         title += f", part {index + 1}"
     anchor = "overview" if not index else f"overview-{index + 1}"
-    return Table(anchor, title, lead, header, made, texts=1)
+    places: list[Place] = [(None, name) for name in found.contenders]
+    return Table(anchor, title, lead, header, made, texts=1, places=places)
 
 
 def _difference_row(found: Comparison, scale: Scale, one: Difference) -> list[Entry]:

@@ -1,16 +1,15 @@
 """What the run cost: bytes by direction, seconds by phase, per round and in total."""
 
-from collections.abc import Callable
-
 import numpy as np
 
-from fedlabels.report.bar_chart import Part, bar_legend, bucket_width, stacked_bars
-from fedlabels.report.blocks import Section, figure, grid, table
+from fedlabels.report.blocks import Figure, Section, table
+from fedlabels.report.charts import SOFT, Axis, Bar, Bars, Unit, write
 from fedlabels.report.markup import Markup, el
-from fedlabels.report.numbers import duration, percent, size, size_unit
+from fedlabels.report.numbers import percent
 from fedlabels.report.source import RunData
+from fedlabels.report.thinning import bucket, bucket_names, bucket_width
 
-_TONES = ("1", "2", "3", "4")
+_TONES = (1, 2, 3, 4)
 _BYTES = (("bytes_down", "down, server to clients"), ("bytes_up", "up, clients to server"))
 
 
@@ -28,27 +27,27 @@ def cost(data: RunData) -> Section | None:
         None before the first round.
     """
     moved = [
-        Part(label, tone, np.nan_to_num(data.rounds.get(name)))
+        Bar(label, tone, np.nan_to_num(data.rounds.get(name)))
         for (name, label), tone in zip(_BYTES, _TONES, strict=False)
         if data.rounds.has(name)
     ]
     phases = _phases(data)
     cards = []
     if moved:
-        cards.append(_bytes_card(data, moved))
+        caption = (
+            "Sum over the clients of a round, as arrays on the wire, without protocol overhead."
+        )
+        cards.append(_card(data, "Bytes moved", moved, "bytes", caption))
     if phases:
-        cards.append(_seconds_card(data, phases))
+        caption = "Wall-clock time by phase; a tall first bar is start-up, later ones are the pace."
+        cards.append(_card(data, "Time", phases, "seconds", caption))
     if not cards:
         return None
-    return Section(
-        "cost",
-        "Cost",
-        "What went over the wire, and where the time went.",
-        grid(*cards),
-    )
+    lead = "What went over the wire, and where the time went."
+    return Section("cost", "Cost", lead, None, cards)
 
 
-def _phases(data: RunData) -> list[Part]:
+def _phases(data: RunData) -> list[Bar]:
     names = [n for n in data.rounds.names if n.startswith("seconds_") and n != "seconds_total"]
     parts = [
         (n.removeprefix("seconds_").replace("_", " "), np.nan_to_num(data.rounds.get(n)))
@@ -61,66 +60,32 @@ def _phases(data: RunData) -> list[Part]:
         parts.sort(key=lambda part: -float(part[1].sum()))
         rest = rest + np.sum([values for _, values in parts[len(_TONES) :]], axis=0)
         parts = parts[: len(_TONES)]
-    layers = [Part(label, tone, v) for (label, v), tone in zip(parts, _TONES, strict=False)]
-    return [*layers, Part("other", "soft", rest)] if rest.sum() > 0 else layers
+    layers = [Bar(label, tone, v) for (label, v), tone in zip(parts, _TONES, strict=False)]
+    return [*layers, Bar("other", SOFT, rest)] if rest.sum() > 0 else layers
 
 
-def _bytes_card(data: RunData, parts: list[Part]) -> Markup:
-    unit, name = size_unit(_highest(parts))
-    chart = stacked_bars(
-        parts,
-        first=int(data.rounds.get("round")[0]),
-        noun="round",
-        x_label="round",
-        y_label=f"{name} per round",
-        describe="Bytes moved in each round, by direction.",
-        write=size,
-        unit=unit,
+def _card(data: RunData, title: str, parts: list[Bar], unit: Unit, caption: str) -> Figure:
+    first, rounds = int(data.rounds.get("round")[0]), len(parts[0].values)
+    bars = [Bar(part.label, part.tone, bucket(part.values)) for part in parts]
+    chart = Bars(
+        Axis("round", "count", bucket_names(first, rounds)), Axis("each round", unit), bars
     )
-    caption = "Sum over the clients of a round, as arrays on the wire, without protocol overhead."
-    return figure(
-        "Bytes moved",
-        [chart, _totals(parts, size)],
-        caption + _means(parts),
-        legend=bar_legend(parts),
-    )
+    more = " Each bar is the mean of neighbors." if bucket_width(rounds) > 1 else ""
+    anchor = title.lower().replace(" ", "-")
+    return Figure(anchor, title, caption + more, chart, below=_totals(parts, unit))
 
 
-def _seconds_card(data: RunData, parts: list[Part]) -> Markup:
-    minutes = _highest(parts) > 300
-    chart = stacked_bars(
-        parts,
-        first=int(data.rounds.get("round")[0]),
-        noun="round",
-        x_label="round",
-        y_label=f"{'minutes' if minutes else 'seconds'} per round",
-        describe="Wall-clock time of each round, by phase.",
-        write=duration,
-        unit=60.0 if minutes else 1.0,
-    )
-    caption = "Wall-clock time by phase; a tall first bar is start-up, later ones are the pace."
-    return figure(
-        "Time",
-        [chart, _totals(parts, duration)],
-        caption + _means(parts),
-        legend=bar_legend(parts),
-    )
-
-
-def _highest(parts: list[Part]) -> float:
-    return float(np.sum([part.values for part in parts], axis=0).max())
-
-
-def _means(parts: list[Part]) -> str:
-    return " Each bar is the mean of neighbors." if bucket_width(len(parts[0].values)) > 1 else ""
-
-
-def _totals(parts: list[Part], write: Callable[[float], str]) -> Markup:
+def _totals(parts: list[Bar], unit: Unit) -> Markup:
     sums = [(part.label, float(part.values.sum())) for part in parts]
     whole = sum(value for _, value in sums)
     rounds = len(parts[0].values)
     rows = [
-        (label, write(value), write(value / rounds), percent(value / whole) if whole else "")
+        (
+            label,
+            write(value, unit),
+            write(value / rounds, unit),
+            percent(value / whole) if whole else "",
+        )
         for label, value in [*sums, ("all", whole)]
     ]
     return el("div", table(["", "total", "a round", "share"], rows), class_="totals")

@@ -4,26 +4,23 @@ import math
 
 import numpy as np
 
-from fedlabels.report.bar_chart import (
-    Part,
-    bar_legend,
-    bucket_width,
-    class_bars,
-    stacked_bars,
-)
-from fedlabels.report.blocks import Section, facts, figure, grid, table
+from fedlabels.report.blocks import Figure, Section, facts, table
+from fedlabels.report.charts import SOFT, Axis, Bar, Bars, Heatmap, Squares
 from fedlabels.report.holdings import Holdings
-from fedlabels.report.markup import Content, Markup, el
-from fedlabels.report.matrix_chart import (
+from fedlabels.report.markup import Markup
+from fedlabels.report.numbers import count, percent, small_percent
+from fedlabels.report.source import Column, RunData
+from fedlabels.report.thinning import (
     MOST_CLIENTS,
+    bucket,
+    bucket_names,
+    bucket_width,
     full_square,
-    matrix_chart,
-    needs_width,
     shown_clients,
 )
-from fedlabels.report.numbers import count, percent, small_percent
-from fedlabels.report.source import RunData
 
+_FEW = 14  # clients up to which half the width is enough
+_MOST_ROUNDS = 40  # columns of the recall over the rounds
 _MOST_ERRORS = 12
 
 
@@ -63,29 +60,38 @@ def holdings_section(held: Holdings, class_names: list[str], *, spread: bool = T
     Section
         Spread, picture, sizes.
     """
+    lead = "The federation: how samples and labels are spread over the clients."
+    cards = [_squares(held, class_names), _sizes(held), _by_class(held, class_names)]
+    return Section("data", "Who holds what", lead, _spread(held) if spread else None, cards)
+
+
+def holdings_squares(held: Holdings, class_names: list[str]) -> Squares:
+    """Return the picture of clients x classes.
+
+    Parameters
+    ----------
+    held : Holdings
+        Samples by client and class, of at least one client.
+    class_names : list of str
+        Names of the classes.
+    """
     chosen = shown_clients(held.num_clients)
-    chart = matrix_chart(
-        held.labeled[chosen], held.total[chosen], client_ids=chosen, class_names=class_names
-    )
-    some = ""
-    if held.total[chosen].max() > full_square(held.total[chosen]):
-        some = " The largest fill their cell."
-    if len(chosen) < held.num_clients:
+    total = held.total[chosen]
+    names = [str(client) for client in chosen.tolist()]
+    return Squares(held.labeled[chosen], total, names, class_names, full_square(total))
+
+
+def _squares(held: Holdings, class_names: list[str]) -> Figure:
+    chart = holdings_squares(held, class_names)
+    some = " The largest fill their cell." if chart.total.max() > chart.full else ""
+    if len(chart.clients) < held.num_clients:
         some += f" Shown are {MOST_CLIENTS} of {held.num_clients:,} clients, evenly spaced."
-    card = figure(
-        "Samples by client and class",
-        el("div", chart, class_="scroll"),
+    caption = (
         "Each square is one client's samples of one class, its area their number; the strong core"
-        f" is the labeled part.{some}",
-        legend=bar_legend(_parts(held, np.arange(0))),
-        kind="wide" if needs_width(len(chosen)) else "tall",
+        f" is the labeled part.{some}"
     )
-    return Section(
-        "data",
-        "Who holds what",
-        "The federation: how samples and labels are spread over the clients.",
-        [_spread(held) if spread else None, grid(card, _sizes(held), _by_class(held, class_names))],
-    )
+    title = "Samples by client and class"
+    return Figure("samples-by-client", title, caption, chart, wide=len(chart.clients) > _FEW)
 
 
 def participation(data: RunData) -> Section | None:
@@ -118,7 +124,8 @@ def participation(data: RunData) -> Section | None:
         "participation",
         "Participation",
         lead,
-        [facts(pairs), grid(_losses(data), _errors(data)) if anything else None],
+        facts(pairs),
+        [card for card in (_losses(data), _errors(data)) if card] if anything else (),
     )
 
 
@@ -135,7 +142,7 @@ def classes(data: RunData) -> Section | None:
     Section or None
         None when it was not measured.
     """
-    names = [name for name in data.recall.values if name.startswith("recall_")]
+    names = _recall_columns(data)
     known = [i for i in range(len(data.recall)) if any(_finite(data, n, i) for n in names)]
     if not known:
         return None
@@ -144,19 +151,57 @@ def classes(data: RunData) -> Section | None:
     held = data.holdings
     counted = held is not None and held.num_classes == len(names)
     labels = held.labeled.sum(axis=0).tolist() if held and counted else []
-    notes = [percent(recall) for recall in recalls]
-    if labels:
-        notes = [f"{note} · {n:,}" for note, n in zip(notes, labels, strict=True)]
     class_names = data.class_names if len(data.class_names) == len(names) else names
-    more = " The number behind it counts the labels of that class in the federation."
-    card = figure(
-        f"Recall by class after round {data.recall.get('round')[last]:,.0f}",
-        class_bars(class_names, recalls, notes),
-        "Share of a class's test samples that the model finds; a short bar is a class that the"
-        f" federation forgot.{more if labels else ''}",
-        kind="wide",
+    cards = [_recalls(data, last, class_names, recalls, labels)]
+    if len(known) > 1:
+        cards.append(_recall_history(data, known, class_names))
+    return Section("classes", "Classes", _class_lead(class_names, recalls), None, cards)
+
+
+def _recalls(
+    data: RunData, last: int, names: list[str], recalls: list[float], labels: list[int]
+) -> Figure:
+    shown = [f"{n} · {k:,}" for n, k in zip(names, labels, strict=True)] if labels else names
+    more = " The number behind a name counts the labels of that class in the federation."
+    chart = Bars(
+        Axis("class", names=shown),
+        Axis("recall", "percent", low=0.0, high=100.0),
+        [Bar("recall", 1, 100 * np.array(recalls))],
     )
-    return Section("classes", "Classes", _class_lead(class_names, recalls), grid(card))
+    caption = (
+        "Share of a class's test samples that the model finds; a short bar is a class that the"
+        f" federation forgot.{more if labels else ''}"
+    )
+    title = f"Recall by class after round {data.recall.get('round')[last]:,.0f}"
+    return Figure("recall-by-class", title, caption, chart, wide=len(names) > 20)
+
+
+def _recall_history(data: RunData, known: list[int], names: list[str]) -> Figure:
+    places = np.linspace(0, len(known) - 1, min(len(known), _MOST_ROUNDS)).round().astype(int)
+    rows = np.array(known)[places]
+    values = [100 * data.recall.get(name)[rows] for name in _recall_columns(data)]
+    rounds = [f"{value:.0f}" for value in data.recall.get("round")[rows]]
+    chart = Heatmap(
+        Axis("round", "count", rounds),
+        Axis("class", names=names),
+        np.array(values),
+        Axis("recall", "percent", low=0.0, high=100.0),
+    )
+    caption = (
+        "A row that fades is a class that was known and is lost again; rows that stay faint were"
+        " never learned."
+    )
+    return Figure(
+        "recall-over-rounds",
+        "Recall by class over the rounds",
+        caption,
+        chart,
+        wide=len(names) > 20,
+    )
+
+
+def _recall_columns(data: RunData) -> list[str]:
+    return [name for name in data.recall.values if name.startswith("recall_")]
 
 
 def _finite(data: RunData, name: str, row: int) -> bool:
@@ -191,72 +236,50 @@ def _spread(held: Holdings) -> Markup:
     )
 
 
-def _parts(held: Holdings, order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[Part]:
+def _bars(labels: Column, rest: Column) -> list[Bar]:
+    return [Bar("labeled", 1, labels), Bar("unlabeled", SOFT, rest)]
+
+
+def _sizes(held: Holdings) -> Figure:
+    order = np.argsort(-held.sizes, kind="stable")
     labels = held.labels[order].astype(np.float64)
-    return [
-        Part("labeled", "1", labels),
-        Part("unlabeled", "soft", held.sizes[order].astype(np.float64) - labels),
-    ]
-
-
-def _sizes(held: Holdings) -> Markup:
-    parts = _parts(held, np.argsort(-held.sizes, kind="stable"))
-    many = bucket_width(held.num_clients) > 1
-    chart = stacked_bars(
-        parts,
-        first=1,
-        noun="rank",
-        x_label="clients, largest first",
-        y_label="samples",
-        describe="Samples of each client, largest first, with the labeled part.",
-        write=lambda value: f"{value:,.4g}",
+    rest = held.sizes[order].astype(np.float64) - labels
+    chart = Bars(
+        Axis("rank, largest first", "count", bucket_names(1, held.num_clients)),
+        Axis("samples", "count"),
+        _bars(bucket(labels), bucket(rest)),
     )
     caption = "All clients sorted by size: the steeper the fall, the more uneven the shares." + (
-        " Each bar is the mean of neighbors." if many else ""
+        " Each bar is the mean of neighbors." if bucket_width(held.num_clients) > 1 else ""
     )
-    return figure("Samples of each client", chart, caption, legend=bar_legend(parts))
+    return Figure("samples-of-clients", "Samples of each client", caption, chart)
 
 
-def _by_class(held: Holdings, names: list[str]) -> Markup:
+def _by_class(held: Holdings, names: list[str]) -> Figure:
     labels = held.labeled.sum(axis=0).astype(np.float64)
     rest = held.total.sum(axis=0).astype(np.float64) - labels
-    parts = [Part("labeled", "1", labels), Part("unlabeled", "soft", rest)]
-    chart = stacked_bars(
-        parts,
-        first=0,
-        noun="class",
-        names=names,
-        x_label="class, by number",
-        y_label="samples",
-        describe="Samples of each class over all clients, with the labeled part.",
-        write=lambda value: f"{value:,.4g}",
-    )
+    chart = Bars(Axis("class", names=names), Axis("samples", "count"), _bars(labels, rest))
     caption = "All clients together: bars of one height are balanced classes, a slope a long tail."
-    return figure("Samples of each class", chart, caption, legend=bar_legend(parts))
+    return Figure("samples-of-classes", "Samples of each class", caption, chart)
 
 
-def _losses(data: RunData) -> Markup:
-    kinds = [("empty", "soft"), ("failed", "2"), ("rejected", "4")]
-    parts = [Part(name, tone, data.rounds.get(name)) for name, tone in kinds]
-    width = bucket_width(len(data.rounds))
-    chart = stacked_bars(
-        parts,
-        first=int(data.rounds.get("round")[0]),
-        noun="round",
-        x_label="round",
-        y_label="clients per round" if width == 1 else f"clients per {width} rounds",
-        add=True,
-        describe="Clients of each round whose result was left out, by reason.",
-        write=lambda value: f"{value:.3g}",
+def _losses(data: RunData) -> Figure:
+    kinds = [("empty", SOFT), ("failed", 2), ("rejected", 4)]
+    rounds, width = len(data.rounds), bucket_width(len(data.rounds))
+    bars = [Bar(name, tone, bucket(data.rounds.get(name), add=True)) for name, tone in kinds]
+    chart = Bars(
+        Axis("round", "count", bucket_names(int(data.rounds.get("round")[0]), rounds)),
+        Axis("clients per round" if width == 1 else f"clients per {width} rounds", "count"),
+        bars,
     )
     caption = (
         "Clients whose result is not in the model: empty had nothing to train on, failed raised an"
         " error, rejected sent numbers that are not finite."
     )
-    return figure("Results left out", chart, caption, legend=bar_legend(parts))
+    return Figure("results-left-out", "Results left out", caption, chart)
 
 
-def _errors(data: RunData) -> Content:
+def _errors(data: RunData) -> Figure | None:
     lines = data.participation.errors
     if not lines:
         return None
@@ -267,4 +290,5 @@ def _errors(data: RunData) -> Content:
     shown = table(["status", "error", "times", "first in round", "client"], rows, texts=2)
     rest = len(lines) - len(rows)
     more = f" {rest:,} more kinds are in clients.csv." if rest > 0 else ""
-    return figure("Errors", shown, f"The most frequent errors and where each came first.{more}")
+    caption = f"The most frequent errors and where each came first.{more}"
+    return Figure("errors", "Errors", caption, shown)

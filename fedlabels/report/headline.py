@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fedlabels.report.blocks import facts
-from fedlabels.report.line_chart import sparkline
+from fedlabels.report.blocks import drawn, facts
+from fedlabels.report.charts import Axis, Line, Lines
 from fedlabels.report.markup import Content, Markup, el
 from fedlabels.report.numbers import (
     MISSING,
@@ -20,6 +20,7 @@ from fedlabels.report.numbers import (
 )
 from fedlabels.report.source import RunData
 
+UNNAMED = "run"
 STATUSES = ("running", "finished", "stopped", "failed")
 
 
@@ -58,8 +59,10 @@ def run_title(data: RunData) -> str:
     data : RunData
         The run.
     """
-    named = data.manifest.get("name") or data.manifest.get("method")
-    return str(named or data.path.resolve().name)
+    name, method = data.manifest.get("name"), data.manifest.get("method")
+    if name == UNNAMED:  # what a run is called that nobody gave a name
+        name = None
+    return str(name or method or data.path.resolve().name)
 
 
 def best_round(data: RunData) -> tuple[float, float]:
@@ -118,13 +121,22 @@ def _story(data: RunData, method: str) -> str:
 def _result(data: RunData) -> Markup:
     accuracy = data.rounds.get("test_accuracy")
     known = accuracy[np.isfinite(accuracy)]
-    line = sparkline(known) if len(known) > 1 else None
     if not len(known):
         done = el("p", count(len(data.rounds)), class_="big")
         return el("div", done, el("p", "rounds done, none evaluated", class_="label"))
+    line = _sparkline(data) if len(known) > 1 else None
     number = el("p", percent(float(known[-1])), class_="big")
     name = el("p", "test accuracy after the last evaluation", class_="label")
     return el("div", number, name, line)
+
+
+def _sparkline(data: RunData) -> Markup:
+    """Draw the accuracy without axes, for beside the number."""
+    line = Line(
+        "test accuracy", 1, data.rounds.get("round"), 100 * data.rounds.get("test_accuracy")
+    )
+    chart = Lines(Axis("round", "count"), Axis("test accuracy", "percent"), [line])
+    return drawn(chart, "chart spark")
 
 
 def _numbers(data: RunData) -> Content:

@@ -1,18 +1,18 @@
 """What was learned: accuracy and loss over the rounds, pseudo-labels, every further metric."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from fedlabels.report.blocks import Section, figure, grid
+from fedlabels.report.blocks import Figure, Section
+from fedlabels.report.charts import Axis, Line, Lines, Unit
 from fedlabels.report.decomposition import COLUMNS
-from fedlabels.report.line_chart import Series, legend, line_chart
-from fedlabels.report.markup import Markup, el
-from fedlabels.report.numbers import decimal, percent
+from fedlabels.report.markup import el
 from fedlabels.report.source import RunData
 
 ELSEWHERE = frozenset(
     {
         *("round", "sampled", "ok", "empty", "failed", "rejected", "weight"),
         *("test_loss", "test_accuracy"),
+        *("local_accuracy", "local_accuracy_p10", "personal_accuracy", "personal_accuracy_p10"),
     }
 )
 QUALITY = (
@@ -68,7 +68,8 @@ def learning(data: RunData) -> Section:
         "learning",
         "Learning",
         "How the global model got better from round to round.",
-        grid(*shown) if shown else nothing,
+        None if shown else nothing,
+        shown,
     )
 
 
@@ -109,7 +110,7 @@ def pseudo_labels(data: RunData) -> Section | None:
         "pseudo-labels",
         "Pseudo-labels",
         "Labels that the models wrote themselves, scored against the truth.",
-        grid(*shown),
+        figures=shown,
     )
 
 
@@ -140,49 +141,44 @@ def other_metrics(data: RunData) -> Section | None:
         "metrics",
         "Further metrics",
         "What else the method reported.",
-        grid(*cards),
+        figures=[card for card in cards if card],
     )
 
 
-def _card(data: RunData, title: str, columns: Columns, caption: str) -> Markup | None:
+def _card(data: RunData, title: str, columns: Columns, caption: str) -> Figure | None:
     known = [(name, label) for name, label in columns if data.rounds.has(name)]
     if not known:
         return None
     shares = all(_is_share(name) for name, _ in known)
+    unit = _unit(known, shares)
     factor = 100.0 if shares else 1.0
     rounds = data.rounds.get("round")
     tones = {name: tone for tone, (name, _) in enumerate(columns, start=1)}
-    series = [
-        Series(label, tones[name], rounds, factor * data.rounds.get(name)) for name, label in known
+    lines = [
+        Line(label, tones[name], rounds, factor * data.rounds.get(name)) for name, label in known
     ]
-    write = _write_percent if shares else decimal
-    chart = line_chart(
-        series,
-        y_label=_axis_name(title, known, shares),
-        describe=_describe(title, series, write),
-        write=write,
-        y_range=(0.0, 100.0) if columns is SHARES else None,
-    )
-    return figure(title, chart, caption, legend=legend(series, write))
+    ends = (0.0, 100.0) if columns is SHARES else (None, None)
+    name = {"percent": "share", "nats": "cross-entropy"}.get(unit, title)
+    chart = Lines(Axis("round", "count"), Axis(name, unit, low=ends[0], high=ends[1]), lines)
+    return Figure(anchor(title), title, caption, chart)
 
 
-def _axis_name(title: str, known: Columns, shares: bool) -> str:
+def anchor(title: str) -> str:
+    """Return the address of a figure within a page, and the name of its files.
+
+    Parameters
+    ----------
+    title : str
+        Its title.
+    """
+    return "".join(c if c.isalnum() else "-" for c in title.lower()).strip("-")
+
+
+def _unit(known: Columns, shares: bool) -> Unit:
     if shares:
         return "percent"
-    return "cross-entropy, nats" if any("loss" in name for name, _ in known) else title
-
-
-def _describe(title: str, series: Sequence[Series], write: Callable[[float], str]) -> str:
-    ends = []
-    for one in series:
-        _, y = one.points()
-        ends.append(f"{one.label} from {write(float(y[0]))} to {write(float(y[-1]))}")
-    return f"{title} over the rounds: {'; '.join(ends)}."
+    return "nats" if any("loss" in name for name, _ in known) else "number"
 
 
 def _is_share(name: str) -> bool:
     return "accuracy" in name or name in {key for key, _ in SHARES}
-
-
-def _write_percent(value: float) -> str:
-    return percent(value / 100)

@@ -4,22 +4,30 @@ import base64
 import hashlib
 import os
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 from fedlabels import __version__
+from fedlabels.report import compare_page
 from fedlabels.report.blocks import Section, facts, table
+from fedlabels.report.charts import TONES
+from fedlabels.report.clients_part import clients
+from fedlabels.report.compare import Comparison
+from fedlabels.report.compare_cells import order, short_names, show
 from fedlabels.report.cost import cost
 from fedlabels.report.data_part import classes, holdings, holdings_section, participation
 from fedlabels.report.decomposition import decomposition
 from fedlabels.report.headline import headline, run_title
 from fedlabels.report.holdings import Holdings
 from fedlabels.report.learning import learning, other_metrics, pseudo_labels
-from fedlabels.report.markup import Markup, el
+from fedlabels.report.markup import Content, Markup, el
 from fedlabels.report.provenance import reproduce, settings
 from fedlabels.report.source import RunData, read_run
 
 REPORT = "report.html"
+_SCRIPTS = ("echarts/echarts.js", "charts.js")
+_THEMES = ("system", "light", "dark")
 
 
 def write_report(folder: Path) -> Path:
@@ -40,15 +48,7 @@ def write_report(folder: Path) -> Path:
     DataError
         If the folder holds no run, or a file in it is damaged.
     """
-    path = folder / REPORT
-    temporary = folder / f".tmp-{REPORT}-{os.getpid()}"
-    text = render(read_run(folder))
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return write_page(folder / REPORT, render(read_run(folder)))
 
 
 def render(data: RunData) -> str:
@@ -64,11 +64,30 @@ def render(data: RunData) -> str:
     str
         A whole document; the same run gives the same text.
     """
+    parts = run_sections(data)
+    return document(
+        run_title(data),
+        "Made from the run folder alone",
+        headline(data),
+        navigation(parts),
+        [section.render() for section in parts],
+    )
+
+
+def run_sections(data: RunData) -> list[Section]:
+    """Make the parts of a run's report that have something to say.
+
+    Parameters
+    ----------
+    data : RunData
+        The run.
+    """
     made = [
         learning(data),
         pseudo_labels(data),
         decomposition(data),
         classes(data),
+        clients(data),
         holdings(data),
         participation(data),
         cost(data),
@@ -76,19 +95,82 @@ def render(data: RunData) -> str:
         reproduce(data),
         settings(data),
     ]
-    sections = [section for section in made if section]
-    links = [el("a", section.title, href=f"#{section.anchor}") for section in sections]
-    body = el(
-        "body",
-        el(
-            "main",
-            headline(data),
-            el("nav", links, aria_label="Parts of the report"),
-            [section.render() for section in sections],
-        ),
-        *_foot("Made from the run folder alone"),
+    return [section for section in made if section]
+
+
+def render_comparison(found: Comparison) -> str:
+    """Make the HTML of a comparison.
+
+    Parameters
+    ----------
+    found : Comparison
+        What was found; its runs' folders are read again.
+
+    Returns
+    -------
+    str
+        A whole document; the same runs give the same text.
+    """
+    parts = compare_page.sections(found)
+    return document(
+        compare_page.title(found),
+        "Made from the run folders alone",
+        compare_page.headline(found),
+        navigation(parts),
+        filters(found),
+        [section.render() for section in parts],
     )
-    return _document(run_title(data), body)
+
+
+def filters(found: Comparison) -> Markup:
+    """Make the switches of what a comparison's page shows.
+
+    Parameters
+    ----------
+    found : Comparison
+        What was found.
+
+    Returns
+    -------
+    Markup
+        A ``form``: a box for every contender, a list of levels for every setting. The first
+        setting that has runs is chosen.
+    """
+    first, *keys = found.design.keys
+    names = short_names(found.design.keys)
+    boxes = [
+        el(
+            "label",
+            el("input", type="checkbox", name="method", value=show(name), checked=True),
+            el("span", show(name)),
+            class_=f"tone-{1 + place % TONES}",
+        )
+        for place, name in enumerate(found.contenders)
+    ]
+    lists = [
+        el(
+            "label",
+            el("span", names[key], class_="key"),
+            el("select", [_level(text, found, place) for text in _levels(found, place)], name=key),
+        )
+        for place, key in enumerate(keys)
+    ]
+    return el(
+        "form",
+        el("fieldset", el("legend", names[first]), boxes),
+        el("fieldset", el("legend", "setting"), lists) if lists else None,
+        el("button", "Reset", type="reset"),
+        id="filters",
+        aria_label="What is shown",
+    )
+
+
+def _levels(found: Comparison, place: int) -> list[str]:
+    return sorted({row[place] for row in found.rows}, key=order)
+
+
+def _level(text: str, found: Comparison, place: int) -> Markup:
+    return el("option", show(text), value=text, selected=text == found.rows[0][place])
 
 
 def write_preview(
@@ -138,29 +220,16 @@ def write_preview(
             "settings", "Settings", "How it is made.", [table(["setting", "value"], rows, texts=2)]
         ),
     ]
-    body = el(
-        "body",
-        el(
-            "main",
-            el(
-                "header",
-                el("p", "Federation", class_="eyebrow"),
-                el("h1", title),
-                el("p", subtitle, class_="story"),
-                facts(pairs),
-                class_="top",
-            ),
-            [section.render() for section in sections],
-        ),
-        *_foot("Made before any run"),
+    head = el(
+        "header",
+        el("p", "Federation", class_="eyebrow"),
+        el("h1", title),
+        el("p", subtitle, class_="story"),
+        facts(pairs),
+        class_="top",
     )
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        temporary.write_text(_document(title, body), encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    shown = [section.render() for section in sections]
+    return write_page(path, document(title, "Made before any run", head, shown))
 
 
 def _domains(rows: Sequence[tuple[str, str, str]]) -> list[Section]:
@@ -170,22 +239,76 @@ def _domains(rows: Sequence[tuple[str, str, str]]) -> list[Section]:
     return [Section("domains", "Domains", lead, [table(["domain", "samples", "clients"], rows)])]
 
 
-def _document(title: str, body: Markup) -> str:
+def document(title: str, made: str, *parts: Content) -> str:
+    """Make a whole page.
+
+    Parameters
+    ----------
+    title : str
+        What the browser's tab says.
+    made : str
+        What it was made from, for the footer.
+    *parts : Content
+        What is on it.
+
+    Returns
+    -------
+    str
+        One file that loads nothing; the same parts give the same text.
+    """
+    theme = el(
+        "label",
+        "Theme",
+        el("select", [el("option", name, value=name) for name in _THEMES], id="theme"),
+        class_="theme",
+    )
+    foot = el("footer", el("div", f"{made} by fedlabels {__version__}.", theme, class_="bar"))
+    scripts = [el("script", _asset(name)) for name in _SCRIPTS]
+    body = el("body", el("main", parts), foot, scripts)
     return f"<!doctype html>\n{el('html', _head(title), body, lang='en')}\n"
 
 
-def _foot(made: str) -> tuple[Markup, Markup, Markup]:
-    return (
-        el("footer", f"{made} by fedlabels {__version__}."),
-        el("div", id="tip", role="tooltip", hidden=True),
-        el("script", _asset("tips.js")),
-    )
+def navigation(sections: Sequence[Section]) -> Markup:
+    """List the parts of a page with links.
+
+    Parameters
+    ----------
+    sections : sequence of Section
+        The parts.
+    """
+    links = [el("a", section.title, href=f"#{section.anchor}") for section in sections]
+    return el("nav", links, aria_label="Parts of the report")
+
+
+def write_page(path: Path, text: str) -> Path:
+    """Write a page, or leave what was there before.
+
+    Parameters
+    ----------
+    path : Path
+        The file; replaced if it exists.
+    text : str
+        The page.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
 
 
 def _head(title: str) -> Markup:
     # The page may load nothing, and run no script but its own: whatever a run folder holds.
-    script = base64.b64encode(hashlib.sha256(_asset("tips.js").encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{script}'"
+    # Pictures from data: are how it turns a chart into a PNG.
+    hashes = " ".join(f"'sha256-{_hash(name)}'" for name in _SCRIPTS)
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {hashes}"
     return el(
         "head",
         el("meta", charset="utf-8"),
@@ -197,5 +320,10 @@ def _head(title: str) -> Markup:
     )
 
 
+def _hash(name: str) -> str:
+    return base64.b64encode(hashlib.sha256(_asset(name).encode()).digest()).decode()
+
+
+@cache
 def _asset(name: str) -> Markup:
-    return Markup(files("fedlabels.report").joinpath(name).read_text(encoding="utf-8"))
+    return Markup(files("fedlabels.report").joinpath("assets", name).read_text(encoding="utf-8"))

@@ -31,7 +31,7 @@ def reproduce(data: RunData) -> Section:
     text = shlex.join(map(str, command)) if isinstance(command, list) else command
     start: Content = el("p", "The manifest names no command.", class_="note")
     if text:
-        start = el("pre", el("code", _hide(str(text))), title="click to select", tabindex=0)
+        start = el("pre", el("code", hide(str(text))), title="click to select", tabindex=0)
     rows = [
         el("tr", el("th", key, scope="row"), el("td", el("code", value)))
         for key, value in _lines(data.manifest, "")
@@ -91,7 +91,7 @@ def _lines(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping) and value:
             yield from _lines(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", _hide(_text(value))
+            yield f"{prefix}{key}", hide(_text(value))
 
 
 def _text(value: Any) -> str:
@@ -100,6 +100,12 @@ def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _hide(text: str) -> str:
-    """Hide passwords in addresses: reports are passed on."""
+def hide(text: str) -> str:
+    """Hide passwords in addresses: reports are passed on.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+    """
     return _PASSWORD.sub(r"\1:***@", text)

@@ -83,8 +83,8 @@ class RunData:
         ``manifest.json``.
     settings : mapping or str
         ``config.yaml``; a text says why it cannot be shown.
-    rounds, recall : Columns
-        ``rounds.csv`` and ``test_class.csv``.
+    rounds, recall, personal : Columns
+        ``rounds.csv``, ``test_class.csv`` and ``personal.csv``.
     participation : Participation
         From ``clients.csv``.
     holdings : Holdings or None
@@ -96,6 +96,7 @@ class RunData:
     settings: Mapping[str, Any] | str
     rounds: Columns
     recall: Columns
+    personal: Columns
     participation: Participation
     holdings: Holdings | None
 
@@ -108,6 +109,16 @@ class RunData:
         if isinstance(named, list) and len(named) == number:
             return [str(name) for name in named]
         return [str(index) for index in range(number)]
+
+    @property
+    def last_recall(self) -> Column | None:
+        """Recall by class at the last evaluation, shape (classes,); None where not measured."""
+        names = [name for name in self.recall.values if name.startswith("recall_")]
+        for row in reversed(range(len(self.recall))):
+            found = np.array([self.recall.get(name)[row] for name in names])
+            if np.isfinite(found).any():
+                return found
+        return None
 
 
 def read_run(folder: Path) -> RunData:
@@ -140,6 +151,7 @@ def read_run(folder: Path) -> RunData:
         settings=_read_settings(folder / "config.yaml"),
         rounds=_read_columns(rounds),
         recall=_read_columns(folder / "test_class.csv"),
+        personal=_read_columns(folder / "personal.csv"),
         participation=_read_participation(folder / "clients.csv"),
         holdings=read_holdings(folder / "federation.npz"),
     )

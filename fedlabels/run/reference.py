@@ -41,6 +41,7 @@ from fedlabels.models.base import with_feature_dim
 from fedlabels.models.recipe import Recipe, make_norm
 from fedlabels.models.registry import STANDARDIZATION
 from fedlabels.run import config as schema
+from fedlabels.run import groups
 from fedlabels.run.callbacks import EarlyStop
 from fedlabels.run.decomposition import Decomposition
 from fedlabels.run.docstrings import Docs, explained, markdown, parameters, summary
@@ -58,15 +59,15 @@ COMMAND = "python -m fedlabels.run.reference"
 
 # A schema whose fields are handed on as they are: the class that takes them says what they mean.
 TAKEN_BY: Mapping[type, tuple[Any, ...]] = {
-    schema.ArchitecturesConfig: (ModelGroups,),
-    schema.BackendConfig: (WorkerSpec, RaySettings, SimulationBackend),
-    schema.DecompositionConfig: (Decomposition,),
-    schema.EarlyStopConfig: (EarlyStop,),
-    schema.LabelNoiseConfig: (LabelNoise,),
-    schema.LongTailConfig: (LongTail,),
-    schema.ProfileConfig: (Profile,),
-    schema.ShiftConfig: (Shift,),
-    schema.TestShardsConfig: (TestShards,),
+    groups.ArchitecturesConfig: (ModelGroups,),
+    groups.BackendConfig: (WorkerSpec, RaySettings, SimulationBackend),
+    groups.DecompositionConfig: (Decomposition,),
+    groups.EarlyStopConfig: (EarlyStop,),
+    groups.LabelNoiseConfig: (LabelNoise,),
+    groups.LongTailConfig: (LongTail,),
+    groups.ProfileConfig: (Profile,),
+    groups.ShiftConfig: (Shift,),
+    groups.TestShardsConfig: (TestShards,),
 }
 PRESETS = ("method", "dataset", "preset", "sweep", "callbacks", "tracker")
 _HEAD = "| key | type | default | meaning |\n|---|---|---|---|"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ Status = Literal["new", "begun", "finished"]
 # What changes no result, or says where a run is: not part of the fingerprint.
 _APART = ("resume", "run_dir", "sweep", "backend", "callbacks", "tracker", "deploy", "name")
 _APART_KEYS = ("checkpoint_every",)
+_PLACES = ("sweep.", "hydra.", "run_dir=", "resume=")  # of the sweep, not of one run
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,14 @@ class Cell:
         Resolved settings.
     folder : Path
         Its run folder.
+    facts : mapping of str to Any
+        For its manifest: the method's name, and the command that runs it alone.
     """
 
     overrides: tuple[str, ...]
     config: Mapping[str, Any]
     folder: Path
+    facts: Mapping[str, Any]
 
     @property
     def label(self) -> str:
@@ -90,8 +95,20 @@ def make_cells(
         method = next((o.partition("=")[2] for o in overrides if o.startswith("method=")), None)
         name = re.sub(r"[^A-Za-z0-9_.-]+", "-", method or str(config["client"]["name"]))
         shown = tuple(o for o in overrides if o not in common)
-        cells.setdefault(mark, Cell(shown, config, root / f"{name}-{mark[:12]}"))
+        folder = root / f"{name}-{mark[:12]}"
+        also = config["sweep"]["per_method"].get(method, ())
+        facts = {
+            "overrides": list(shown),
+            "command": _command([*also, *overrides]),
+            "method": method or config["client"]["name"],
+        }
+        cells.setdefault(mark, Cell(shown, config, folder, facts))
     return list(cells.values())
+
+
+def _command(overrides: Sequence[str]) -> str:
+    told = [override for override in overrides if not override.startswith(_PLACES)]
+    return shlex.join(["python", "run_sim.py", *told])
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -13,10 +13,14 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from fedlabels.errors import ConfigError, FedLabelsError
+from fedlabels.report.compare import Question, compare
+from fedlabels.report.compare_files import PAGE, write_comparison
 from fedlabels.run.config import check
 from fedlabels.run.console import Console
 from fedlabels.sweep.cells import Cell, make_cells
 from fedlabels.sweep.runner import Progress, run_here
+
+COMPARISON = "comparison"
 
 
 class CellsLauncher(Launcher):
@@ -86,7 +90,7 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
 
 
 def run_sweep(cells: Sequence[Cell], root: Path, settings: dict[str, Any]) -> int:
-    """Run the cells of a sweep that are not finished, and write ``cells.csv``.
+    """Run the cells of a sweep that are not finished, write ``cells.csv``, compare them.
 
     Parameters
     ----------
@@ -94,7 +98,7 @@ def run_sweep(cells: Sequence[Cell], root: Path, settings: dict[str, Any]) -> in
     root : Path
         The sweep's folder.
     settings : dict
-        ``jobs``, ``address`` and ``cpus`` of the group ``sweep``.
+        The group ``sweep``.
 
     Returns
     -------
@@ -127,10 +131,19 @@ def run_sweep(cells: Sequence[Cell], root: Path, settings: dict[str, Any]) -> in
         console.error(f"{cell.label}: see {cell.folder.with_suffix('.error')}")
     if status:
         return status
-    near = os.path.relpath(root)
-    shown = root if near.startswith("..") else near
-    console.finish([f"compare: python -m fedlabels.report {shown}"])
+    console.finish(_compared(root, settings))
     return 1 if progress.failed else 0
+
+
+def _compared(root: Path, settings: Mapping[str, Any]) -> list[str]:
+    """Compare what is finished; a sweep whose cells cannot be compared has still run."""
+    question = Question(metric=settings["metric"], baseline=settings["baseline"])
+    try:
+        write_comparison(compare([root], question), root / COMPARISON)
+    except FedLabelsError as error:
+        return [f"no comparison: {error}"]
+    page = os.path.relpath(root / COMPARISON / PAGE)
+    return [f"comparison: {root / COMPARISON / PAGE if page.startswith('..') else page}"]
 
 
 def write_index(cells: Sequence[Cell], root: Path) -> None:

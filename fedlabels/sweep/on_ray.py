@@ -42,7 +42,7 @@ def run_there(cells: Sequence[Cell], address: str, cpus: float, progress: Progre
         task: Any = ray.remote(num_cpus=cpus, max_calls=1, max_retries=1)(run_cell)
         began = time.monotonic()
         asked = {
-            task.remote(dict(cell.config), str(cell.folder), list(cell.overrides)): cell
+            task.remote(dict(cell.config), str(cell.folder), dict(cell.facts)): cell
             for cell in cells
         }
         while asked:

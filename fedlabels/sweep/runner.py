@@ -61,7 +61,7 @@ class Progress:
         self.say(f"cell {ended}/{self.total}  {cell.label}  {result}{eta}")
 
 
-def run_cell(config: Mapping[str, Any], folder: str, overrides: Sequence[str]) -> None:
+def run_cell(config: Mapping[str, Any], folder: str, facts: Mapping[str, Any]) -> None:
     """Run or resume one cell in this process.
 
     Raises
@@ -78,7 +78,7 @@ def run_cell(config: Mapping[str, Any], folder: str, overrides: Sequence[str]) -
     given = {**config, "resume": folder if begun else None}
     path.mkdir(parents=True, exist_ok=True)
     with _alone(path), contextlib.redirect_stdout(io.StringIO()):
-        entry.execute(given, path, facts={"overrides": list(overrides)})
+        entry.execute(given, path, facts=dict(facts))
 
 
 def run_here(cells: Sequence[Cell], jobs: int, progress: Progress) -> int:
@@ -106,7 +106,7 @@ def run_here(cells: Sequence[Cell], jobs: int, progress: Progress) -> int:
         try:
             while waiting and len(running) < jobs and not interrupted:
                 cell = waiting.pop(0)
-                arguments = (dict(cell.config), str(cell.folder), cell.overrides)
+                arguments = (dict(cell.config), str(cell.folder), dict(cell.facts))
                 process = context.Process(target=_child, args=arguments)
                 process.start()
                 running[process.sentinel] = process, cell, time.monotonic()
@@ -124,12 +124,12 @@ def run_here(cells: Sequence[Cell], jobs: int, progress: Progress) -> int:
     return INTERRUPTED if interrupted else 0
 
 
-def _child(config: Mapping[str, Any], folder: str, overrides: Sequence[str]) -> None:
+def _child(config: Mapping[str, Any], folder: str, facts: Mapping[str, Any]) -> None:
     _die_with_parent()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     log = Path(folder).with_suffix(".error")
     try:
-        run_cell(config, folder, overrides)
+        run_cell(config, folder, facts)
         log.unlink(missing_ok=True)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -134,12 +134,13 @@ def test_files_read_back(golden: Path, tmp_path: Path) -> None:
     found = compare([golden], Question(target=0.8))
     paths = write_comparison(found, tmp_path / "new" / "folder")
     assert [path.name for path in paths] == [
+        "comparison.html",
         "comparison.csv",
         "runs.csv",
         "comparison.md",
         "comparison.tex",
     ]
-    with paths[0].open(newline="") as file:
+    with paths[1].open(newline="") as file:
         cells = list(csv.DictReader(file))
     assert [(row["partition.alpha"], row["method"], row["seeds"]) for row in cells] == [
         ("0.3", "fedavg", "0 1 2"),
@@ -152,11 +153,11 @@ def test_files_read_back(golden: Path, tmp_path: Path) -> None:
     assert (cells[1]["p"], cells[0]["p"], cells[1]["baseline"]) == ("0.25", "", "fedavg")
     assert {row["metric"] for row in cells} == {"test_accuracy"}
     assert all("dataset.name=digits" in row["held_fixed"] for row in cells)
-    with paths[1].open(newline="") as file:
+    with paths[2].open(newline="") as file:
         runs = list(csv.DictReader(file))
     assert [row["run"] for row in runs] == sorted(p.name for p in golden.iterdir())
     assert [float(row["last"]) for row in runs] == [run.last for run in found.runs]
-    assert paths[2].read_text(encoding="utf-8") == markdown(found)
+    assert paths[3].read_text(encoding="utf-8") == markdown(found)
     assert not list(tmp_path.rglob(".tmp-*"))
 
 

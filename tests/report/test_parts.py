@@ -1,4 +1,4 @@
-"""Scales, ticks, numbers and markup, by hand-made cases."""
+"""Thinning, numbers and markup, by hand-made cases."""
 
 import math
 
@@ -8,12 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlabels.report import numbers
-from fedlabels.report.axes import nice_range, ticks
-from fedlabels.report.bar_chart import bucket, bucket_width
 from fedlabels.report.holdings import Holdings
-from fedlabels.report.line_chart import thin
 from fedlabels.report.markup import Markup, el
-from fedlabels.report.matrix_chart import shown_clients
+from fedlabels.report.thinning import (
+    bucket,
+    bucket_names,
+    bucket_width,
+    full_square,
+    shown_clients,
+    thin,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,27 +46,6 @@ def test_numbers_read_well(text: str, want: str) -> None:
     assert text.replace("\N{NO-BREAK SPACE}", " ") == want
 
 
-@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
-def test_ticks_are_even_and_inside(low: float, span: float) -> None:
-    high = low + span
-    found = ticks(low, high)
-    assert 2 <= len(found) <= 7
-    slack = 1e-6 * span + 1e-9 * abs(low)
-    assert all(low - slack <= tick <= high + slack for tick in found)
-
-
-@given(st.lists(st.floats(-1e6, 1e6), max_size=20))
-def test_the_range_holds_all_values(values: list[float]) -> None:
-    low, high = nice_range(values)
-    slack = 1e-6 * (high - low)
-    assert low < high
-    assert all(low - slack <= value <= high + slack for value in values)
-
-
-def test_whole_ticks() -> None:
-    assert ticks(0.5, 3.5, whole=True) == [1, 2, 3]
-
-
 def test_thinning_keeps_peaks_and_ends() -> None:
     y = np.sin(np.arange(5000) / 40)
     y[1234], y[77] = 9.0, -9.0
@@ -80,6 +63,20 @@ def test_buckets_keep_the_sum_and_fit(things: int) -> None:
     assert len(found) == -(-things // bucket_width(things)) <= 80
     assert found.sum() == values.sum()
     assert bucket(values)[0] == values[: bucket_width(things)].mean()
+
+
+def test_buckets_are_named_by_what_is_in_them() -> None:
+    assert bucket_names(1, 3) == ["1", "2", "3"]
+    assert bucket_names(1, 161)[:2] == ["1–3", "4–6"]
+    assert bucket_names(1, 161)[-1] == "160–161"
+
+
+def test_one_huge_shard_does_not_shrink_the_others() -> None:
+    counts = np.full((30, 10), 20)
+    assert full_square(counts) == 20
+    counts[3, 4] = 5000
+    assert full_square(counts) == 40
+    assert full_square(np.zeros((2, 2), dtype=np.int64)) == 1
 
 
 def test_effective_classes() -> None:

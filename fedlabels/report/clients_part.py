@@ -1,0 +1,138 @@
+"""Who is left behind: how the accuracy is spread over the clients of one run."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedlabels.report.blocks import Figure, Section, table
+from fedlabels.report.charts import Axis, Bar, Bars, Line, Lines
+from fedlabels.report.client_spread import client_accuracy
+from fedlabels.report.holdings import Counts, Holdings
+from fedlabels.report.numbers import MISSING, percent
+from fedlabels.report.source import Column, RunData
+
+_BINS = 10  # of ten percentage points
+_LOWEST = 8
+_LOCAL = (
+    ("local_accuracy", "mean of the clients"),
+    ("local_accuracy_p10", "10th percentile"),
+    ("personal_accuracy", "mean of the clients, own models"),
+    ("personal_accuracy_p10", "10th percentile, own models"),
+)
+_MEASURED = "Measured on test samples of each client's own."
+_EXPECTED = (
+    "To be expected on test samples with the client's class mix, from the recall by class: it says"
+    " whose classes the model knows, not how unusual a client's samples are."
+)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Accuracies by client.
+
+    Parameters
+    ----------
+    clients : ndarray, shape (known clients,)
+        Ids.
+    accuracy : ndarray, shape (known clients,)
+        In [0, 1].
+    source : str
+        Where they come from, a sentence.
+    """
+
+    clients: Counts
+    accuracy: Column
+    source: str
+
+
+def clients(data: RunData) -> Section | None:
+    """Show the accuracy by client.
+
+    Parameters
+    ----------
+    data : RunData
+        The run.
+
+    Returns
+    -------
+    Section or None
+        None where nothing says it.
+    """
+    found = spread(data)
+    history = _history(data)
+    if found is None:
+        cards = [history] if history else []
+    else:
+        shown = [_histogram(found), _lowest(found, data.holdings), history]
+        cards = [card for card in shown if card]
+    if not cards:
+        return None
+    lead = "A mean can be high while some clients are not served at all."
+    if found is not None:
+        tenth, middle = (percent(float(np.quantile(found.accuracy, q))) for q in (0.1, 0.5))
+        lead = f"Half of the clients have at least {middle}; a tenth have {tenth} or less."
+    return Section("clients", "Who is left behind", lead, None, cards)
+
+
+def spread(data: RunData) -> Spread | None:
+    """Return each client's accuracy: what was measured, else what its class mix lets expect.
+
+    Parameters
+    ----------
+    data : RunData
+        The run.
+    """
+    own = data.personal
+    if own.has("accuracy") and own.has("client_id"):
+        measured = np.isfinite(own.get("accuracy"))
+        last = own.get("round") == own.get("round")[measured].max()
+        ids = own.get("client_id")[measured & last].astype(np.int64)
+        return Spread(ids, own.get("accuracy")[measured & last], _MEASURED)
+    recall, held = data.last_recall, data.holdings
+    if held is None or recall is None or held.num_classes != len(recall):
+        return None
+    served = held.total[:, np.isfinite(recall)].sum(axis=1) > 0
+    expected = client_accuracy(held.total, recall)
+    return Spread(np.flatnonzero(served), expected, _EXPECTED) if len(expected) else None
+
+
+def _histogram(found: Spread) -> Figure:
+    counts, edges = np.histogram(found.accuracy, bins=_BINS, range=(0.0, 1.0))
+    names = [f"{100 * low:.0f}–{100 * (low + 1 / _BINS):.0f}" for low in edges[:-1]]
+    chart = Bars(
+        Axis("accuracy in %", names=names),
+        Axis("clients", "count"),
+        [Bar("clients", 1, counts.astype(np.float64))],
+    )
+    caption = (
+        f"How many clients have which accuracy; a tail at the left is left behind. {found.source}"
+    )
+    return Figure("accuracy-of-clients", "Accuracy of the clients", caption, chart)
+
+
+def _lowest(found: Spread, held: Holdings | None) -> Figure:
+    order = np.argsort(found.accuracy, kind="stable")[:_LOWEST]
+    rows = []
+    for place in order.tolist():
+        client = int(found.clients[place])
+        known = held is not None and client < held.num_clients
+        samples = f"{held.sizes[client]:,}" if held is not None and known else MISSING
+        labels = f"{held.labels[client]:,}" if held is not None and known else MISSING
+        rows.append((str(client), percent(float(found.accuracy[place])), samples, labels))
+    made = table(["client", "accuracy", "samples", "labels"], rows)
+    caption = "Few labels or rare classes are what they often have in common."
+    return Figure("clients-served-worst", "The clients served worst", caption, made)
+
+
+def _history(data: RunData) -> Figure | None:
+    rounds = data.rounds.get("round")
+    lines = [
+        Line(label, tone, rounds, 100 * data.rounds.get(name))
+        for tone, (name, label) in enumerate(_LOCAL, start=1)
+        if data.rounds.has(name)
+    ]
+    if not lines:
+        return None
+    chart = Lines(Axis("round", "count"), Axis("accuracy", "percent"), lines)
+    caption = "A gap that grows means that the gains go to clients that were served well before."
+    return Figure("clients-over-rounds", "Clients over the rounds", caption, chart)

@@ -1,0 +1,259 @@
+"""Schemas of the groups of settings that are not methods: data, backend, devices, sweeps."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class DatasetConfig:
+    """Which data: reader, folder, preset of the weak and strong views, reader's own options.
+
+    Parameters
+    ----------
+    name : str
+        A reader, from ``digits`` to ``huggingface``.
+    root : str or None
+        Folder of the data, the only place that is searched; None searches ``$FEDLABELS_DATA``, then
+        ``/usr/share/datasets``.
+    views : {"none", "digits", "fashion", "natural", "timeseries"}
+        Preset of the weak and strong views.
+    view_options : dict
+        What differs from the preset.
+    options : dict
+        The reader's own options.
+    """
+
+    name: str = "digits"
+    root: str | None = None
+    views: str = "none"
+    view_options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class BackendConfig:
+    """Where and how clients are simulated; changes nothing of what is simulated.
+
+    Parameters
+    ----------
+    name : {"ray", "processes", "serial"}
+        Workers on Ray, workers as plain processes of this machine, or all in this process.
+    num_workers : int or None
+        Workers, >= 1; None is one a GPU, or one a core without GPUs. Not of ``serial``.
+    gpus_per_worker : float or None
+        GPUs of a Ray worker, >= 0; None is 1 where Ray sees a GPU, else 0.
+    execution : {"auto", "looped", "stacked", "graphed"}
+        One by one, many as one model, CUDA graphs; ``auto`` is ``looped`` on a CPU, else measured.
+    threads : int
+        torch threads of a worker, >= 1; another number changes the last bits.
+    """
+
+    name: str = "ray"
+    num_workers: int | None = None
+    gpus_per_worker: float | None = None
+    num_gpus: int | None = None
+    address: str = "local"
+    device: str = "auto"
+    execution: str = "auto"
+    stack_size: int | None = None
+    block_size: int | None = None
+    lanes: int = 4
+    tf32: bool = True
+    threads: int = 1
+
+
+@dataclass
+class EarlyStopConfig:
+    """Stop when the test accuracy reached a target, or has not risen for some evaluations."""
+
+    target: float | None = None
+    patience: int | None = None
+
+
+@dataclass
+class ProfileConfig:
+    """Where the time of every round goes, and the course of one of them; None is the second.
+
+    Parameters
+    ----------
+    enabled : bool
+        Whether times are taken; ``callbacks=profile`` sets it.
+    """
+
+    enabled: bool = False
+    trace_round: int | None = None
+
+
+@dataclass
+class DecompositionConfig:
+    """What the loss is made of, every few rounds: which variant, on how many samples.
+
+    Parameters
+    ----------
+    enabled : bool
+        Whether the loss is decomposed; ``callbacks=decomposition`` sets it.
+    """
+
+    enabled: bool = False
+    variant: str = "full"
+    every: int = 10
+    probe_samples: int = 500
+    server_samples: int = 1000
+    labels: str = "labeled"
+
+
+@dataclass
+class CallbacksConfig:
+    """What is called while a run goes on; may differ when it is resumed."""
+
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
+    decomposition: DecompositionConfig = field(default_factory=DecompositionConfig)
+
+
+@dataclass
+class TrackerConfig:
+    """Where rounds.csv is mirrored: which tracker, its place, online or not; docs/trackers.md.
+
+    Parameters
+    ----------
+    name : {"none", "tensorboard", "wandb", "mlflow"}
+        Which tracker.
+    uri : str or None
+        Folder, store or server; None is a place in the run folder.
+    mode : {"offline", "online"}
+        Whether W&B uploads while the run goes on.
+    project : str
+        W&B's project, MLflow's experiment.
+    """
+
+    name: str = "none"
+    uri: str | None = None
+    mode: str = "offline"
+    project: str = "fedlabels"
+
+
+@dataclass
+class LongTailConfig:
+    """Thins out classes: smallest over largest class, and which class is large."""
+
+    factor: float = 1.0
+    order: str = "natural"
+
+
+@dataclass
+class LabelNoiseConfig:
+    """Turns labels of the clients wrong: kind, mean rate, spread over the clients."""
+
+    kind: str = "none"
+    rate: float = 0.0
+    concentration: float | None = None
+
+
+@dataclass
+class ShiftConfig:
+    """Feature shift of images: synthetic domains, or shifts of single clients."""
+
+    preset: str = "none"
+    sigma_max: float = 0.1
+    share: float = 1.0
+
+
+@dataclass
+class ArchitecturesConfig:
+    """Further models beside ``model``, and who has which; none is one model for all.
+
+    Parameters
+    ----------
+    models : list
+        Names of models, or dicts of ``name`` and the model's settings.
+    """
+
+    models: Any = field(default_factory=list)
+    assign: str = "cyclic"
+
+
+@dataclass
+class TestShardsConfig:
+    """Test samples of each client's own: size of all over that of the test set, and which."""
+
+    share: float = 0.0
+    by: str = "classes"
+
+
+@dataclass
+class DeployConfig:
+    """Real devices: how long to wait, what an update may be at most, what the server knows.
+
+    Parameters
+    ----------
+    min_clients : int
+        Fewest devices that a round begins with, >= 1.
+    connect_seconds : float
+        How long the first round waits for ``per_round`` devices, >= 0.
+    describe_seconds : float
+        Deadline for a new device to say who it is, > 0.
+    round_seconds : float
+        Deadline of a round, > 0: who is later does not count.
+    lost_rounds : int
+        So many rounds without any answer end the run, >= 1.
+    final_evaluation : bool
+        Whether devices test the last model, in an exchange of its own.
+    max_update_norm : float or None
+        Largest distance of an update from the sent model, > 0; None is any.
+    max_examples : float or None
+        Most examples that a device may claim, > 0; None is any.
+    partitions : bool
+        Whether devices hold partitions of ``dataset``, dealt as in the simulator.
+    mods : list of str
+        Flower's ``fixed_clipping``, ``adaptive_clipping``, ``message_size``, ``arrays_size``,
+        outermost first.
+    data : dict
+        Instead of data at the server: ``shape``, ``class_names`` or ``num_classes``, ``mean``,
+        ``std`` and ``pixels``.
+    """
+
+    min_clients: int = 1
+    connect_seconds: float = 120.0
+    describe_seconds: float = 300.0
+    round_seconds: float = 3600.0
+    lost_rounds: int = 3
+    final_evaluation: bool = True
+    max_update_norm: float | None = None
+    max_examples: float | None = None
+    partitions: bool = False
+    mods: list[str] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class SweepConfig:
+    """Many settings: where, how many side by side, what goes with a method; see docs/sweeps.md.
+
+    Parameters
+    ----------
+    name : str
+        Folder below ``runs/sweeps``.
+    dir : str or None
+        Another folder.
+    jobs : int or None
+        Cells side by side on this machine, >= 1; None is one a core.
+    address : str or None
+        A Ray cluster instead, ``auto`` or HOST:PORT; the folder must be on a shared disk.
+    cpus : float
+        CPUs of a cell on Ray, > 0.
+    per_method : dict
+        Method -> list of overrides: steps and rates have other names in other methods.
+    metric : str
+        Column of ``rounds.csv`` by which its methods are compared.
+    baseline : str or None
+        Method that the others are compared with; None takes the first.
+    """
+
+    name: str = "sweep"
+    dir: str | None = None
+    jobs: int | None = None
+    address: str | None = None
+    cpus: float = 1.0
+    per_method: dict[str, Any] = field(default_factory=dict)
+    metric: str = "test_accuracy"
+    baseline: str | None = None
