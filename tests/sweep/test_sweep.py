@@ -1,7 +1,9 @@
 """Sweeps that are killed, interrupted, fail in part, or run on Ray end with the same tables."""
 
 import csv
+import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -49,6 +51,13 @@ def table(folder):
         return list(csv.DictReader(file))
 
 
+def compared(folder):
+    """What the comparison says of every cell, but for the seconds that it took."""
+    with (folder / "comparison" / "comparison.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{key: row[key] for key in row if "seconds" not in key} for row in rows]
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "sweep"
@@ -69,6 +78,35 @@ def test_every_cell_runs_and_is_skipped_the_next_time(whole):
     assert status == 0
     assert "4 finished, 0 to resume" in again
     assert before == {path: path.stat().st_mtime_ns for path in folder.glob("*/manifest.json")}
+
+
+def test_a_sweep_ends_with_its_comparison(whole):
+    folder, output = whole
+    page = folder / "comparison" / "comparison.html"
+    assert f"comparison: {page}" in output
+    assert "<title>Comparison of 4 runs" in page.read_text()
+    rows = compared(folder)
+    assert [(row["method"], row["n"], row["baseline"]) for row in rows] == [
+        ("fedlabel_stable", "2", "labeled_only"),
+        ("labeled_only", "2", "labeled_only"),
+    ]
+
+
+def test_a_cell_says_how_to_run_it_alone(whole, tmp_path):
+    folder, _ = whole
+    cell = next(p.parent for p in folder.glob("fedlabel_stable-*/manifest.json"))
+    manifest = json.loads((cell / "manifest.json").read_text())
+    assert manifest["method"] == "fedlabel_stable"
+    words = shlex.split(manifest["command"])
+    assert words[:2] == ["python", "run_sim.py"]
+    assert not any(word.startswith(("sweep.", "hydra.")) for word in words)
+    alone = tmp_path / "alone"
+    done = subprocess.run(
+        [sys.executable, *words[1:], f"run_dir={alone}"], cwd=REPO, text=True, check=False,
+        capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert file_sha256(alone / "model.safetensors") == file_sha256(cell / "model.safetensors")
 
 
 def wait_for_rounds(folder, number, process):
@@ -97,6 +135,7 @@ def test_killed_twice_is_the_same_as_never(whole, tmp_path):
     assert "0 finished" not in output or "to resume" in output
     assert prints(folder) == prints(whole[0])
     assert table(folder) == table(whole[0])
+    assert compared(folder) == compared(whole[0])
 
 
 def test_interrupted_and_gone_on(whole, tmp_path):
