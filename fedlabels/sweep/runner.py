@@ -1,26 +1,25 @@
 """Runs the cells of a sweep: a process each, some side by side, none that outlives the sweep."""
 
 import contextlib
-import ctypes
 import io
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from fedlabels.errors import FedLabelsError
-from fedlabels.sweep.cells import Cell
+from fedlabels.sweep.cells import Cell, read_json
 
 Say = Callable[[str], None]
 _PRELOAD = ["fedlabels.run.main", "fedlabels.sweep.runner", "torch"]
-_PR_SET_PDEATHSIG = 1
 FAILED, INTERRUPTED = 1, 130
 
 
@@ -74,11 +73,12 @@ def run_cell(config: Mapping[str, Any], folder: str, facts: Mapping[str, Any]) -
 
     quiet()
     path = Path(folder)
-    begun = (path / "config.yaml").exists()
-    given = {**config, "resume": folder if begun else None}
     path.mkdir(parents=True, exist_ok=True)
     with _alone(path), contextlib.redirect_stdout(io.StringIO()):
-        entry.execute(given, path, facts=dict(facts))
+        if read_json(path / "manifest.json").get("status") == "finished":
+            return  # by another sweep, for which this one waited
+        begun = (path / "config.yaml").exists()
+        entry.execute({**config, "resume": folder if begun else None}, path, facts=dict(facts))
 
 
 def run_here(cells: Sequence[Cell], jobs: int, progress: Progress) -> int:
@@ -102,11 +102,14 @@ def run_here(cells: Sequence[Cell], jobs: int, progress: Progress) -> int:
     context.set_forkserver_preload(_PRELOAD)
     waiting, running = list(cells), dict[Any, tuple[BaseProcess, Cell, float]]()
     interrupted = False
+    # Nothing is ever written: a cell that reads the end of it knows that the sweep is gone. Its
+    # parent is the fork server, which lives as long as any cell does, so that tells nothing.
+    life, _held = context.Pipe(duplex=False)
     while waiting or running:
         try:
             while waiting and len(running) < jobs and not interrupted:
                 cell = waiting.pop(0)
-                arguments = (dict(cell.config), str(cell.folder), dict(cell.facts))
+                arguments = (dict(cell.config), str(cell.folder), dict(cell.facts), life)
                 process = context.Process(target=_child, args=arguments)
                 process.start()
                 running[process.sentinel] = process, cell, time.monotonic()
@@ -124,8 +127,10 @@ def run_here(cells: Sequence[Cell], jobs: int, progress: Progress) -> int:
     return INTERRUPTED if interrupted else 0
 
 
-def _child(config: Mapping[str, Any], folder: str, facts: Mapping[str, Any]) -> None:
-    _die_with_parent()
+def _child(
+    config: Mapping[str, Any], folder: str, facts: Mapping[str, Any], life: Connection
+) -> None:
+    threading.Thread(target=_end_with, args=(life,), daemon=True).start()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     log = Path(folder).with_suffix(".error")
     try:
@@ -150,11 +155,11 @@ def _problem(exitcode: int | None, cell: Cell) -> str | None:
     return log.read_text() if log.exists() else f"exit status {exitcode}"
 
 
-def _die_with_parent() -> None:
-    """End this process when the sweep is killed: nobody else may write into the same folder."""
-    if sys.platform.startswith("linux"):
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _end_with(life: Connection) -> None:
+    """End this process at once when the sweep is gone: its next call resumes the cell."""
+    with contextlib.suppress(EOFError, OSError):
+        life.recv_bytes()
+    os._exit(FAILED)
 
 
 @contextlib.contextmanager

@@ -138,6 +138,26 @@ def test_killed_twice_is_the_same_as_never(whole, tmp_path):
     assert compared(folder) == compared(whole[0])
 
 
+def test_no_cell_goes_on_without_its_sweep(tmp_path):
+    folder = tmp_path / "sweep"
+    process = start(folder, "rounds=20000", "seed=0")
+    wait_for_rounds(folder, 20, process)
+    process.kill()
+    process.communicate()
+    time.sleep(1)
+    sizes = [path.stat().st_size for path in folder.glob("*/rounds.csv")]
+    time.sleep(2)
+    assert sizes == [path.stat().st_size for path in folder.glob("*/rounds.csv")]
+
+
+def test_two_sweeps_of_one_folder_share_its_cells(whole, tmp_path):
+    folder = tmp_path / "sweep"
+    both = [start(folder), start(folder)]
+    outputs = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert prints(folder) == prints(whole[0])
+
+
 def test_interrupted_and_gone_on(whole, tmp_path):
     folder = tmp_path / "sweep"
     process = start(folder)
