@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedlabels.report.axes import Scale, nice_range, ticks
+
 from fedlabels.report.markup import Markup, el
 from scaling import tables
 

@@ -2,6 +2,6 @@
 
 from fedlabels.report.holdings import Holdings
 from fedlabels.report.page import render, write_preview, write_report
-from fedlabels.report.source import RunData, read_run
+from fedlabels.report.single.source import RunData, read_run
 
 __all__ = ["Holdings", "RunData", "read_run", "render", "write_preview", "write_report"]

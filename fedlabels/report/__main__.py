@@ -6,14 +6,14 @@ from pathlib import Path
 
 from fedlabels.errors import ConfigError, FedLabelsError
 from fedlabels.report.blocks import figures_of
-from fedlabels.report.compare import DEFAULT_METRIC, Question, compare
-from fedlabels.report.compare_files import write_comparison
-from fedlabels.report.compare_page import sections
-from fedlabels.report.compare_runs import find_runs, is_run
-from fedlabels.report.compare_text import markdown
+from fedlabels.report.comparison.compare import DEFAULT_METRIC, Question, compare
+from fedlabels.report.comparison.files import write_comparison
+from fedlabels.report.comparison.page import sections
+from fedlabels.report.comparison.runs import find_runs, is_run
+from fedlabels.report.comparison.text import markdown
 from fedlabels.report.figure_files import FORMATS, write_figures
 from fedlabels.report.page import run_sections, write_report
-from fedlabels.report.source import read_run
+from fedlabels.report.single.source import read_run
 
 _COMPARES = ("by", "metric", "baseline", "target", "out")
 

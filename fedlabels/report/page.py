@@ -9,21 +9,21 @@ from importlib.resources import files
 from pathlib import Path
 
 from fedlabels import __version__
-from fedlabels.report import compare_page
 from fedlabels.report.blocks import Section, facts, table
 from fedlabels.report.charts import TONES
-from fedlabels.report.clients_part import clients
-from fedlabels.report.compare import Comparison
-from fedlabels.report.compare_cells import order, short_names, show
-from fedlabels.report.cost import cost
-from fedlabels.report.data_part import classes, holdings, holdings_section, participation
-from fedlabels.report.decomposition import decomposition
-from fedlabels.report.headline import headline, run_title
+from fedlabels.report.comparison import page as comparison
+from fedlabels.report.comparison.cells import order, short_names, show
+from fedlabels.report.comparison.compare import Comparison
 from fedlabels.report.holdings import Holdings
-from fedlabels.report.learning import learning, other_metrics, pseudo_labels
 from fedlabels.report.markup import Content, Markup, el
-from fedlabels.report.provenance import reproduce, settings
-from fedlabels.report.source import RunData, read_run
+from fedlabels.report.single.clients import clients
+from fedlabels.report.single.cost import cost
+from fedlabels.report.single.data import classes, holdings, holdings_section, participation
+from fedlabels.report.single.decomposition import decomposition
+from fedlabels.report.single.headline import headline, run_title
+from fedlabels.report.single.learning import learning, other_metrics, pseudo_labels
+from fedlabels.report.single.provenance import reproduce, settings
+from fedlabels.report.single.source import RunData, read_run
 
 REPORT = "report.html"
 _SCRIPTS = ("echarts/echarts.js", "charts.js")
@@ -111,11 +111,11 @@ def render_comparison(found: Comparison) -> str:
     str
         A whole document; the same runs give the same text.
     """
-    parts = compare_page.sections(found)
+    parts = comparison.sections(found)
     return document(
-        compare_page.title(found),
+        comparison.title(found),
         "Made from the run folders alone",
-        compare_page.headline(found),
+        comparison.headline(found),
         navigation(parts),
         filters(found),
         [section.render() for section in parts],

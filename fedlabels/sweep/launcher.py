@@ -13,8 +13,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from fedlabels.errors import ConfigError, FedLabelsError
-from fedlabels.report.compare import Question, compare
-from fedlabels.report.compare_files import PAGE, write_comparison
+from fedlabels.report.comparison.compare import Question, compare
+from fedlabels.report.comparison.files import PAGE, write_comparison
 from fedlabels.run.config import check
 from fedlabels.run.console import Console
 from fedlabels.sweep.cells import Cell, make_cells

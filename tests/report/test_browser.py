@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from fedlabels.report import write_report
-from fedlabels.report.compare import Question, compare
-from fedlabels.report.compare_files import write_comparison
+from fedlabels.report.comparison.compare import Question, compare
+from fedlabels.report.comparison.files import write_comparison
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)

@@ -23,11 +23,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedlabels.errors import ConfigError, DataError
-from fedlabels.report.compare import Comparison, Question, compare
-from fedlabels.report.compare_cells import level, show
-from fedlabels.report.compare_files import cell_rows, run_rows
-from fedlabels.report.compare_notes import notes
-from fedlabels.report.compare_text import latex, markdown
+from fedlabels.report.comparison.cells import level, show
+from fedlabels.report.comparison.compare import Comparison, Question, compare
+from fedlabels.report.comparison.files import cell_rows, run_rows
+from fedlabels.report.comparison.notes import notes
+from fedlabels.report.comparison.text import latex, markdown
 from tests.report.test_compare_runs import FIXMATCH, write_run
 
 GOLDEN = {

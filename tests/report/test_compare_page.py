@@ -12,10 +12,10 @@ import pytest
 from fedlabels.report.blocks import Figure, Section
 from fedlabels.report.charts import Bars, Boxes, Choice, Heatmap, Line, Lines, Squares, encode
 from fedlabels.report.client_spread import client_accuracy
-from fedlabels.report.compare import Comparison, Question, compare
-from fedlabels.report.compare_files import write_comparison
-from fedlabels.report.compare_page import headline, sections
-from fedlabels.report.compare_rounds import averaged
+from fedlabels.report.comparison.compare import Comparison, Question, compare
+from fedlabels.report.comparison.files import write_comparison
+from fedlabels.report.comparison.page import headline, sections
+from fedlabels.report.comparison.rounds import averaged
 from fedlabels.report.markup import Markup
 from fedlabels.run import RunFolder
 from tests.report.test_compare import write_golden

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from fedlabels.errors import DataError
-from fedlabels.report.compare_cells import IGNORED
-from fedlabels.report.compare_runs import find_runs, read_runs
+from fedlabels.report.comparison.cells import IGNORED
+from fedlabels.report.comparison.runs import find_runs, read_runs
 from fedlabels.run import RunFolder
 from fedlabels.run.hashing import MAY_DIFFER, config_hash
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlabels.report.compare_statistics import (
+from fedlabels.report.comparison.statistics import (
     paired,
     ranks,
     sign_flip,

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from fedlabels.report.__main__ import main
-from fedlabels.report.compare import Comparison, Question, compare
-from fedlabels.report.compare_files import write_comparison
-from fedlabels.report.compare_format import Scale, plain, seed_text
-from fedlabels.report.compare_tables import pivots
-from fedlabels.report.compare_text import escape, latex, markdown
+from fedlabels.report.comparison.compare import Comparison, Question, compare
+from fedlabels.report.comparison.files import write_comparison
+from fedlabels.report.comparison.format import Scale, plain, seed_text
+from fedlabels.report.comparison.tables import pivots
+from fedlabels.report.comparison.text import escape, latex, markdown
 from tests.report.test_compare import write_golden
 from tests.report.test_compare_runs import FIXMATCH, write_run
 

@@ -14,8 +14,8 @@ from fedlabels.errors import DataError
 from fedlabels.federation import Federation, Ragged
 from fedlabels.report import read_run, write_report
 from fedlabels.report.__main__ import main
-from fedlabels.report.clients_part import spread
 from fedlabels.report.holdings import read_holdings
+from fedlabels.report.single.clients import spread
 
 MakeRun = Callable[..., Path]
 

@@ -9,7 +9,7 @@ from fedlabels.report.charts import SOFT, Axis, Bar, Bars, Heatmap, Squares
 from fedlabels.report.holdings import Holdings
 from fedlabels.report.markup import Markup
 from fedlabels.report.numbers import count, percent, small_percent
-from fedlabels.report.source import Column, RunData
+from fedlabels.report.single.source import Column, RunData
 from fedlabels.report.thinning import (
     MOST_CLIENTS,
     bucket,

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedlabels.report.blocks import Section
 from fedlabels.report.markup import Content, Markup, el
-from fedlabels.report.source import RunData
+from fedlabels.report.single.source import RunData
 
 _TOLD_ABOVE = frozenset({"command", "name", "status", "class_names"})
 _PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")  # of an address such as a tracker's

@@ -1,7 +1,7 @@
 """A comparison's tables as HTML: heads of several lines, bold entries, rows to filter."""
 
-from fedlabels.report.compare_cells import show
-from fedlabels.report.compare_format import Entry, Place, Table
+from fedlabels.report.comparison.cells import show
+from fedlabels.report.comparison.format import Entry, Place, Table
 from fedlabels.report.markup import Content, Markup, el
 
 

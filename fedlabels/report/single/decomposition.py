@@ -8,7 +8,7 @@ from fedlabels.report.blocks import Figure, Section, table
 from fedlabels.report.charts import Axis, Bar, Bars
 from fedlabels.report.markup import el
 from fedlabels.report.numbers import decimal
-from fedlabels.report.source import Column, RunData
+from fedlabels.report.single.source import Column, RunData
 
 TOTAL = "loss_global"
 TERMS = (

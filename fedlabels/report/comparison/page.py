@@ -5,20 +5,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedlabels.report.blocks import Figure, Section, facts, table
-from fedlabels.report.compare import Comparison
-from fedlabels.report.compare_cells import METHOD, show
-from fedlabels.report.compare_clients import classes, clients, data
-from fedlabels.report.compare_cost import cost
-from fedlabels.report.compare_html import table_html
-from fedlabels.report.compare_notes import fixed, notes, summary
-from fedlabels.report.compare_overview import overview
-from fedlabels.report.compare_rounds import curves, decomposition, pseudo_labels
-from fedlabels.report.compare_runs import Run
-from fedlabels.report.compare_tables import tables
-from fedlabels.report.compare_view import View, readable, view
+from fedlabels.report.comparison.cells import METHOD, show
+from fedlabels.report.comparison.clients import classes, clients, data
+from fedlabels.report.comparison.compare import Comparison
+from fedlabels.report.comparison.cost import cost
+from fedlabels.report.comparison.html import table_html
+from fedlabels.report.comparison.notes import fixed, notes, summary
+from fedlabels.report.comparison.overview import overview
+from fedlabels.report.comparison.rounds import curves, decomposition, pseudo_labels
+from fedlabels.report.comparison.runs import Run
+from fedlabels.report.comparison.tables import tables
+from fedlabels.report.comparison.view import View, readable, view
 from fedlabels.report.markup import Content, Markup, el
 from fedlabels.report.numbers import count, plural
-from fedlabels.report.provenance import hide
+from fedlabels.report.single.provenance import hide
 
 # Where a run's files lay, and whom it told: nothing that another machine should repeat.
 _PLACES = ("dataset.root=", "run_dir=", "resume=", "tracker", "hydra.", "sweep.")

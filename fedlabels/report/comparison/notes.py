@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fedlabels.report.compare import Comparison, doubt
-from fedlabels.report.compare_cells import ABSENT, Levels, level, order, short_names, show
-from fedlabels.report.compare_format import seed_text
-from fedlabels.report.compare_runs import Run
-from fedlabels.report.compare_tables import row_text, scale_of
+from fedlabels.report.comparison.cells import ABSENT, Levels, level, order, short_names, show
+from fedlabels.report.comparison.compare import Comparison, doubt
+from fedlabels.report.comparison.format import seed_text
+from fedlabels.report.comparison.runs import Run
+from fedlabels.report.comparison.tables import row_text, scale_of
 from fedlabels.report.numbers import plural
 
 _PACKAGES = ("fedlabels", "flwr", "numpy", "torch")

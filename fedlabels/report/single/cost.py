@@ -6,7 +6,7 @@ from fedlabels.report.blocks import Figure, Section, table
 from fedlabels.report.charts import SOFT, Axis, Bar, Bars, Unit, write
 from fedlabels.report.markup import Markup, el
 from fedlabels.report.numbers import percent
-from fedlabels.report.source import RunData
+from fedlabels.report.single.source import RunData
 from fedlabels.report.thinning import bucket, bucket_names, bucket_width
 
 _TONES = (1, 2, 3, 4)

@@ -4,10 +4,10 @@ import re
 import textwrap
 from collections.abc import Sequence
 
-from fedlabels.report.compare import Comparison
-from fedlabels.report.compare_format import Entry, Table
-from fedlabels.report.compare_notes import fixed, methods, notes, summary
-from fedlabels.report.compare_tables import tables
+from fedlabels.report.comparison.compare import Comparison
+from fedlabels.report.comparison.format import Entry, Table
+from fedlabels.report.comparison.notes import fixed, methods, notes, summary
+from fedlabels.report.comparison.tables import tables
 from fedlabels.report.numbers import plural
 
 _WIDTH = 100

@@ -6,9 +6,9 @@ import numpy as np
 
 from fedlabels.report.blocks import Figure, Section
 from fedlabels.report.charts import Axis, Bars, Chart, Choice, Heatmap, Line, Lines
-from fedlabels.report.compare_cells import Levels, number, show
-from fedlabels.report.compare_tables import scale_of
-from fedlabels.report.compare_view import ANY, View, choice, head, readable
+from fedlabels.report.comparison.cells import Levels, number, show
+from fedlabels.report.comparison.tables import scale_of
+from fedlabels.report.comparison.view import ANY, View, choice, head, readable
 from fedlabels.report.numbers import plural
 
 _ACROSS = "labels.fraction"  # stands on the x axis where it differs

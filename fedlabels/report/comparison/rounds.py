@@ -7,11 +7,11 @@ import numpy as np
 
 from fedlabels.report.blocks import Figure, Section
 from fedlabels.report.charts import Axis, Bar, Bars, Chart, Choice, Line, Lines
-from fedlabels.report.compare_cells import Levels, show
-from fedlabels.report.compare_folders import PSEUDO
-from fedlabels.report.compare_runs import Run, Values
-from fedlabels.report.compare_view import View, column_axis, head, known_mean, summarized
-from fedlabels.report.decomposition import TERMS, TOTAL, TWO_TERMS
+from fedlabels.report.comparison.cells import Levels, show
+from fedlabels.report.comparison.folders import PSEUDO
+from fedlabels.report.comparison.runs import Run, Values
+from fedlabels.report.comparison.view import View, column_axis, head, known_mean, summarized
+from fedlabels.report.single.decomposition import TERMS, TOTAL, TWO_TERMS
 
 Series = tuple[Values, Values]
 _ROUND = Axis("round", "count")

@@ -6,12 +6,12 @@ import numpy as np
 
 from fedlabels.report.blocks import Figure, Section
 from fedlabels.report.charts import Axis, Bars, Box, Boxes, Heatmap, Squares
-from fedlabels.report.compare_cells import Levels, show
-from fedlabels.report.compare_folders import Record
-from fedlabels.report.compare_format import seed_text
-from fedlabels.report.compare_runs import Run, Values
-from fedlabels.report.compare_view import View, known_mean, summarized
-from fedlabels.report.data_part import holdings_squares
+from fedlabels.report.comparison.cells import Levels, show
+from fedlabels.report.comparison.folders import Record
+from fedlabels.report.comparison.format import seed_text
+from fedlabels.report.comparison.runs import Run, Values
+from fedlabels.report.comparison.view import View, known_mean, summarized
+from fedlabels.report.single.data import holdings_squares
 
 _ENDS = ("10th percentile", "worst client")
 _MOST_TEXTS = 20  # classes up to which a heat map writes its values

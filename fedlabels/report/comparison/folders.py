@@ -8,7 +8,7 @@ import numpy as np
 
 from fedlabels.errors import DataError
 from fedlabels.report.client_spread import client_accuracy
-from fedlabels.report.compare_runs import ROUNDS, Run, Values, read_column, read_table
+from fedlabels.report.comparison.runs import ROUNDS, Run, Values, read_column, read_table
 from fedlabels.report.holdings import Holdings, read_holdings
 
 PSEUDO = ("pseudo_accuracy", "pseudo_accuracy_local", "pseudo_accuracy_global")

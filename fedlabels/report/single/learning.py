@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from fedlabels.report.blocks import Figure, Section
 from fedlabels.report.charts import Axis, Line, Lines, Unit
-from fedlabels.report.decomposition import COLUMNS
 from fedlabels.report.markup import el
-from fedlabels.report.source import RunData
+from fedlabels.report.single.decomposition import COLUMNS
+from fedlabels.report.single.source import RunData
 
 ELSEWHERE = frozenset(
     {

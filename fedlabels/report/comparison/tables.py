@@ -2,9 +2,9 @@
 
 import math
 
-from fedlabels.report.compare import Comparison, Difference
-from fedlabels.report.compare_cells import Cell, Levels, number, short_names, show
-from fedlabels.report.compare_format import (
+from fedlabels.report.comparison.cells import Cell, Levels, number, short_names, show
+from fedlabels.report.comparison.compare import Comparison, Difference
+from fedlabels.report.comparison.format import (
     Entry,
     Place,
     Scale,
@@ -13,7 +13,7 @@ from fedlabels.report.compare_format import (
     seed_text,
     smallest_text,
 )
-from fedlabels.report.compare_statistics import EXACT_PAIRS
+from fedlabels.report.comparison.statistics import EXACT_PAIRS
 from fedlabels.report.numbers import MISSING, plural
 
 _WIDEST = 6  # settings beside each other

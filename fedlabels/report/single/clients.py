@@ -9,7 +9,7 @@ from fedlabels.report.charts import Axis, Bar, Bars, Line, Lines
 from fedlabels.report.client_spread import client_accuracy
 from fedlabels.report.holdings import Counts, Holdings
 from fedlabels.report.numbers import MISSING, percent
-from fedlabels.report.source import Column, RunData
+from fedlabels.report.single.source import Column, RunData
 
 _BINS = 10  # of ten percentage points
 _LOWEST = 8

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from fedlabels.errors import DataError
-from fedlabels.report.compare import Comparison, Difference
-from fedlabels.report.compare_cells import METHOD, Cell, show
-from fedlabels.report.compare_notes import fixed
-from fedlabels.report.compare_runs import Run
-from fedlabels.report.compare_text import latex, markdown
+from fedlabels.report.comparison.cells import METHOD, Cell, show
+from fedlabels.report.comparison.compare import Comparison, Difference
+from fedlabels.report.comparison.notes import fixed
+from fedlabels.report.comparison.runs import Run
+from fedlabels.report.comparison.text import latex, markdown
 from fedlabels.report.page import render_comparison
 
 PAGE = "comparison.html"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedlabels.errors import ConfigError
-from fedlabels.report.compare_runs import LeftOut, Run
+from fedlabels.report.comparison.runs import LeftOut, Run
 
 METHOD = "method"
 ABSENT = ""  # the level of a setting that a run does not have

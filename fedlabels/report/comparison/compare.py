@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from fedlabels.errors import ConfigError, DataError
-from fedlabels.report.compare_cells import Cell, Design, Levels, cells, design, order, show
-from fedlabels.report.compare_runs import LeftOut, Run, find_runs, read_runs
-from fedlabels.report.compare_statistics import Paired, paired, ranks, summarize
+from fedlabels.report.comparison.cells import Cell, Design, Levels, cells, design, order, show
+from fedlabels.report.comparison.runs import LeftOut, Run, find_runs, read_runs
+from fedlabels.report.comparison.statistics import Paired, paired, ranks, summarize
 
 DEFAULT_METRIC = "test_accuracy"
 _LOWER = ("loss", "error", "seconds", "bytes", "gap", "drift", "failed", "rejected")

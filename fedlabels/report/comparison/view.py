@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedlabels.report.charts import TONES, Axis, Bar, Bars, Chart, Choice, Line
-from fedlabels.report.compare import Comparison
-from fedlabels.report.compare_cells import Cell, Levels, order, short_names, show
-from fedlabels.report.compare_folders import Record, read_records
-from fedlabels.report.compare_runs import Run, Values
-from fedlabels.report.compare_tables import scale_of
+from fedlabels.report.comparison.cells import Cell, Levels, order, short_names, show
+from fedlabels.report.comparison.compare import Comparison
+from fedlabels.report.comparison.folders import Record, read_records
+from fedlabels.report.comparison.runs import Run, Values
+from fedlabels.report.comparison.tables import scale_of
 from fedlabels.report.numbers import plural
 
 ANY = "*"  # in the place of a setting that a chart shows itself

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from fedlabels.report.compare_statistics import smallest_p
+from fedlabels.report.comparison.statistics import smallest_p
 from fedlabels.report.numbers import MISSING
 
 MINUS = "\N{MINUS SIGN}"

@@ -6,9 +6,9 @@ import numpy as np
 
 from fedlabels.report.blocks import Figure, Section
 from fedlabels.report.charts import Axis, Bars
-from fedlabels.report.compare_cells import Levels
-from fedlabels.report.compare_runs import Run, Values
-from fedlabels.report.compare_view import View, choice, readable, summarized
+from fedlabels.report.comparison.cells import Levels
+from fedlabels.report.comparison.runs import Run, Values
+from fedlabels.report.comparison.view import View, choice, readable, summarized
 
 _WAYS = ("down, to a client", "up, from a client")
 

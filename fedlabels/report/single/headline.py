@@ -18,7 +18,7 @@ from fedlabels.report.numbers import (
     size,
     small_percent,
 )
-from fedlabels.report.source import RunData
+from fedlabels.report.single.source import RunData
 
 UNNAMED = "run"
 STATUSES = ("running", "finished", "stopped", "failed")
