@@ -33,6 +33,7 @@ def line(found: Comparison, row: Levels, name: str, run: Run) -> dict[str, objec
         **dict(zip(keys, (show(name), *map(show, row)), strict=True)),
         "seed": run.seed,
         "accuracy": run.last,
+        "accuracy_last_round": float(run.metric[-1]),
         "best_accuracy": run.best(lower_is_better=False),
         "pseudo_accuracy_last_10_rounds": float(known.mean()) if len(known) else None,
         "seconds": round(run.total_seconds, 1),
@@ -79,14 +80,20 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--lower", default="labeled_only")
     parser.add_argument("--upper", default="fully_labeled")
+    parser.add_argument("--last", type=int, default=3)
     given = parser.parse_args()
-    found = compare([given.sweep], Question(baseline=given.lower))
+    found = compare([given.sweep], Question(baseline=given.lower, last=given.last))
     lines = [
         line(found, cell.row, cell.contender, run)
         for cell in found.cells
         for run in cell.runs.values()
     ]
-    facts = {"sweep": given.sweep.name, "hardware": hardware(), "versions": versions()}
+    facts = {
+        "sweep": given.sweep.name,
+        "hardware": hardware(),
+        "versions": versions(),
+        "evaluations": given.last,
+    }
     path = RESULTS / f"{given.name}.json"
     path.write_text(json.dumps({**facts, "runs": lines}, indent=1) + "\n", encoding="utf-8")
     print(table(found, given.lower, given.upper))

@@ -15,7 +15,7 @@ from fedlabels.report.figure_files import FORMATS, write_figures
 from fedlabels.report.page import run_sections, write_report
 from fedlabels.report.single.source import read_run
 
-_COMPARES = ("by", "metric", "baseline", "target", "out")
+_COMPARES = ("by", "metric", "baseline", "last", "target", "out")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--by", metavar="KEY[,KEY]", help="settings that make the cells")
     many.add_argument("--metric", metavar="COLUMN", help="of rounds.csv; test_accuracy otherwise")
     many.add_argument("--baseline", metavar="METHOD", help="compared with; the first otherwise")
+    many.add_argument(
+        "--last", type=int, metavar="N", help="a run's result is the mean of its last N evaluations"
+    )
     many.add_argument("--target", type=float, metavar="VALUE", help="what the costs of are wanted")
     many.add_argument(
         "--out", type=Path, metavar="FOLDER", help="also write HTML, CSV, Markdown, LaTeX"
@@ -91,6 +94,7 @@ def _compared(given: argparse.Namespace) -> str:
         target=given.target,
         by=by,
         baseline=given.baseline,
+        last=1 if given.last is None else given.last,
     )
     if given.figures is not None and given.out is None:
         raise ConfigError("--figures of a comparison needs --out FOLDER, where they are written")

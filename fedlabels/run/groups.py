@@ -247,6 +247,8 @@ class SweepConfig:
         Column of ``rounds.csv`` by which its methods are compared.
     baseline : str or None
         Method that the others are compared with; None takes the first.
+    last : int
+        Evaluations at the end of a run whose mean is its result, >= 1.
     """
 
     name: str = "sweep"
@@ -257,3 +259,4 @@ class SweepConfig:
     per_method: dict[str, Any] = field(default_factory=dict)
     metric: str = "test_accuracy"
     baseline: str | None = None
+    last: int = 1

@@ -110,6 +110,9 @@ def run_sweep(cells: Sequence[Cell], root: Path, settings: dict[str, Any]) -> in
         raise ConfigError(
             f"sweep.jobs must be >= 1 and sweep.cpus > 0, got {jobs} and {settings['cpus']}"
         )
+    question = Question(
+        metric=settings["metric"], baseline=settings["baseline"], last=settings["last"]
+    )
     root.mkdir(parents=True, exist_ok=True)
     console = Console()
     todo = [cell for cell in cells if cell.status() != "finished"]
@@ -131,13 +134,12 @@ def run_sweep(cells: Sequence[Cell], root: Path, settings: dict[str, Any]) -> in
         console.error(f"{cell.label}: see {cell.folder.with_suffix('.error')}")
     if status:
         return status
-    console.finish(_compared(root, settings))
+    console.finish(_compared(root, question))
     return 1 if progress.failed else 0
 
 
-def _compared(root: Path, settings: Mapping[str, Any]) -> list[str]:
+def _compared(root: Path, question: Question) -> list[str]:
     """Compare what is finished; a sweep whose cells cannot be compared has still run."""
-    question = Question(metric=settings["metric"], baseline=settings["baseline"])
     try:
         write_comparison(compare([root], question), root / COMPARISON)
     except FedLabelsError as error:

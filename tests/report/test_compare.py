@@ -92,6 +92,19 @@ def test_cells_by_hand(golden: list[Path]) -> None:
     assert notes(found) == []
 
 
+def test_the_mean_of_the_last_evaluations(golden: list[Path]) -> None:
+    found = compare(golden, Question(last=2))
+    assert found.last(found.cells[0]) == pytest.approx(
+        (0.745, 0.02)
+    )  # .05 more in the round before
+    assert found.differences[0].result.mean == pytest.approx(0.03)
+    every = compare(golden, Question(last=1000))
+    assert every.last(every.cells[0])[0] == pytest.approx((0.1 + 0.77 + 0.72) / 3)
+    assert "mean of the last 2 evaluated rounds" in markdown(found)
+    with pytest.raises(ConfigError, match="last must be >= 1"):
+        Question(last=0)
+
+
 def test_differences_by_hand(golden: list[Path]) -> None:
     found = compare(golden, Question())
     low, high, both = found.differences

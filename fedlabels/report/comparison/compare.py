@@ -35,19 +35,24 @@ class Question:
         Settings that make the cells; None takes the method and all others that differ.
     baseline : str or None
         What the others are compared with, as it is printed; None takes the first.
+    last : int
+        Evaluations at the end of a run whose mean is its result, >= 1; all where it has fewer.
 
     Raises
     ------
     ConfigError
-        If the target is not finite, or no share of one with an accuracy.
+        If the target is not finite, or no share of one with an accuracy, or ``last`` is below 1.
     """
 
     metric: str = DEFAULT_METRIC
     target: float | None = None
     by: tuple[str, ...] | None = None
     baseline: str | None = None
+    last: int = 1
 
     def __post_init__(self) -> None:
+        if self.last < 1:
+            raise ConfigError(f"last must be >= 1, the number of evaluations, got {self.last}")
         if self.target is None:
             return
         if not math.isfinite(self.target):
@@ -56,6 +61,13 @@ class Question:
             raise ConfigError(
                 f"the target of {self.metric} must be in (0, 1], got {self.target:g}: 80 % is 0.8"
             )
+
+    @property
+    def when(self) -> str:
+        """Say when the metric is taken."""
+        if self.last == 1:
+            return "at the last evaluated round"
+        return f"mean of the last {self.last} evaluated rounds"
 
     @property
     def lower_is_better(self) -> bool:
@@ -99,7 +111,7 @@ class Difference:
     pairs : list of tuple of Run
         (contender, baseline) with the same seed and setting; may be empty.
     result : Paired
-        Contender minus baseline, at the last evaluated round.
+        Contender minus baseline, at the end of the runs.
     doubt : str
         Why some pair is not the same task for both; empty when every one is.
     """
@@ -186,7 +198,7 @@ class Comparison:
         return next((c for c in self.cells if (c.row, c.contender) == (row, contender)), None)
 
     def last(self, cell: Cell) -> tuple[float, float]:
-        """Return mean and deviation of the metric at the last evaluated round.
+        """Return mean and deviation of the metric at the end of the runs.
 
         Parameters
         ----------
@@ -244,7 +256,7 @@ def compare(folders: Sequence[Path], question: Question) -> Comparison:
     ConfigError
         If a key or the baseline is none of these runs'.
     """
-    runs, left = read_runs(find_runs(folders), question.metric)
+    runs, left = read_runs(find_runs(folders), question.metric, question.last)
     if not runs:
         reasons = "; ".join(f"{one.label}: {one.reason}" for one in left[:_TOLD])
         reasons += f"; and {len(left) - _TOLD} more" if len(left) > _TOLD else ""

@@ -126,7 +126,7 @@ def csv_text(rows: Iterable[Row]) -> str:
 
 
 def _asked(found: Comparison) -> Row:
-    return {"metric": found.question.metric}
+    return {"metric": found.question.metric, "evaluations": found.question.last}
 
 
 def _values(found: Comparison, cell: Cell) -> Row:

@@ -35,7 +35,7 @@ def summary(found: Comparison) -> str:
     names = short_names(found.design.keys)
     first, *others = found.design.keys
     parts = [
-        f"Metric: {scale_of(found).head} at the last evaluated round, {direction} is better.",
+        f"Metric: {scale_of(found).head}, {found.question.when}; {direction} is better.",
         f"Seeds: {seed_text(seeds)}.",
         f"Compared: {names[first]} ({_listed(found.contenders)}).",
     ]

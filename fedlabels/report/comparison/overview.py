@@ -32,7 +32,7 @@ def overview(shown: View) -> Section:
         figures.append(_alone(shown))
     figures += _ranks(shown)
     better = "lower" if shown.found.question.lower_is_better else "higher"
-    lead = f"{head(shown.found)} at the last evaluated round of every run; {better} is better."
+    lead = f"{head(shown.found)}, {shown.found.question.when} of every run; {better} is better."
     return Section("overview", "Overview", lead, None, figures)
 
 
@@ -159,12 +159,12 @@ def _alone(shown: View) -> Figure:
         mean, spread = shown.last((), name)
         values[name] = np.array([mean]), np.array([spread])
     axis = shown.metric[0]
-    chart = shown.bars(Axis(shown.noun, names=["last evaluated round"]), axis, values)
+    chart = shown.bars(Axis(shown.noun, names=["end of the run"]), axis, values)
     assert isinstance(chart, Bars)  # every run has a finite last value
     return Figure(
         "last-round",
         f"{head(shown.found)} by {readable(shown.noun)}",
-        f"At the last evaluated round of every run. {shown.mean('the error bar')}",
+        f"{shown.found.question.when.capitalize()} of every run. {shown.mean('the error bar')}",
         chart,
     )
 

@@ -63,6 +63,8 @@ class Run:
         evaluations. NaN where a round does not say it.
     total_bytes, total_seconds : float
         Of the whole run; NaN when unknown.
+    window : int
+        Evaluations at the end whose mean is its result, >= 1.
     """
 
     label: str
@@ -76,11 +78,12 @@ class Run:
     seconds: Values
     total_bytes: float
     total_seconds: float
+    window: int = 1
 
     @property
     def last(self) -> float:
-        """The metric at the last evaluated round."""
-        return float(self.metric[-1])
+        """The metric at the last evaluated rounds, their mean where these are several."""
+        return float(np.nanmean(self.metric[-self.window :]))
 
     def best(self, *, lower_is_better: bool) -> float:
         """Return the metric at the round where it was best.
@@ -159,7 +162,9 @@ def find_runs(folders: Sequence[Path], *, empty: bool = False) -> list[Path]:
     return sorted(found)
 
 
-def read_runs(paths: Sequence[Path], metric: str) -> tuple[list[Run], list[LeftOut]]:
+def read_runs(
+    paths: Sequence[Path], metric: str, window: int = 1
+) -> tuple[list[Run], list[LeftOut]]:
     """Read runs, and say which cannot be compared.
 
     Parameters
@@ -168,6 +173,8 @@ def read_runs(paths: Sequence[Path], metric: str) -> tuple[list[Run], list[LeftO
         Run folders, absolute.
     metric : str
         A column of ``rounds.csv``.
+    window : int
+        Evaluations at the end whose mean is a run's result, >= 1.
 
     Returns
     -------
@@ -180,7 +187,7 @@ def read_runs(paths: Sequence[Path], metric: str) -> tuple[list[Run], list[LeftO
     for path in paths:
         label = path.relative_to(root).as_posix()
         try:
-            runs.append(_read(path, label, metric))
+            runs.append(_read(path, label, metric, window))
         except DataError as error:
             left.append(LeftOut(label, str(error)))
     return runs, left
@@ -198,7 +205,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield Path(place)
 
 
-def _read(path: Path, label: str, metric: str) -> Run:
+def _read(path: Path, label: str, metric: str, window: int) -> Run:
     manifest = _json(path / MANIFEST)
     status = manifest.get("status")
     done = manifest.get("rounds_done")
@@ -232,6 +239,7 @@ def _read(path: Path, label: str, metric: str) -> Run:
         seconds=np.cumsum(seconds)[evaluated],
         total_bytes=float(moved.sum()),
         total_seconds=float(known) if timed and known is not None else float(seconds.sum()),
+        window=window,
     )
 
 

@@ -75,12 +75,13 @@ def cell_table(found: Comparison) -> Table:
                 Entry(plain(sum(seconds) / len(seconds))),
             ]
         )
-    value = f"{scale.head}, last round"
+    number = found.question.last
+    value = f"{scale.head}, {'last round' if number == 1 else f'last {number}'}"
     head = [*_heads(found), "n", "seeds", value, "best round", "seconds"]
     return Table(
         anchor="cells",
         title="Cells",
-        lead="Mean ± sample standard deviation over n runs, at the last evaluated round; the best"
+        lead=f"Mean ± sample standard deviation over n runs, {found.question.when}; the best"
         " mean of every setting is bold. Best round: the same over each run's best evaluated"
         " round, chosen by the values that it reports, so it is too good. Seconds: a whole run,"
         " mean.",
@@ -120,7 +121,7 @@ def difference_table(found: Comparison) -> Table:
     return Table(
         anchor="differences",
         title=f"Differences from {show(found.baseline)}",
-        lead=f"Against {show(found.baseline)} at the last evaluated round, in {scale.points}, over"
+        lead=f"Against {show(found.baseline)}, {found.question.when}, in {scale.points}, over"
         " pairs with the same seed and setting. Interval: Student's t of the paired differences,"
         " which takes them for normal. p: two-sided sign-flip permutation test, exact up to"
         f" {EXACT_PAIRS} pairs, not corrected for the number of comparisons."
