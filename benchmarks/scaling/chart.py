@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedlabels.report.axes import Scale, nice_range, ticks
-
 from fedlabels.report.markup import Markup, el
 from scaling import tables
+from scaling.axes import Scale, nice_range, ticks
 
 Facts = dict[str, Any]
 Points = Sequence[tuple[float, float]]

@@ -6,11 +6,13 @@ from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import scale
-from scaling import chart, probe, run, tables
+from scaling import axes, chart, probe, run, tables
 
 LINUX = pytest.mark.skipif(not probe.PROC.is_dir(), reason="reads /proc")
 
@@ -118,3 +120,21 @@ def test_processes_are_found_and_seen_to_end():
     assert probe.survivors(before) == []
     child.wait()
     assert probe.memory()["driver"] > 1 << 20
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_ticks_are_even_and_inside(low, span):
+    high = low + span
+    found = axes.ticks(low, high)
+    assert 2 <= len(found) <= 7
+    slack = 1e-6 * span + 1e-9 * abs(low)
+    assert all(low - slack <= tick <= high + slack for tick in found)
+    assert axes.ticks(0.5, 3.5, whole=True) == [1, 2, 3]
+
+
+@given(st.lists(st.floats(-1e6, 1e6), max_size=20))
+def test_the_range_holds_all_values(values):
+    low, high = axes.nice_range(values)
+    slack = 1e-6 * (high - low)
+    assert low < high
+    assert all(low - slack <= value <= high + slack for value in values)
