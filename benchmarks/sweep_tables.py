@@ -4,7 +4,7 @@
     python benchmarks/sweep_tables.py runs/sweeps/label_scarcity --name label_scarcity_sweep
 
 Writes benchmarks/results/NAME.json with an entry a run, and prints a table: mean and deviation over
-the seeds that all methods have, and the headroom (upper minus lower bound, by seed).
+the seeds that all methods of a row have, and the headroom (upper minus lower bound, by seed).
 """
 
 import argparse
@@ -66,9 +66,10 @@ def table(found: Comparison, lower: str, upper: str) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in found.rows:
         values = {name: by_seed(found, row, name) for name in methods}
-        common = sorted(set.intersection(*(set(one) for one in values.values())))
+        # a method that was not run at this setting does not keep the others from being compared
+        common = sorted(set.intersection(*(set(one) for one in values.values() if one)))
         room = [values[upper][seed] - values[lower][seed] for seed in common]
-        cells = [written([values[name][seed] for seed in common]) for name in methods]
+        cells = [written([values[n][seed] for seed in common if values[n]]) for n in methods]
         shown = [*(show(level) for level in row), str(len(common)), *cells, written(room)]
         lines.append("| " + " | ".join(shown) + " |")
     return "\n".join(lines)
