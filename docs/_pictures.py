@@ -81,7 +81,7 @@ def main() -> None:
     elif given.what == "run":
         shoot(write_report(given.path).absolute(), "report_run", "#pseudo-labels")
     else:
-        shoot(given.path.absolute(), "report_comparison", "#overview figure:nth-child(4)")
+        shoot(given.path.absolute(), "report_comparison", "#overview figure:nth-child(5)")
 
 
 if __name__ == "__main__":
