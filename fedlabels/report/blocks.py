@@ -121,6 +121,17 @@ def drawn(chart: Chart | Choice, class_: str = "chart") -> Markup:
     return el("div", el("script", data, type="application/json"), hidden, class_=class_)
 
 
+def anchor(title: str) -> str:
+    """Return the address of a figure within a page, and the name of its files.
+
+    Parameters
+    ----------
+    title : str
+        Its title.
+    """
+    return "".join(c if c.isalnum() else "-" for c in title.lower()).strip("-")
+
+
 def facts(pairs: Sequence[tuple[str, str]]) -> Markup:
     """List numbers with their names.
 

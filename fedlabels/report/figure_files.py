@@ -2,7 +2,6 @@
 
 import io
 import math
-import os
 import re
 import textwrap
 import warnings
@@ -32,6 +31,7 @@ from fedlabels.report.charts import (
 from fedlabels.report.markup import Markup
 from fedlabels.report.numbers import count, size_unit
 from fedlabels.report.thinning import thin
+from fedlabels.report.writing import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -132,18 +132,8 @@ def write_figures(figures: Iterable[Figure], folder: Path, formats: Sequence[str
         for stem, figure, chart in _named(figures):
             for kind in dict.fromkeys(formats):
                 path = folder / f"{stem}.{kind}"
-                written.append(_write(path, _render(figure, chart, kind)))
+                written.append(write_whole(path, _render(figure, chart, kind)))
     return written
-
-
-def _write(path: Path, content: bytes) -> Path:
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def _named(figures: Iterable[Figure]) -> Iterator[tuple[str, Figure, Chart]]:

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import os
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -24,6 +23,7 @@ from fedlabels.report.single.headline import headline, run_title
 from fedlabels.report.single.learning import learning, other_metrics, pseudo_labels
 from fedlabels.report.single.provenance import reproduce, settings
 from fedlabels.report.single.source import RunData, read_run
+from fedlabels.report.writing import write_whole
 
 REPORT = "report.html"
 _SCRIPTS = ("echarts/echarts.js", "charts.js")
@@ -48,7 +48,7 @@ def write_report(folder: Path) -> Path:
     DataError
         If the folder holds no run, or a file in it is damaged.
     """
-    return write_page(folder / REPORT, render(read_run(folder)))
+    return write_whole(folder / REPORT, render(read_run(folder)))
 
 
 def render(data: RunData) -> str:
@@ -229,7 +229,7 @@ def write_preview(
         class_="top",
     )
     shown = [section.render() for section in sections]
-    return write_page(path, document(title, "Made before any run", head, shown))
+    return write_whole(path, document(title, "Made before any run", head, shown))
 
 
 def _domains(rows: Sequence[tuple[str, str, str]]) -> list[Section]:
@@ -278,30 +278,6 @@ def navigation(sections: Sequence[Section]) -> Markup:
     """
     links = [el("a", section.title, href=f"#{section.anchor}") for section in sections]
     return el("nav", links, aria_label="Parts of the report")
-
-
-def write_page(path: Path, text: str) -> Path:
-    """Write a page, or leave what was there before.
-
-    Parameters
-    ----------
-    path : Path
-        The file; replaced if it exists.
-    text : str
-        The page.
-
-    Returns
-    -------
-    Path
-        The file.
-    """
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def _head(title: str) -> Markup:

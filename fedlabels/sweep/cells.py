@@ -92,18 +92,30 @@ def make_cells(
     common = set.intersection(*(set(overrides) for overrides, _ in configs)) if configs else set()
     for overrides, config in configs:
         mark = fingerprint(config)
-        method = next((o.partition("=")[2] for o in overrides if o.startswith("method=")), None)
+        method = method_of(overrides)
         name = re.sub(r"[^A-Za-z0-9_.-]+", "-", method or str(config["client"]["name"]))
         shown = tuple(o for o in overrides if o not in common)
         folder = root / f"{name}-{mark[:12]}"
-        also = config["sweep"]["per_method"].get(method, ())
         facts = {
             "overrides": list(shown),
-            "command": _command([*also, *overrides]),
+            "command": _command(with_method(config["sweep"]["per_method"], overrides)),
             "method": method or config["client"]["name"],
         }
         cells.setdefault(mark, Cell(shown, config, folder, facts))
     return list(cells.values())
+
+
+def method_of(overrides: Sequence[str]) -> str | None:
+    """Return the preset that overrides choose, None where they choose none."""
+    methods = [o.partition("=")[2] for o in overrides if o.startswith("method=")]
+    return methods[-1] if methods else None
+
+
+def with_method(per_method: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Put what goes with the chosen method before overrides: rates have other names in others."""
+    method = method_of(overrides)
+    also = per_method.get(method, ()) if method is not None else ()
+    return [*map(str, also), *overrides]
 
 
 def _command(overrides: Sequence[str]) -> str:

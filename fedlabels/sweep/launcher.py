@@ -3,7 +3,7 @@
 import csv
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from fedlabels.report.comparison.compare import Question, compare
 from fedlabels.report.comparison.files import PAGE, write_comparison
 from fedlabels.run.config import check
 from fedlabels.run.console import Console
-from fedlabels.sweep.cells import Cell, make_cells
+from fedlabels.sweep.cells import Cell, make_cells, with_method
 from fedlabels.sweep.runner import Progress, run_here
 
 COMPARISON = "comparison"
@@ -57,18 +57,12 @@ class CellsLauncher(Launcher):
         assert self._context is not None
         configs = []
         for overrides in jobs:
-            chosen = [*_of_method(self._config.sweep.per_method, overrides), *overrides]
+            chosen = with_method(self._config.sweep.per_method, overrides)
             composed = self._context.config_loader.load_sweep_config(self._config, chosen)
             configs.append((overrides, resolved(composed)))
         root = Path(self._config.hydra.sweep.dir).expanduser().absolute()
         settings = configs[0][1]["sweep"]
         return run_sweep(make_cells(configs, root), root, settings)
-
-
-def _of_method(settings: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
-    """Return the overrides that go with the method of a job: learning rates have other names."""
-    methods = [o.partition("=")[2] for o in overrides if o.startswith("method=")]
-    return [str(override) for override in settings.get(methods[-1], [])] if methods else []
 
 
 def resolved(composed: DictConfig) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from fedlabels.run.config import register
-from fedlabels.sweep.cells import fingerprint, make_cells
-from fedlabels.sweep.launcher import _of_method, resolved
+from fedlabels.sweep.cells import fingerprint, make_cells, with_method
+from fedlabels.sweep.launcher import resolved
 from tests.end_to_end.harness import REPO, config_of
 
 PRESETS = sorted(path.stem for path in (REPO / "configs" / "sweep").glob("*.yaml"))
@@ -68,8 +68,8 @@ def test_every_cell_of_a_preset_composes(preset):
     chosen = [jobs[0], jobs[-1], *({job[-1]: job for job in jobs}.values())]
     configs = []
     for job in chosen:
-        extra = _of_method(whole.sweep.per_method, job)
-        configs.append((job, resolved(composed(f"sweep={preset}", *extra, *job))))
+        given = with_method(whole.sweep.per_method, job)
+        configs.append((job, resolved(composed(f"sweep={preset}", *given))))
     assert all(config["sweep"]["name"] == preset for _, config in configs)
     assert all(config["backend"]["name"] == "serial" for _, config in configs)
     methods = {config["client"]["name"] for _, config in configs}

@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from fedlabels.report.comparison.notes import fixed
 from fedlabels.report.comparison.runs import Run
 from fedlabels.report.comparison.text import latex, markdown
 from fedlabels.report.page import render_comparison
+from fedlabels.report.writing import write_whole
 
 PAGE = "comparison.html"
 Row = Mapping[str, Any]
@@ -51,7 +51,7 @@ def write_comparison(found: Comparison, folder: Path) -> list[Path]:
         "comparison.md": markdown(found),
         "comparison.tex": latex(found),
     }
-    return [_write(folder / name, text) for name, text in texts.items()]
+    return [write_whole(folder / name, text) for name, text in texts.items()]
 
 
 def cell_rows(found: Comparison) -> list[Row]:
@@ -191,13 +191,3 @@ def _text(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return repr(value) if isinstance(value, float) else str(value)
-
-
-def _write(path: Path, text: str) -> Path:
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fedlabels.report.blocks import Figure, Section, table
+from fedlabels.report.blocks import Figure, Section, anchor, table
 from fedlabels.report.charts import SOFT, Axis, Bar, Bars, Unit, write
 from fedlabels.report.markup import Markup, el
 from fedlabels.report.numbers import percent
@@ -71,8 +71,7 @@ def _card(data: RunData, title: str, parts: list[Bar], unit: Unit, caption: str)
         Axis("round", "count", bucket_names(first, rounds)), Axis("each round", unit), bars
     )
     more = " Each bar is the mean of neighbors." if bucket_width(rounds) > 1 else ""
-    anchor = title.lower().replace(" ", "-")
-    return Figure(anchor, title, caption + more, chart, below=_totals(parts, unit))
+    return Figure(anchor(title), title, caption + more, chart, below=_totals(parts, unit))
 
 
 def _totals(parts: list[Bar], unit: Unit) -> Markup:

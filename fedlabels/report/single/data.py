@@ -142,12 +142,11 @@ def classes(data: RunData) -> Section | None:
     Section or None
         None when it was not measured.
     """
-    names = _recall_columns(data)
-    known = [i for i in range(len(data.recall)) if any(_finite(data, n, i) for n in names)]
+    names, known = data.recall_names, data.recall_rows
     if not known:
         return None
     last = known[-1]
-    recalls = [float(data.recall.get(name)[last]) for name in names]
+    recalls = data.recalls(last).tolist()
     held = data.holdings
     counted = held is not None and held.num_classes == len(names)
     labels = held.labeled.sum(axis=0).tolist() if held and counted else []
@@ -179,7 +178,7 @@ def _recalls(
 def _recall_history(data: RunData, known: list[int], names: list[str]) -> Figure:
     places = np.linspace(0, len(known) - 1, min(len(known), _MOST_ROUNDS)).round().astype(int)
     rows = np.array(known)[places]
-    values = [100 * data.recall.get(name)[rows] for name in _recall_columns(data)]
+    values = [100 * data.recall.get(name)[rows] for name in data.recall_names]
     rounds = [f"{value:.0f}" for value in data.recall.get("round")[rows]]
     chart = Heatmap(
         Axis("round", "count", rounds),
@@ -198,14 +197,6 @@ def _recall_history(data: RunData, known: list[int], names: list[str]) -> Figure
         chart,
         wide=len(names) > 20,
     )
-
-
-def _recall_columns(data: RunData) -> list[str]:
-    return [name for name in data.recall.values if name.startswith("recall_")]
-
-
-def _finite(data: RunData, name: str, row: int) -> bool:
-    return bool(np.isfinite(data.recall.get(name)[row]))
 
 
 def _class_lead(names: list[str], recalls: list[float]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fedlabels.report.blocks import Figure, Section
+from fedlabels.report.blocks import Figure, Section, anchor
 from fedlabels.report.charts import Axis, Line, Lines, Unit
 from fedlabels.report.markup import el
 from fedlabels.report.single.decomposition import COLUMNS
@@ -161,17 +161,6 @@ def _card(data: RunData, title: str, columns: Columns, caption: str) -> Figure |
     name = {"percent": "share", "nats": "cross-entropy"}.get(unit, title)
     chart = Lines(Axis("round", "count"), Axis(name, unit, low=ends[0], high=ends[1]), lines)
     return Figure(anchor(title), title, caption, chart)
-
-
-def anchor(title: str) -> str:
-    """Return the address of a figure within a page, and the name of its files.
-
-    Parameters
-    ----------
-    title : str
-        Its title.
-    """
-    return "".join(c if c.isalnum() else "-" for c in title.lower()).strip("-")
 
 
 def _unit(known: Columns, shares: bool) -> Unit:

@@ -104,8 +104,7 @@ class RunData:
     def class_names(self) -> list[str]:
         """Names of the classes, their numbers where the run has none."""
         named = self.manifest.get("class_names")
-        recalls = sum(name.startswith("recall_") for name in self.recall.values)
-        number = self.holdings.num_classes if self.holdings else recalls
+        number = self.holdings.num_classes if self.holdings else len(self.recall_names)
         if isinstance(named, list) and len(named) == number:
             return [str(name) for name in named]
         return [str(index) for index in range(number)]
@@ -113,12 +112,28 @@ class RunData:
     @property
     def last_recall(self) -> Column | None:
         """Recall by class at the last evaluation, shape (classes,); None where not measured."""
-        names = [name for name in self.recall.values if name.startswith("recall_")]
-        for row in reversed(range(len(self.recall))):
-            found = np.array([self.recall.get(name)[row] for name in names])
-            if np.isfinite(found).any():
-                return found
-        return None
+        rows = self.recall_rows
+        return self.recalls(rows[-1]) if rows else None
+
+    @property
+    def recall_names(self) -> list[str]:
+        """Columns of the recall by class, in the order of the classes."""
+        return [name for name in self.recall.values if name.startswith("recall_")]
+
+    @property
+    def recall_rows(self) -> list[int]:
+        """Rows of ``test_class.csv`` in which some recall was measured."""
+        return [i for i in range(len(self.recall)) if np.isfinite(self.recalls(i)).any()]
+
+    def recalls(self, row: int) -> Column:
+        """Return the recalls of one row, shape (classes,).
+
+        Parameters
+        ----------
+        row : int
+            Of ``test_class.csv``.
+        """
+        return np.array([self.recall.get(name)[row] for name in self.recall_names])
 
 
 def read_run(folder: Path) -> RunData:
