@@ -132,7 +132,9 @@ class Row:
         }
 
 
-def attempt(job: Job, python: Path) -> tuple[dict[str, Any] | None, str]:
+def attempt(
+    job: Job, python: Path, checkout: Path = HERE.parent
+) -> tuple[dict[str, Any] | None, str]:
     """Run a job in a process of its own; return what it wrote, or the end of what it said."""
     file, log = job.scratch / "job.json", job.scratch / "log.txt"
     values = {**asdict(job), "folder": str(job.folder), "scratch": str(job.scratch)}
@@ -141,7 +143,7 @@ def attempt(job: Job, python: Path) -> tuple[dict[str, Any] | None, str]:
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={job.workers}"]
     command = [str(python), *(launcher if engine.torchrun else []), "-m", "engines", str(file)]
     environment = {**os.environ, **OFF, STARTED: str(time.time())}
-    environment["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parent)])
+    environment["PYTHONPATH"] = os.pathsep.join([str(checkout / "benchmarks"), str(checkout)])
     environment["FLWR_HOME"] = str(job.scratch / "flwr")
     wrong = run_limited(command, environment, log, LIMIT)
     if not wrong and job.result.exists():
