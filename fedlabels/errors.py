@@ -1,5 +1,9 @@
 """Errors of the toolkit: each says what was got, what is allowed and what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class FedLabelsError(Exception):
     """Base of every error that the toolkit raises on purpose."""
@@ -23,3 +27,32 @@ class WireError(FedLabelsError):
 
 class RunError(FedLabelsError):
     """A run cannot go on, for instance because every sampled client failed."""
+
+
+class DiskError(FedLabelsError, OSError):
+    """A file cannot be written: its disk is full, gone or read-only."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say which file it was that could not be written: a full disk does not.
+
+    Parameters
+    ----------
+    path : Path
+        What is written inside the block.
+
+    Raises
+    ------
+    DiskError
+        In place of any `OSError`.
+    """
+    try:
+        yield
+    except DiskError:
+        raise
+    except OSError as error:
+        raise DiskError(
+            f"cannot write {path} ({error.strerror or error}): make room or mend the disk, then"
+            " resume"
+        ) from error

@@ -1,7 +1,7 @@
 """Arrays in a ``.npz`` file, written whole or not at all and read without pickle."""
 
 import os
-import tempfile
+import secrets
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedlabels.errors import DataError
+from fedlabels.errors import DataError, writing
 
 # What a damaged archive makes of itself: a flipped bit can also ask for an unknown compression
 # (NotImplementedError) or a password (RuntimeError).
@@ -35,18 +35,24 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         The target; its folder is made if need be.
     arrays : mapping
         Name -> array; no objects.
+
+    Raises
+    ------
+    DiskError
+        If the disk refuses; what was there before is untouched then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # not mkstemp: its files are the owner's alone, whatever the umask
+    temporary = path.with_name(f".tmp-{path.name}-{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as file:
+                np.savez_compressed(file, allow_pickle=False, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -1,7 +1,10 @@
 """Whole files or none: what a report writes replaces what was there at once."""
 
 import os
+import secrets
 from pathlib import Path
+
+from fedlabels.errors import writing
 
 
 def write_whole(path: Path, content: str | bytes) -> Path:
@@ -18,10 +21,18 @@ def write_whole(path: Path, content: str | bytes) -> Path:
     -------
     Path
         The file.
+
+    Raises
+    ------
+    DiskError
+        If the disk refuses.
     """
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    temporary = path.with_name(f".tmp-{path.name}-{secrets.token_hex(4)}")
     try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        with writing(path), temporary.open("xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())  # a machine that goes down must not leave half a page
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

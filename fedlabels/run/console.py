@@ -11,6 +11,8 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from fedlabels.errors import writing
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -147,7 +149,7 @@ class Console:
 
     def _to_log(self, line: str) -> None:
         if self._log is not None:
-            with self._log.open("a", encoding="utf-8") as file:
+            with writing(self._log), self._log.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
 

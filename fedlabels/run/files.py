@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedlabels.errors import writing
+
 TEMPORARY = ".tmp-"
 """Prefix of names that are not finished; whoever lists a folder skips them."""
 
@@ -72,16 +74,17 @@ def write_atomic(path: Path, content: bytes) -> None:
 
     Raises
     ------
-    OSError
+    DiskError
         If the disk refuses; the old file is untouched then.
     """
     temporary = temporary_name(path)
-    try:
-        write_synced(temporary, content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    with writing(path):
+        try:
+            write_synced(temporary, content)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 def json_bytes(values: Mapping[str, Any]) -> bytes:

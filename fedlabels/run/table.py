@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fedlabels.errors import DataError
+from fedlabels.errors import DataError, writing
 from fedlabels.run.files import sync_folder, temporary_name
 
 _TAIL = 1 << 16  # bytes read at once when looking back for the last line's end
@@ -58,6 +58,8 @@ class Table:
         ------
         DataError
             If a row lacks the key or the file is damaged.
+        DiskError
+            If the disk refuses; a line that was begun is cut off by the next reader.
         """
         if not rows:
             return
@@ -145,18 +147,24 @@ class Table:
         return [*self._first, *middle, *_with_times(self._last, times)]
 
     def _add(self, text: str) -> None:
-        with self.path.open("ab") as file:
+        with writing(self.path), self.path.open("ab") as file:
             file.write(text.encode())
         self._unsynced = True
 
     def sync(self) -> None:
         """Flush the rows to disk; flushing is slow, and each round would wait for it."""
         if self._unsynced:
-            with self.path.open("rb") as file:
+            with writing(self.path), self.path.open("rb") as file:
                 os.fsync(file.fileno())
             self._unsynced = False
 
     def _rewrite(
+        self, columns: Sequence[str], last: int | None, more: Sequence[Mapping[str, str]]
+    ) -> None:
+        with writing(self.path):
+            self._replace(columns, last, more)
+
+    def _replace(
         self, columns: Sequence[str], last: int | None, more: Sequence[Mapping[str, str]]
     ) -> None:
         temporary = temporary_name(self.path)

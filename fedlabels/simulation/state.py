@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
-from fedlabels.errors import CheckpointError
+from fedlabels.errors import CheckpointError, writing
 
 Arrays = dict[str, NDArray[np.generic]]
 States = dict[str, Arrays]
@@ -89,10 +89,17 @@ class StateStore:
     def write(self, client_id: int, round_index: int, state: Arrays) -> None:
         """Write a client's state of the running round, atomically; see :meth:`sync`."""
         path = self._path(client_id, round_index)
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
-        save_file({k: np.asarray(v, order="C") for k, v in state.items()}, temporary)
-        temporary.replace(path)
+        # not save_file: its files are the owner's alone, whatever the umask
+        content = save({k: np.asarray(v, order="C") for k, v in state.items()})
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                temporary.write_bytes(content)
+                temporary.replace(path)
+            except OSError:
+                temporary.unlink(missing_ok=True)  # whoever ends the run needs the room
+                raise
         self._unsynced.add(path)
         rounds = self._rounds.setdefault(client_id, [])
         if not rounds or rounds[-1] != round_index:
