@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedlabels.data.arrays import check_content
 from fedlabels.data.dataset import DataSource, pair
 from fedlabels.data.hub import HubSet, fetch
 from fedlabels.data.options import choice
@@ -56,10 +57,12 @@ def read_cifar10(roots: Roots, /, *, download: bool = False) -> DataSource:
     if folder is None:
         hub = HubSet("uoft-cs/cifar10", image="img")
         return fetch("cifar10", hub, class_names=CLASSES_10, mean=MEAN_10, std=STD_10)
-    train = [_batch(folder / name, b"labels", len(CLASSES_10)) for name in _TRAIN_10]
+    parts = [_batch(folder / name, b"labels", len(CLASSES_10)) for name in _TRAIN_10]
+    train = tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    check_content("cifar10", folder, train[0], MEAN_10)
     return pair(
         "cifar10",
-        (np.concatenate([x for x, _ in train]), np.concatenate([y for _, y in train])),
+        (train[0], train[1]),
         _batch(folder / "test_batch", b"labels", len(CLASSES_10)),
         class_names=CLASSES_10,
         mean=MEAN_10,
@@ -100,6 +103,7 @@ def read_cifar100(roots: Roots, /, *, labels: str = "fine", download: bool = Fal
     classes = _names(folder / "meta", f"{kind}_label_names".encode())
     key = f"{kind}_labels".encode()
     train, test = (_batch(folder / split, key, len(classes)) for split in ("train", "test"))
+    check_content("cifar100", folder, train[0], MEAN_100)
     return pair("cifar100", train, test, class_names=classes, mean=MEAN_100, std=STD_100)
 
 

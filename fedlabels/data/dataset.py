@@ -215,6 +215,11 @@ def pair(
     DataError
         If the arrays do not fit together.
     """
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise DataError(
+            f"data set {name!r}: training samples have shape {train[0].shape[1:]}, test samples "
+            f"{test[0].shape[1:]}; store both in one shape"
+        )
     first = ArrayDataset(name, *train, len(class_names), class_names, mean, std)
     second = ArrayDataset(name, *test, len(class_names), class_names, mean, std)
     if domains is not None:

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from fedlabels.data.arrays import held_out, numbered, origins, statistics
 from fedlabels.data.dataset import DataSource, pair
-from fedlabels.data.images import to_pixels
-from fedlabels.data.options import library, whole
+from fedlabels.data.images import MAX_SIDE, to_pixels
+from fedlabels.data.labels import class_names as names_of
+from fedlabels.data.labels import one_a_sample
+from fedlabels.data.options import library, text, whole
 from fedlabels.data.roots import Roots
 from fedlabels.errors import DataError
 
@@ -81,6 +83,7 @@ def read_huggingface(
     train_split: str = "train",
     test_split: str | None = "test",
     size: int | None = None,
+    num_classes: int | None = None,
 ) -> DataSource:
     """Read a set of images from the hub.
 
@@ -100,7 +103,10 @@ def read_huggingface(
         Splits; without a test split each fifth sample of every class (in every domain) is test
         data.
     size : int or None
-        Side in pixels to which every image is scaled, >= 1; None wants images of one shape.
+        Side in pixels to which every image is scaled, 1 to 4096; None wants images of one shape.
+    num_classes : int or None
+        Number of classes of a column of numbers without names; None takes the largest plus one, if
+        every class below it occurs.
 
     Returns
     -------
@@ -111,17 +117,27 @@ def read_huggingface(
     Raises
     ------
     ConfigError
-        If ``size`` is out of range.
+        If an option is of another type or out of range.
     DataError
         If ``datasets`` is not installed, the set cannot be fetched, or lacks a split or a column.
     """
     columns = {"client": client_column, "domain": domain_column}
+    given = {
+        "path": path, "image_column": image_column, "label_column": label_column,
+        "train_split": train_split,
+    }  # fmt: skip
+    optional = {
+        "config": config, "client_column": client_column, "domain_column": domain_column,
+        "test_split": test_split,
+    }  # fmt: skip
+    for option, value in (given | {k: v for k, v in optional.items() if v is not None}).items():
+        text(_NAME, option, value)
     hub = HubSet(
         path, config, image_column, label_column, **columns, train=train_split, test=test_split
     )
-    size = None if size is None else whole(_NAME, "size", size)
+    size = None if size is None else whole(_NAME, "size", size, high=MAX_SIDE)
     cache = str(roots.given) if roots.given else None
-    return fetch(_NAME, hub, size=size, cache=cache)
+    return fetch(_NAME, hub, size=size, cache=cache, num_classes=num_classes)
 
 
 def fetch(
@@ -133,6 +149,7 @@ def fetch(
     std: tuple[float, ...] | None = None,
     size: int | None = None,
     cache: str | None = None,
+    num_classes: int | None = None,
 ) -> DataSource:
     """Fetch a set of images, or take it from the library's cache.
 
@@ -146,6 +163,8 @@ def fetch(
     size, cache : int or None, str or None
         Side in pixels to which images are scaled; folder for what is fetched, None is the
         library's own.
+    num_classes : int or None
+        As in :func:`read_huggingface`.
 
     Returns
     -------
@@ -168,7 +187,7 @@ def fetch(
     rows = [splits[split] for split in wanted]
     for part in rows:
         _check_columns(hub, part)
-    labels, known = _labels(hub, rows)
+    labels, known = _labels(hub, rows, len(class_names) if class_names else num_classes)
     parts = [_read(name, hub, *both, size) for both in zip(rows, labels, strict=True)]
     train, test = parts if hub.test is not None else _hold_out(hub, parts[0])
     if mean is None or std is None:
@@ -220,14 +239,21 @@ def _read(name: str, hub: HubSet, rows: Any, labels: Numbers, size: int | None) 
 
 def _images(name: str, hub: HubSet, images: Any, size: int | None) -> NDArray[np.uint8]:
     found: list[NDArray[np.uint8]] = []
-    for row, image in enumerate(images):
-        where = f"{hub.path}: image {row}"
-        if not hasattr(image, "convert"):
-            raise DataError(
-                f"{where} of column {hub.image!r} is {type(image).__name__}, no image; choose "
-                "image_column"
-            )
-        found.append(to_pixels(image, reader=name, where=where, size=size, keep_grey=True))
+    row = -1
+    try:
+        for row, image in enumerate(images):
+            where = f"{hub.path}: image {row}"
+            if not hasattr(image, "convert"):
+                raise DataError(
+                    f"{where} of column {hub.image!r} is {type(image).__name__}, no image; choose "
+                    "image_column"
+                )
+            found.append(to_pixels(image, reader=name, where=where, size=size, keep_grey=True))
+    except DataError:
+        raise
+    # Images are decoded as they are asked for, and damage has no common class of error.
+    except Exception as error:
+        raise DataError(f"{hub.path}: image after {row} cannot be read ({error})") from error
     channels = max((pixels.shape[0] for pixels in found), default=1)
     sides = sorted({pixels.shape[1:] for pixels in found})
     if len(sides) != 1:
@@ -245,21 +271,33 @@ def _origin(hub: HubSet, column: str, values: Any, count: int) -> NDArray[Any]:
     return origins(f"{hub.path}: column {column!r}", np.array(list(values)), count)
 
 
-def _labels(hub: HubSet, splits: Sequence[Any]) -> tuple[list[Numbers], Names]:
+def _labels(
+    hub: HubSet, splits: Sequence[Any], num_classes: int | None
+) -> tuple[list[Numbers], Names]:
     columns = [list(rows[hub.label]) for rows in splits]
     given = [value for column in columns for value in column if value is not None]
+    kept = [getattr(rows.features.get(hub.label), "names", None) for rows in splits]
+    if any(names != kept[0] for names in kept):
+        raise DataError(f"{hub.path}: the splits number the classes of {hub.label!r} differently")
+    where = f"{hub.path}: column {hub.label!r}"
+    number: dict[Any, int] = {None: -1}
     if given and all(isinstance(value, str) for value in given):
-        names = tuple(sorted(set(given)))
+        found = tuple(sorted(set(given)))
+        number |= {name: i for i, name in enumerate(found)}
     elif all(isinstance(value, int) and not isinstance(value, bool) for value in given):
-        kept = getattr(splits[0].features.get(hub.label), "names", None)
-        names = tuple(kept or (str(c) for c in range(max([*given, 1]) + 1)))
+        found = tuple(kept[0] or ())
     else:
+        kinds = {type(value).__name__ for value in given}
+        several = "; several labels a sample are not supported" if "list" in kinds else ""
         raise DataError(
-            f"{hub.path}: column {hub.label!r} must hold whole numbers or names, got "
-            f"{', '.join(sorted({type(value).__name__ for value in given}))}; choose label_column"
+            f"{where} must hold whole numbers or names, got {', '.join(sorted(kinds))}{several}; "
+            "choose label_column"
         )
-    number: dict[Any, int] = {None: -1, **{name: i for i, name in enumerate(names)}}
-    return [np.array([number.get(v, v) for v in c], dtype=np.int64) for c in columns], names
+    numbers = [
+        one_a_sample(where, np.array([number.get(v, v) for v in c] or np.zeros(0, np.int64)))
+        for c in columns
+    ]
+    return numbers, found or names_of(_NAME, num_classes, None, *numbers)
 
 
 def _hold_out(hub: HubSet, split: _Split) -> tuple[_Split, _Split]:

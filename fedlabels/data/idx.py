@@ -2,11 +2,12 @@
 
 Layouts: the flat folder of Debian's ``dataset-fashion-mnist`` and torchvision's
 ``FashionMNIST/raw`` and ``MNIST/raw``. The checksums of the gzipped files differ between
-distributions, so magic, counts and lengths are checked instead.
+distributions, so magic, counts, lengths and the mean of the pixels are checked instead.
 """
 
 import gzip
 import math
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedlabels.data.arrays import check_content
 from fedlabels.data.dataset import DataSource, pair
 from fedlabels.data.hub import HubSet, fetch
 from fedlabels.data.roots import Roots, find_first, locate
@@ -165,7 +167,22 @@ def _read(family: _Family, roots: Roots, download: bool) -> DataSource:
     }
     if folder is None:
         return fetch(family.name, family.hub, **shared)
-    return pair(family.name, _split(folder, "train"), _split(folder, "test"), **shared)
+    train, test = (_split(folder, split) for split in _STEMS)
+    _refuse_other(family, folder, train[0])
+    return pair(family.name, train, test, **shared)
+
+
+def _refuse_other(family: _Family, folder: Path, images: NDArray[np.uint8]) -> None:
+    """Refuse another set in files of the same names: by its folder, and by what it holds."""
+    other = _MNIST if family is _FASHION else _FASHION
+    above = {re.sub("[^a-z]", "", part.lower()) for part in folder.absolute().parts[-2:]}
+    mine, its = (name.replace("_", "") for name in (family.name, other.name))
+    if its in above and mine not in above:
+        raise DataError(
+            f"dataset={family.name}: {folder} is the folder of {other.name}, whose files have the "
+            f"same names; set dataset={other.name}, or rename the folder"
+        )
+    check_content(family.name, folder, images, family.mean)
 
 
 def _is_complete(folder: Path) -> bool:

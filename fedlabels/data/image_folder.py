@@ -3,7 +3,9 @@
 ``train/<class>/*`` and ``test/<class>/*`` hold the splits; where there is no test folder with
 known classes, ``val`` or ``valid`` is the test split (also in Tiny-ImageNet's form, ``val/images``
 with ``val_annotations.txt``). Without a train folder each fifth image of every class is test data.
-Images without a class folder, or in one called ``unlabeled``, have label -1.
+Images without a class folder, or in one called ``unlabeled`` (in any case, also ``unlabelled``),
+have label -1. A class folder without an image that can be read is refused: to leave it out would
+number the classes anew.
 """
 
 from pathlib import Path
@@ -14,14 +16,15 @@ from numpy.typing import NDArray
 
 from fedlabels.data.arrays import held_out, numbered, statistics
 from fedlabels.data.dataset import DataSource, pair
-from fedlabels.data.images import is_image, read_pixels
+from fedlabels.data.images import MAX_SIDE, SUFFIXES, is_image, is_unread, read_pixels
 from fedlabels.data.options import flag, whole
 from fedlabels.data.roots import Roots, find_first, missing
 from fedlabels.errors import DataError
 
 _NAME = "image_folder"
 _TESTS = ("test", "val", "valid", "validation")
-_UNLABELED = "unlabeled"
+_UNLABELED = ("unlabeled", "unlabelled")
+_STRANGE = ("__MACOSX", "@eaDir")  # what archives and disk stations add
 _ANNOTATIONS = "val_annotations.txt"
 
 
@@ -43,7 +46,7 @@ def read_image_folder(
     roots : Roots
         ``root`` is the folder with ``train`` and ``test``, or with the classes (or domains).
     size : int or None
-        Side in pixels to which every image is scaled, >= 1; None wants images of one shape.
+        Side in pixels to which every image is scaled, 1 to 4096; None wants images of one shape.
     domains : bool
         Whether there is a level of domains above the classes, ``<domain>/<class>/*``: below
         ``train`` and ``test``, or in the root, where each fifth image of every class in every
@@ -62,7 +65,7 @@ def read_image_folder(
     DataError
         If nothing is found, an image is damaged, or the folders do not fit together.
     """
-    size = None if size is None else whole(_NAME, "size", size)
+    size = None if size is None else whole(_NAME, "size", size, high=MAX_SIDE)
     domains = flag(_NAME, "domains", domains)
     tried = [roots.given] if roots.given else [root / _NAME for root in roots.shared]
     folder = find_first(tried, Path.is_dir)
@@ -84,13 +87,13 @@ def read_image_folder(
 def _splits(folder: Path, domains: bool) -> tuple[list[Image], list[Image], tuple[str, ...]]:
     if (folder / "train").is_dir():
         train = listing(folder / "train", domains)
-        classes = _classes(folder / "train", train)
+        classes = _classes(folder / "train", train, domains)
         return train, _test_split(folder, domains, classes), classes
     splits = [name for name in _TESTS if (folder / name).is_dir()]
     if splits:
         raise DataError(f"{folder} has a folder {splits[0]}, but none called train; add it")
     images = listing(folder, domains)
-    classes = _classes(folder, images)
+    classes = _classes(folder, images, domains)
     origin = _domains(images, [])[0] if domains else None
     test = held_out(_labels(images, classes), origin)
     if not test.any():
@@ -104,7 +107,8 @@ def _splits(folder: Path, domains: bool) -> tuple[list[Image], list[Image], tupl
     return *chosen, classes
 
 
-def _classes(folder: Path, images: list[Image]) -> tuple[str, ...]:
+def _classes(folder: Path, images: list[Image], domains: bool) -> tuple[str, ...]:
+    _refuse_empty(folder, images, domains)
     classes = tuple(sorted({image.label for image in images if image.label is not None}))
     if len(classes) < 2:
         raise DataError(
@@ -112,6 +116,18 @@ def _classes(folder: Path, images: list[Image]) -> tuple[str, ...]:
             f"found {', '.join(classes) or 'none'}"
         )
     return classes
+
+
+def _refuse_empty(folder: Path, images: list[Image], domains: bool) -> None:
+    above = _folders(folder) if domains else [folder]
+    below = [sub for place in above for sub in _folders(place) if not _is_unlabeled(sub)]
+    known = {image.label for image in images}
+    empty = [sub for sub in below if sub.name not in known]
+    if empty:
+        raise DataError(
+            f"{empty[0]} holds no image ({', '.join(e[1:] for e in SUFFIXES)}), so class "
+            f"{empty[0].name!r} would disappear; add images of it, or remove the folder"
+        )
 
 
 def _test_split(folder: Path, domains: bool, classes: tuple[str, ...]) -> list[Image]:
@@ -139,18 +155,29 @@ def _test_listing(folder: Path, domains: bool) -> list[Image]:
     table = folder / _ANNOTATIONS
     if domains or not table.is_file():
         return listing(folder, domains)
-    labels = dict(_row(table, line) for line in table.read_text("utf-8").splitlines() if line)
+    labels = _annotations(table)
     absent = [name for name in labels if not (folder / "images" / name).is_file()]
     if absent:
         raise DataError(f"{table} names {absent[0]}, which is not in {folder / 'images'}")
     return [Image(folder / "images" / name, labels[name], None) for name in sorted(labels)]
 
 
-def _row(table: Path, line: str) -> tuple[str, str]:
-    fields = line.split("\t")
-    if len(fields) < 2:
-        raise DataError(f"{table}: a line must be file, tab, class; got {line!r}")
-    return fields[0], fields[1]
+def _annotations(table: Path) -> dict[str, str]:
+    """Read the classes of the images beside the table, by file name."""
+    try:
+        lines = table.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{table} cannot be read as UTF-8 ({error}); convert it") from error
+    labels: dict[str, str] = {}
+    for line in filter(None, lines):
+        name, *rest = line.split("\t")
+        if not rest:
+            raise DataError(f"{table}: a line must be file, tab, class; got {line!r}")
+        if name != Path(name).name or "\\" in name or name in ("", ".", ".."):
+            raise DataError(f"{table}: {name!r} is no name of a file in {table.parent / 'images'}")
+        if labels.setdefault(name, rest[0]) != rest[0]:
+            raise DataError(f"{table} gives {name} two classes, {labels[name]} and {rest[0]}")
+    return labels
 
 
 def listing(folder: Path, domains: bool) -> list[Image]:
@@ -170,11 +197,12 @@ def listing(folder: Path, domains: bool) -> list[Image]:
     """
     if not domains:
         return _classes_below(folder, None)
-    stray = _images(folder) + _images(folder / _UNLABELED)
+    unknown = [sub for sub in _folders(folder) if _is_unlabeled(sub)]
+    stray = [image for place in (folder, *unknown) for image in _images(place)]
     if stray:
         raise DataError(
             f"{stray[0]} is in no domain; with domains=true every image lies in <domain>/<class>/, "
-            f"or in <domain>/{_UNLABELED}/ where its class is not known"
+            f"or in <domain>/{_UNLABELED[0]}/ where its class is not known"
         )
     return [image for sub in _folders(folder) for image in _classes_below(sub, sub.name)]
 
@@ -182,13 +210,20 @@ def listing(folder: Path, domains: bool) -> list[Image]:
 def _classes_below(folder: Path, domain: str | None) -> list[Image]:
     found = [Image(path, None, domain) for path in _images(folder)]
     for sub in _folders(folder):
-        label = None if sub.name == _UNLABELED else sub.name
+        label = None if _is_unlabeled(sub) else sub.name
         found += [Image(path, label, domain) for path in _images_of_class(sub)]
     return found
 
 
 def _images_of_class(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if is_image(path))
+    every = sorted(folder.rglob("*"))
+    unread = [path for path in every if is_unread(path)]
+    if unread:
+        raise DataError(
+            f"{unread[0]} is a picture of a kind that is not read; convert it to png or jpg, or "
+            "remove it"
+        )
+    found = [path for path in every if is_image(path)]
     for path in found:
         # Tiny-ImageNet has one more folder, train/<class>/images; a set of domains has, too.
         if path.parent not in (folder, folder / "images"):
@@ -200,7 +235,12 @@ def _images_of_class(folder: Path) -> list[Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    below = (p for p in folder.iterdir() if p.is_dir() and p.name not in _STRANGE)
+    return sorted(p for p in below if not p.name.startswith("."))
+
+
+def _is_unlabeled(folder: Path) -> bool:
+    return folder.name.casefold() in _UNLABELED
 
 
 def _images(folder: Path) -> list[Path]:

@@ -1,7 +1,6 @@
 """Image files to arrays of pixels, through Pillow."""
 
-import struct
-import zlib
+import re
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,14 +11,26 @@ from fedlabels.data.options import library
 from fedlabels.errors import DataError
 
 SUFFIXES = (
-    ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
+    ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff",
+    ".webp",
 )  # fmt: skip
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+UNREAD = (
+    ".arw", ".avif", ".cr2", ".dcm", ".dng", ".heic", ".heif", ".jp2", ".jxl", ".nef", ".psd",
+    ".svg", ".tga",
+)  # fmt: skip
+"""Endings of pictures that are not read: such a file is refused by name, not left out."""
+MAX_SIDE = 4096
+_DEEP = re.compile(r";(16|24|32)")
 
 
 def is_image(path: Path) -> bool:
     """Say whether a file's name is that of an image; hidden files are none."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def is_unread(path: Path) -> bool:
+    """Say whether a file's name is that of a picture of a kind that is not read."""
+    return path.suffix.lower() in UNREAD and not path.name.startswith(".")
 
 
 def read_pixels(
@@ -40,7 +51,8 @@ def read_pixels(
     Returns
     -------
     ndarray of uint8, shape (3, H, W)
-        Red, green and blue; what is transparent is laid over white.
+        Red, green and blue, turned as the file's EXIF orientation says; what is transparent is
+        laid over white.
 
     Raises
     ------
@@ -51,7 +63,10 @@ def read_pixels(
     try:
         with pillow.open(file) as image:
             return to_pixels(image, reader=reader, where=where, size=size)
-    except (*_DAMAGE, pillow.DecompressionBombError) as error:
+    except DataError:
+        raise
+    # Pillow has no common class for what a damaged file can raise.
+    except Exception as error:
         raise DataError(
             f"{where} cannot be read as an image ({error}); repair or remove it"
         ) from error
@@ -74,11 +89,13 @@ def to_pixels(
     ndarray of uint8, shape (3, H, W) or (1, H, W)
         The pixels.
     """
-    if image.mode.startswith(("I", "F")):
+    if image.mode.startswith(("I", "F")) or _is_deep(image):
         raise DataError(
             f"{where} has more than 8 bits a pixel (mode {image.mode}); convert it to 8 bits, or "
             "store your arrays for dataset=npz"
         )
+    turn = library("PIL.ImageOps", reader=reader, install="pillow").exif_transpose
+    image = turn(image)
     if keep_grey and image.mode in ("1", "L"):
         flat = image.convert("L")
     else:
@@ -89,6 +106,17 @@ def to_pixels(
         )
     pixels = np.asarray(flat, dtype=np.uint8)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _is_deep(image: Any) -> bool:
+    """Say whether a file has more bits than its mode: Pillow cuts 16 bits of RGB to 8."""
+    for tile in getattr(image, "tile", None) or ():
+        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        if any(isinstance(value, str) and _DEEP.search(value) for value in arguments):
+            return True
+        if tile[0].startswith("ppm") and any(isinstance(v, int) and v > 255 for v in arguments):
+            return True
+    return False
 
 
 def _over_white(image: Any, reader: str) -> Any:

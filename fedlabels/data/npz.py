@@ -6,17 +6,19 @@ In a folder each file holds ``x`` and ``y``; a single file holds ``x_train``, ``
 sample, in a single file ``domain_train``, ``domain_test`` and ``client_train``.
 """
 
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedlabels.data import labels
 from fedlabels.data.arrays import numbered, origins, statistics
 from fedlabels.data.dataset import DataSource, pair
+from fedlabels.data.layout import ARRAYS, arrays_first
+from fedlabels.data.options import choice, numbers
 from fedlabels.data.roots import Roots, find_first, missing
 from fedlabels.errors import ConfigError, DataError
 
@@ -43,6 +45,7 @@ def read_npz(
     class_names: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    layout: str | None = None,
 ) -> DataSource:
     """Read images or features from ``.npz`` files.
 
@@ -51,17 +54,22 @@ def read_npz(
     roots : Roots
         ``root`` is the file, or the folder with train.npz and test.npz.
     num_classes : int or None
-        Number of classes; None takes the largest label plus one.
+        Number of classes, 2 to 1,000,000; None takes the largest label plus one, if every class
+        below it occurs.
     class_names : sequence of str or None
         One name a class; None takes the numbers.
     mean, std : sequence of float or None
         Per channel, of pixels scaled to [0, 1] (uint8) or of x (float). Give both or neither; None
         takes those of the training split, with 1 for a channel that never changes.
+    layout : {"channels_first", "channels_last"} or None
+        Whether x is (N, C, ...) or (N, ..., C); None is the first, and asks where the shape looks
+        like the second. uint8 of shape (N, H, W) has no channel axis and needs none of it.
 
     Returns
     -------
     DataSource
-        Training and test split. Images (N, H, W) get a channel axis, float64 becomes float32.
+        Training and test split, channels first. Images (N, H, W) get a channel axis, float64
+        becomes float32.
 
     Raises
     ------
@@ -70,8 +78,12 @@ def read_npz(
     DataError
         If files are missing, damaged or do not fit together.
     """
+    if layout is not None:
+        choice("npz", "layout", layout, ARRAYS)
     constants = (mean, std)
-    return read_archives("npz", roots, plain_samples, num_classes, class_names, constants)
+    return read_archives(
+        "npz", roots, partial(plain_samples, layout=layout), num_classes, class_names, constants
+    )
 
 
 def read_archives(
@@ -105,6 +117,8 @@ def read_archives(
     mean, std = constants
     if (mean is None) != (std is None):
         raise ConfigError(f"{name}: give both mean and std, or neither; got only one of them")
+    if mean is not None and std is not None:
+        mean, std = numbers(name, "mean", mean), numbers(name, "std", std)
     tried = [roots.given] if roots.given else [root / name for root in roots.shared]
     path = find_first(tried, _is_complete)
     if path is None:
@@ -116,9 +130,9 @@ def read_archives(
         path.stem,
         (train.x, train.y),
         (test.x, test.y),
-        class_names=_class_names(name, num_classes, class_names, train.y, test.y),
-        mean=tuple(float(v) for v in mean),
-        std=tuple(float(v) for v in std),
+        class_names=labels.class_names(name, num_classes, class_names, train.y, test.y),
+        mean=tuple(mean),
+        std=tuple(std),
         domains=_domains(path, train, test),
         owners=_owners(train),
     )
@@ -148,7 +162,7 @@ def read_split(path: Path, split: str, convert: Convert) -> Split:
     Raises
     ------
     DataError
-        If it is missing, damaged, or labels are no integers.
+        If it is missing, damaged, or there is not one whole number a sample as label.
     """
     single = not path.is_dir()
     file = path if single else path / f"{split}.npz"
@@ -156,14 +170,13 @@ def read_split(path: Path, split: str, convert: Convert) -> Split:
     needed = [f"{key}_{part}" for part in _SPLITS for key in "xy"] if single else ["x", "y"]
     found = _arrays(file, needed, [f"{key}{ending}" for key in ("x", "y", "client", "domain")])
     x, y = found[f"x{ending}"], found[f"y{ending}"]
-    if not np.issubdtype(y.dtype, np.integer):
-        raise DataError(f"{file}: labels must be integers, got {y.dtype}")
+    known = labels.one_a_sample(f"{file}: y{ending}", y)
     samples = convert(f"{file}: x{ending}", x)
     client, domain = (
         origins(f"{file}: {key}", found[key], len(x)) if key in found else None
         for key in (f"client{ending}", f"domain{ending}")
     )
-    return Split(samples, y.astype(np.int64), client, domain)
+    return Split(samples, known, client, domain)
 
 
 def _arrays(path: Path, needed: Sequence[str], wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -176,28 +189,27 @@ def _arrays(path: Path, needed: Sequence[str], wanted: Sequence[str]) -> dict[st
                     f"it holds {', '.join(archive.files) or 'nothing'}"
                 )
             return {key: archive[key] for key in wanted if key in archive}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DataError:
+        raise
+    # A damaged archive has no common class of error: zip, zlib, an unknown compression, a password.
+    except Exception as error:
         raise DataError(f"{path} cannot be read as .npz without pickle ({error})") from error
 
 
-def plain_samples(where: str, x: NDArray[Any]) -> Values:
+def plain_samples(where: str, x: NDArray[Any], layout: str | None = None) -> Values:
     """Check images or features; images without a channel axis get one.
 
     Raises
     ------
     DataError
-        If x is of a type or shape that no sample has.
+        If x is of a type or shape that no sample has, or in an order that has to be said.
     """
-    if x.dtype != np.uint8:
-        return features(where, x)
-    if x.ndim == 3:
-        x = x[:, None]
-    if x.ndim == 4 and x.shape[3] in (1, 3) and x.shape[1] not in (1, 3):
-        raise DataError(
-            f"{where} must have shape (N, C, H, W), got {x.shape}, which looks like (N, H, W, C); "
-            "store x.transpose(0, 3, 1, 2)"
-        )
-    return x
+    values: Values = x if x.dtype == np.uint8 else features(where, x)
+    if values.ndim < 2:
+        raise DataError(f"{where} must have shape (N, C, ...), got {values.shape}")
+    if values.dtype == np.uint8 and values.ndim == 3:
+        return values[:, None]
+    return arrays_first(where, values, layout)
 
 
 def features(where: str, x: NDArray[Any]) -> NDArray[np.float32]:
@@ -250,19 +262,3 @@ def _owners(train: Split) -> tuple[NDArray[np.int64], tuple[str, ...]] | None:
         return None
     (owners,), names = numbered(train.client)
     return owners, names
-
-
-def _class_names(
-    name: str,
-    num_classes: int | None,
-    class_names: Sequence[str] | None,
-    *labels: NDArray[np.int64],
-) -> tuple[str, ...]:
-    if num_classes is None:
-        found = max((int(y.max()) + 1 for y in labels if len(y)), default=0)
-        num_classes = len(class_names) if class_names is not None else max(found, 2)
-    if class_names is None:
-        return tuple(str(c) for c in range(num_classes))
-    if len(class_names) != num_classes:
-        raise ConfigError(f"{name}: {num_classes} classes but {len(class_names)} class names")
-    return tuple(class_names)

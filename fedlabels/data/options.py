@@ -1,5 +1,6 @@
 """Checks that the options of readers share, and libraries that only some readers need."""
 
+import math
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from fedlabels.errors import ConfigError, DataError
 
 
-def whole(reader: str, option: str, value: Any, *, low: int = 1) -> int:
+def whole(reader: str, option: str, value: Any, *, low: int = 1, high: int | None = None) -> int:
     """Check that an option is a whole number.
 
     Parameters
@@ -16,8 +17,8 @@ def whole(reader: str, option: str, value: Any, *, low: int = 1) -> int:
         Names for the message.
     value : Any
         What was given.
-    low : int
-        Least value allowed.
+    low, high : int, int or None
+        Least and greatest value allowed; None is any.
 
     Returns
     -------
@@ -27,11 +28,31 @@ def whole(reader: str, option: str, value: Any, *, low: int = 1) -> int:
     Raises
     ------
     ConfigError
-        If it is no whole number >= ``low``; True and False are none.
+        If it is no whole number of that range; True and False are none.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise ConfigError(f"{reader}: {option} must be a whole number >= {low}, got {value!r}")
+    if high is not None and value > high:
+        raise ConfigError(f"{reader}: {option} must be a whole number <= {high}, got {value!r}")
     return value
+
+
+def text(reader: str, option: str, value: Any) -> str:
+    """Check that an option is a text that is not empty; see :func:`whole`."""
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{reader}: {option} must be a text, got {value!r}")
+    return value
+
+
+def numbers(reader: str, option: str, values: Any) -> tuple[float, ...]:
+    """Check that an option is a list of finite numbers; see :func:`whole`."""
+    good = isinstance(values, Sequence) and not isinstance(values, str)
+    kinds = (int, float)
+    if not good or any(isinstance(v, bool) or not isinstance(v, kinds) for v in values):
+        raise ConfigError(f"{reader}: {option} must be a list of numbers, got {values!r}")
+    if not all(math.isfinite(v) for v in values):
+        raise ConfigError(f"{reader}: {option} must be finite, got {values!r}")
+    return tuple(float(v) for v in values)
 
 
 def flag(reader: str, option: str, value: Any) -> bool:

@@ -16,7 +16,7 @@ from fedlabels.data.roots import search_roots
 from fedlabels.data.svhn import read_svhn
 from fedlabels.data.timeseries_npz import read_timeseries_npz
 from fedlabels.data.watch import read_watch
-from fedlabels.errors import ConfigError
+from fedlabels.errors import ConfigError, DataError, FedLabelsError
 
 # Readers differ in their options, so they share no precise type; load() checks what it passes on.
 READERS: dict[str, Callable[..., DataSource]] = {
@@ -65,6 +65,8 @@ def load(name: str, *, root: str | None = None, **options: Any) -> DataSource:
     DataError
         If the files are missing (the message lists every path tried) or damaged.
     """
+    if root is not None and not isinstance(root, str):
+        raise ConfigError(f"dataset.root must be a path or null, got {root!r}")
     if name not in READERS:
         raise ConfigError(f"data set {name!r} is not known; choose one of {', '.join(names())}")
     reader = READERS[name]
@@ -81,4 +83,13 @@ def load(name: str, *, root: str | None = None, **options: Any) -> DataSource:
             f"data set {name!r} needs option {', '.join(lacking)}; "
             f"give it as dataset.options.{lacking[0]}=..."
         )
-    return reader(search_roots(root), **options)
+    try:
+        return reader(search_roots(root), **options)
+    except FedLabelsError:
+        raise
+    # Whatever strange files make of themselves where no reader expects it: one line, not a trace.
+    except Exception as error:
+        place = f" in {root}" if root else ""
+        raise DataError(
+            f"data set {name!r}{place} cannot be read ({type(error).__name__}: {error})"
+        ) from error

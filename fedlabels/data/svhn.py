@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedlabels.data.arrays import check_content
 from fedlabels.data.dataset import DataSource, pair
 from fedlabels.data.hub import HubSet, fetch
 from fedlabels.data.options import library
@@ -58,6 +59,7 @@ def read_svhn(roots: Roots, /, *, download: bool = False) -> DataSource:
         hub = HubSet("ufldl-stanford/svhn", config="cropped_digits")
         return fetch(_NAME, hub, class_names=_DIGITS, mean=MEAN, std=STD)
     train, test = (_read(folder / file) for file in _FILES)
+    check_content(_NAME, folder, train[0], MEAN)
     return pair(_NAME, train, test, class_names=_DIGITS, mean=MEAN, std=STD)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def read(node: Mapping[str, Any], spec: DeviceSpec) -> DeviceData:
     if kind == "image_folder":
         train, test = (_images(folder, split, spec) for split in ("train", "test"))
     else:
-        convert = series if kind == "timeseries_npz" else plain_samples
+        convert = ordered(kind)
         train, test = (_arrays(folder, split, convert) for split in ("train", "test"))
     if train is None:
         raise DataError(
@@ -131,6 +132,13 @@ def read(node: Mapping[str, Any], spec: DeviceSpec) -> DeviceData:
     labeled, unlabeled = np.flatnonzero(mine.y >= 0), np.flatnonzero(mine.y < 0)
     labels, every = mine.y[labeled], np.arange(len(tests.y))
     return DeviceData(client_id, mine, tests, labeled, unlabeled, labels, every)
+
+
+def ordered(kind: str) -> Callable[[str, NDArray[Any]], Values]:
+    """Return what checks a device's arrays: channels first, as the federation's shape says."""
+    if kind == "timeseries_npz":
+        return partial(series, layout="channels_time")
+    return partial(plain_samples, layout="channels_first")
 
 
 def _kind(folder: Path) -> str:
@@ -177,9 +185,11 @@ def _dataset(
         part = np.zeros((0, *spec.shape), dtype=kind), np.zeros(0, dtype=np.int64)
     x, y = part
     if x.shape[1:] != spec.shape or x.dtype != kind:
+        last = x.shape[-1:] + x.shape[1:-1] == spec.shape
+        told = "store np.moveaxis(x, -1, 1), channels first" if last else "convert them"
         raise DataError(
             f"data-dir {folder}: the federation's samples are {np.dtype(kind)} of shape "
-            f"{spec.shape}, these are {x.dtype} of shape {x.shape[1:]}; convert them"
+            f"{spec.shape}, these are {x.dtype} of shape {x.shape[1:]}; {told}"
         )
     return ArrayDataset(
         folder.name or "device", x, y, spec.num_classes, spec.class_names, spec.mean, spec.std

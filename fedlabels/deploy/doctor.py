@@ -316,15 +316,14 @@ def _count_images(folder: Path, split: str, kind: str) -> tuple[int, int]:
 
 
 def _count_arrays(folder: Path, split: str, kind: str) -> tuple[int, int]:
-    from fedlabels.data.npz import plain_samples, read_split
-    from fedlabels.data.timeseries_npz import series
-    from fedlabels.deploy.device_data import KINDS
+    from fedlabels.data.npz import read_split
+    from fedlabels.deploy.device_data import KINDS, ordered
 
     if kind not in KINDS:
         raise ConfigError(f"data-kind must be one of {', '.join(KINDS)}, got {kind!r}")
     if not (folder / f"{split}.npz").is_file():
         return 0, 0
-    found = read_split(folder, split, series if kind == "timeseries_npz" else plain_samples)
+    found = read_split(folder, split, ordered(kind))
     labeled = int((found.y >= 0).sum())
     return labeled, len(found.y) - labeled
 

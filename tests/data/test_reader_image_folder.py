@@ -1,4 +1,6 @@
+import struct
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -7,6 +9,40 @@ from fedlabels.data import load
 from fedlabels.errors import ConfigError, DataError
 
 Image = pytest.importorskip("PIL.Image")
+
+
+def _png16(side=4):
+    """Write a PNG of 16 bits a colour, which Pillow reads but does not write."""
+
+    def chunk(kind, body):
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    head = struct.pack(">IIBBBBB", side, side, 16, 2, 0, 0, 0)
+    rows = (b"\0" + b"\x9c\x40" * 3 * side) * side
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def _tiff16(side=4):
+    """Write a TIFF of 16 bits a colour."""
+    pixels = b"\x40\x9c" * 3 * side * side
+    entries = [
+        (256, 3, 1, side), (257, 3, 1, side), (258, 3, 3, 8), (259, 3, 1, 1), (262, 3, 1, 2),
+        (273, 4, 1, 14), (277, 3, 1, 3), (278, 3, 1, side), (279, 4, 1, len(pixels)),
+    ]  # fmt: skip
+    start = 14 + len(pixels)
+    body = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    head = b"II*\0" + struct.pack("<I", start) + struct.pack("<HHH", 16, 16, 16)
+    return head + pixels + struct.pack("<H", len(entries)) + body + struct.pack("<I", 0)
+
+
+DEEP = {
+    "deep.png": _png16(),
+    "deep.tif": _tiff16(),
+    "deep.ppm": b"P6 4 4 65535\n" + b"\x9c\x40" * 48,
+}
 
 
 def picture(path, value=100, *, side=4, mode="RGB"):
@@ -76,6 +112,69 @@ class TestSplits:
         assert source.train.class_names == ("cat", "dog")
         by_pixel = dict(zip(first_pixels(source.train.x), source.train.y.tolist(), strict=True))
         assert by_pixel == {0: 0, 10: 1, 77: -1, 88: -1}
+
+    @pytest.mark.parametrize("name", ["Unlabeled", "UNLABELED", "unlabelled"])
+    def test_unlabeled_in_any_spelling(self, tmp_path, name):
+        class_tree(tmp_path / "train", count=1)
+        class_tree(tmp_path / "test", count=1)
+        picture(tmp_path / "train" / name / "a.png", 88)
+        source = load("image_folder", root=str(tmp_path))
+        assert source.train.class_names == ("cat", "dog")
+        assert sorted(source.train.y.tolist()) == [-1, 0, 1]
+
+    @pytest.mark.parametrize("below", ["train", ""])
+    def test_an_empty_class_is_named(self, tmp_path, below):
+        class_tree(tmp_path / below, count=5)
+        if below:
+            class_tree(tmp_path / "test")
+        (tmp_path / below / "bird").mkdir()
+        (tmp_path / below / "bird" / "notes.txt").write_text("none yet")
+        with pytest.raises(DataError, match=r"bird holds no image .* class 'bird' would disappear"):
+            load("image_folder", root=str(tmp_path))
+        picture(tmp_path / below / "bird" / "a.jfif.png")
+        assert load("image_folder", root=str(tmp_path)).train.class_names == ("bird", "cat", "dog")
+
+    def test_an_empty_class_of_a_domain_is_no_class_that_disappears(self, tmp_path):
+        for domain in ("art", "photo"):
+            class_tree(tmp_path / domain, count=5)
+        (tmp_path / "photo" / "dog" / "x").mkdir()
+        (tmp_path / "art" / "empty").mkdir()
+        with pytest.raises(DataError, match=r"art/empty holds no image"):
+            load("image_folder", root=str(tmp_path), domains=True)
+
+    @pytest.mark.parametrize("split", ["train", "test"])
+    @pytest.mark.parametrize("name", ["a.heic", "A.HEIF", "a.avif", "a.dcm"])
+    def test_a_picture_of_an_unread_kind_is_named(self, tmp_path, split, name):
+        class_tree(tmp_path / "train")
+        class_tree(tmp_path / "test")
+        (tmp_path / split / "cat" / name).write_bytes(b"a picture")
+        with pytest.raises(DataError, match=rf"cat/{name} is a picture of a kind that is not read"):
+            load("image_folder", root=str(tmp_path))
+
+    def test_what_archives_add_is_no_class(self, tmp_path):
+        class_tree(tmp_path, count=5)
+        (tmp_path / "__MACOSX").mkdir()
+        (tmp_path / "__MACOSX" / "._a.png").write_bytes(b"")
+        assert load("image_folder", root=str(tmp_path)).train.class_names == ("cat", "dog")
+
+    @pytest.mark.parametrize(
+        ("table", "message"),
+        [
+            (b"../../train/cat/000.png\tcat\n", "is no name of a file in"),
+            (b"..\\\\a.png\tcat\n", "is no name of a file in"),
+            (b"..\tcat\n", "is no name of a file in"),
+            ("a.png\tKätzchen\n".encode("latin-1"), "cannot be read as UTF-8"),
+            (b"a.png\tcat\na.png\tdog\n", r"gives a\.png two classes, cat and dog"),
+        ],
+    )
+    def test_the_table_of_val_names_files_beside_it(self, tmp_path, table, message):
+        class_tree(tmp_path / "train")
+        picture(tmp_path / "val" / "images" / "a.png")
+        (tmp_path / "val" / "val_annotations.txt").write_bytes(table)
+        with pytest.raises(DataError, match=message):
+            load("image_folder", root=str(tmp_path))
+        (tmp_path / "val" / "val_annotations.txt").write_bytes(b"\xef\xbb\xbfa.png\tcat\n")
+        assert load("image_folder", root=str(tmp_path)).test.y.tolist() == [0]
 
     def test_other_files_are_ignored(self, tmp_path):
         class_tree(tmp_path / "train", count=1)
@@ -187,6 +286,25 @@ class TestPixels:
         with pytest.raises(DataError, match=r"deep\.png has more than 8 bits"):
             load("image_folder", root=str(tmp_path))
 
+    @pytest.mark.parametrize("name", ["deep.png", "deep.tif", "deep.ppm"])
+    def test_sixteen_bits_of_colour_are_refused(self, tmp_path, name):
+        class_tree(tmp_path / "train")
+        class_tree(tmp_path / "test")
+        (tmp_path / "train" / "dog" / name).write_bytes(DEEP[name])
+        with pytest.raises(DataError, match=rf"{name} has more than 8 bits"):
+            load("image_folder", root=str(tmp_path))
+
+    def test_an_image_is_turned_as_its_file_says(self, tmp_path):
+        class_tree(tmp_path / "train")
+        class_tree(tmp_path / "test")
+        tags = Image.Exif()
+        tags[0x0112] = 3  # turned by 180 degrees
+        pixels = np.zeros((4, 4, 3), np.uint8)
+        pixels[0] = 200
+        Image.fromarray(pixels).save(tmp_path / "train" / "dog" / "z.png", exif=tags)
+        x = load("image_folder", root=str(tmp_path)).train.x[-1]
+        assert x[0, :, 0].tolist() == [0, 0, 0, 200]
+
     def test_says_what_to_install(self, tmp_path, monkeypatch):
         class_tree(tmp_path / "train")
         class_tree(tmp_path / "test")
@@ -207,6 +325,7 @@ class TestMistakes:
             ({"size": 0}, "size must be a whole number >= 1, got 0"),
             ({"size": True}, "size must be a whole number"),
             ({"size": "32"}, "size must be a whole number"),
+            ({"size": 100_000}, "size must be a whole number <= 4096"),
             ({"domains": "yes"}, "domains must be true or false"),
         ],
     )

@@ -244,3 +244,14 @@ class TestServer:
     def test_wrong_number(self):
         with pytest.raises(ConfigError, match="per_class must be a whole number >= 1, got 0"):
             policy_of("server", {"per_class": 0})
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_shares_of_uniform_that_exceed_the_shard_say_what_helps(twice):
+    fields = {"fraction": 0.5, "unlabeled_fraction": 0.8, "unlabeled_includes_labeled": twice}
+    with pytest.raises(
+        ConfigError, match=r"lower one of them, or set labels\.unlabeled_fraction=nul"
+    ):
+        policy_of("uniform", fields)
+    policy = policy_of("uniform", {**fields, "unlabeled_fraction": None})
+    assert policy.unlabeled_includes_labeled is twice

@@ -39,9 +39,10 @@ class Uniform(LabelPolicy):
         check_count("min_labels", self.min_labels)
         if self.fraction + (self.unlabeled_fraction or 0.0) > 1 + 1e-9:
             raise ConfigError(
-                "fraction + unlabeled_fraction must be <= 1, got "
-                f"{self.fraction} + {self.unlabeled_fraction}; lower one of them, or set "
-                "unlabeled_includes_labeled=true to use the labeled samples twice"
+                "labels.fraction + labels.unlabeled_fraction must be <= 1, got "
+                f"{self.fraction} + {self.unlabeled_fraction}: the second counts samples without a "
+                "label; lower one of them, or set labels.unlabeled_fraction=null for all that are "
+                "not labeled (labels.unlabeled_includes_labeled=true adds the labeled ones)"
             )
 
     def labeled(self, shuffled: Shuffled, random: np.random.Generator) -> Mask:
