@@ -64,8 +64,8 @@ def series_first(where: str, x: NDArray[Any], layout: str | None) -> NDArray[Any
         return _moved(x) if layout == "time_channels" else x
     if x.shape[1] > x.shape[2]:
         raise DataError(
-            f"{where} of shape {x.shape} would be {x.shape[1]} channels of {x.shape[2]} steps, more "
-            "channels than steps, which looks like (N, time, channels); set "
+            f"{where} of shape {x.shape} would be {x.shape[1]} channels of {x.shape[2]} steps: "
+            "more channels than steps looks like (N, time, channels); set "
             "dataset.options.layout=time_channels (or =channels_time if it is right as it is)"
         )
     return x
