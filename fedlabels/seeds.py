@@ -38,5 +38,5 @@ def generator(seed: int, *path: str | int) -> np.random.Generator:
     if seed < 0:
         raise ValueError(f"seed must be >= 0, got {seed}")
     text = "\x1f".join(f"{type(p).__name__}:{p}" for p in path).encode()
-    words = np.frombuffer(hashlib.blake2b(text, digest_size=16).digest(), dtype=np.uint32)
+    words = np.frombuffer(hashlib.blake2b(text, digest_size=16).digest(), dtype="<u4")
     return np.random.default_rng(np.random.SeedSequence([seed, *words.tolist()]))

@@ -209,6 +209,12 @@ def _partition(client_id: int, node: Mapping[str, Any], spec: DeviceSpec) -> Dev
     if "data-root" in node:
         settings["dataset"] = {**settings["dataset"], "root": str(node["data-root"])}
     source, federation = build_data(settings)
+    if spec.federation_hash not in (None, federation.hash):
+        raise DataError(
+            f"this device deals a federation with the hash {federation.hash[:12]}, the server one "
+            f"with {spec.federation_hash[:12]}: their shares would overlap; give both the same "
+            "files (data-root) and the same version of the toolkit"
+        )
     if client_id >= len(federation):
         raise ConfigError(
             f"partition-id {client_id} does not exist: the data set is dealt to {len(federation)} "

@@ -31,6 +31,7 @@ from fedlabels.run.callbacks import Callback, EarlyStop
 from fedlabels.run.checkpoint import Checkpoint
 from fedlabels.run.config import check, register
 from fedlabels.run.console import Console
+from fedlabels.run.data import build_data
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.loop import Loop
 from fedlabels.run.main import checkpoint_of, own_overrides
@@ -297,8 +298,16 @@ class Devices(Place):
             view_options=config["dataset"]["view_options"],
             precision=config["precision"],
             federation=dealt,
+            federation_hash=self._dealt_hash(),
             mods=tuple(config["deploy"]["mods"]),
         )
+
+    def _dealt_hash(self) -> str | None:
+        """Return the hash of what devices deal by themselves, as far as the server has the data."""
+        deploy = self._config["deploy"]
+        if not deploy["partitions"] or deploy["data"]:
+            return None
+        return build_data(self._config, rendered=False)[1].hash
 
     def held(self, client_id: int) -> tuple[int, int]:
         """Return how many labeled and unlabeled samples a device said it has."""

@@ -46,6 +46,8 @@ class DeviceSpec:
         Of the computation.
     federation : mapping or None
         Settings by which a known data set is dealt, for devices that hold a partition of it.
+    federation_hash : str or None
+        Hash of what comes of it at the server; None where the server has no data to deal.
     mods : tuple of str
         Flower mods around the training, outermost first: ``fixed_clipping``,
         ``adaptive_clipping``, ``message_size``, ``arrays_size``.
@@ -69,6 +71,7 @@ class DeviceSpec:
     view_options: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "float32"
     federation: Mapping[str, Any] | None = None
+    federation_hash: str | None = None
     mods: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -87,6 +90,8 @@ class DeviceSpec:
             "view_options": isinstance(self.view_options, Mapping),
             "precision": self.precision in PRECISIONS,
             "federation": self.federation is None or isinstance(self.federation, Mapping),
+            "federation_hash": self.federation_hash is None
+            or isinstance(self.federation_hash, str),
             "mods": all(mod in MODS for mod in self.mods),
         }
         wrong = [name for name, good in checks.items() if not good]

@@ -1,5 +1,7 @@
 """What a device reads of its own disk, and what it refuses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -87,6 +89,10 @@ def test_a_partition_of_a_known_data_set(tmp_path):
         assert (data.labels == federation.given_to(partition)).all()
         assert (data.train.y[data.unlabeled] == -1).all()
         assert (data.train.y[data.labeled] == source.train.y[data.labeled]).all()
+    same = replace(spec, federation_hash=federation.hash)
+    assert read({"partition-id": 0}, same).counts() == read({"partition-id": 0}, spec).counts()
+    with pytest.raises(DataError, match=f"{federation.hash[:12]}, the server one with 0000"):
+        read({"partition-id": 0}, replace(spec, federation_hash="0" * 64))
     with pytest.raises(ConfigError, match="10 clients"):
         read({"partition-id": 10}, spec)
     with pytest.raises(ConfigError, match=r"deploy\.partitions"):

@@ -140,7 +140,7 @@ def _decks(held: Indices, start: int, classes: int, random: np.random.Generator)
     """Shuffle one deck a row; the first ``start`` cards are none of those in ``held``."""
     turn = random.random((len(held), classes))
     np.put_along_axis(turn, held, 2.0, axis=1)
-    deck = np.argsort(turn, axis=1)
+    deck = np.argsort(turn, axis=1, kind="stable")  # ties: the cards that are held
     deck[:, start:] = random.permuted(deck[:, start:], axis=1)
     return deck
 

@@ -42,7 +42,9 @@ class ExtendedDirichlet(ClassesPerClient):
         before = np.concatenate([[0.0], np.cumsum(shares)])
         first, last = np.cumsum(holders) - holders, np.cumsum(holders) - 1
         total = np.repeat(stock, holders)
-        ends = np.floor((before[1:] - np.repeat(before[first], holders)) * total).astype(np.int64)
+        cuts = (before[1:] - np.repeat(before[first], holders)) * total
+        # exp and log differ by an ulp from CPU to CPU: a cut that is a whole number stays one
+        ends = np.floor(cuts + 1e-9).astype(np.int64)
         ends = np.minimum(ends, total)
         ends[last] = stock  # the sum of rounded shares may be off 1 by some ulp
         starts = np.concatenate([[0], ends[:-1]])

@@ -36,7 +36,8 @@ class ClassMismatch(Uniform):
         """Mark the labeled entries; see :class:`LabelPolicy`."""
         present = shuffled.class_counts() > 0
         turn = np.where(present, random.random(present.shape), 2.0)
-        place = np.argsort(np.argsort(turn, axis=1), axis=1)
+        order = np.argsort(turn, axis=1, kind="stable")
+        place = np.argsort(order, axis=1, kind="stable")
         number = np.array([math.ceil(self.kept * n - 1e-9) for n in present.sum(axis=1)])
         chosen = present & (place < number[:, None])
         inside = chosen[shuffled.shards.owners, shuffled.classes]
