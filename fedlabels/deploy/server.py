@@ -42,7 +42,7 @@ from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.job import ClientRow
 from fedlabels.simulation.population import Group, Population
 from fedlabels.simulation.serial import SerialBackend
-from fedlabels.simulation.state import StateStore
+from fedlabels.simulation.state import StateStore, Version
 from fedlabels.simulation.worker import WorkerSpec
 from strategies.support.replies import Limits
 
@@ -254,7 +254,9 @@ class Devices(Place):
         self.min_clients = deploy["min_clients"]
         self.deadline_seconds = deploy["connect_seconds"]
 
-    def start(self, folder: RunFolder, committed: int) -> SimulationBackend:
+    def start(
+        self, folder: RunFolder, committed: int, states: Mapping[int, Version] | None
+    ) -> SimulationBackend:
         """Start the worker that makes the first model and tests on the server."""
         spec = WorkerSpec(
             train=self._world.source.train,

@@ -25,17 +25,18 @@ from fedlabels.errors import CheckpointError
 from fedlabels.run.files import (
     TEMPORARY,
     json_bytes,
-    sync_folder,
     temporary_name,
     write_atomic,
     write_synced,
 )
 from fedlabels.run.hashing import config_hash, differing_keys, flatten
+from fedlabels.simulation.state import Version, pack, sync_folder, unpack
 
 Arrays = dict[str, NDArray[Any]]
 
 FORMAT_VERSION = 1
-MODEL, STRATEGY, MANIFEST = "model.safetensors", "strategy.safetensors", "manifest.json"
+MODEL, STRATEGY, STATES = "model.safetensors", "strategy.safetensors", "states.safetensors"
+MANIFEST = "manifest.json"
 _NAME = re.compile(r"round-(\d{8,})")
 _OWN_KEYS = ("round", "config_hash", "format_version", "package_version", "files", "strategy")
 
@@ -56,6 +57,8 @@ class Checkpoint:
         Arrays of the strategy's state.
     strategy_values : dict
         JSON part of the strategy's state.
+    states : dict of int to Version, or None
+        The newest state of every client that has one; None where an earlier version wrote it.
     manifest : dict
         The rest: flat settings under ``config``, ``federation_hash``, and what the run added.
     """
@@ -65,6 +68,7 @@ class Checkpoint:
     arrays: Arrays
     strategy_arrays: Arrays
     strategy_values: dict[str, Any]
+    states: dict[int, Version] | None
     manifest: dict[str, Any]
 
 
@@ -75,6 +79,7 @@ def write_checkpoint(
     strategy_state: tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]],
     manifest: Mapping[str, Any],
     *,
+    states: Mapping[int, Version] | None = None,
     keep: int = 2,
 ) -> Path:
     """Write the state after a round; kill it anywhere and the previous one is intact.
@@ -92,6 +97,8 @@ def write_checkpoint(
     manifest : mapping
         JSON values; ``config`` (the resolved settings, nested or flat) and ``federation_hash``
         are needed.
+    states : mapping of int to Version or None
+        The newest state of every client that has one; None is no client.
     keep : int
         Checkpoints that stay, >= 1. Those of later rounds, left by an abandoned future, go.
 
@@ -108,7 +115,11 @@ def write_checkpoint(
     if round_index < 0 or keep < 1:
         raise CheckpointError(f"need round >= 0 and keep >= 1, got {round_index} and {keep}")
     path = folder / "checkpoints" / f"round-{round_index:08d}"
-    files = {MODEL: _tensor_bytes(arrays), STRATEGY: _tensor_bytes(strategy_state[0])}
+    files = {
+        MODEL: _tensor_bytes(arrays),
+        STRATEGY: _tensor_bytes(strategy_state[0]),
+        STATES: _tensor_bytes(pack(states or {})),
+    }
     _require_json(strategy_state[1], "strategy state")
     values = _manifest(round_index, manifest, strategy_state[1], files)
     try:
@@ -178,6 +189,7 @@ def read_checkpoint(
         arrays=_read_tensors(path / MODEL, manifest["files"]),
         strategy_arrays=_read_tensors(path / STRATEGY, manifest["files"]),
         strategy_values=manifest["strategy"],
+        states=_read_states(path / STATES, manifest["files"]),
         manifest={key: value for key, value in manifest.items() if key not in ("files", "sha256")},
     )
 
@@ -331,6 +343,10 @@ def _read_tensors(file: Path, hashes: Mapping[str, str]) -> Arrays:
     if hashlib.sha256(content).hexdigest() != hashes[file.name]:
         raise _damaged(file, "its SHA-256 differs from the one in manifest.json")
     return dict(load_tensors(content))
+
+
+def _read_states(file: Path, hashes: Mapping[str, str]) -> dict[int, Version] | None:
+    return unpack(_read_tensors(file, hashes)) if file.name in hashes else None
 
 
 def _check_config(path: Path, manifest: Mapping[str, Any], config: Mapping[str, Any]) -> None:

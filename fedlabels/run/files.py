@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedlabels.errors import writing
+from fedlabels.simulation.state import sync_folder
 
 TEMPORARY = ".tmp-"
 """Prefix of names that are not finished; whoever lists a folder skips them."""
@@ -27,23 +28,6 @@ def temporary_name(path: Path) -> Path:
         A fresh name in the same folder, so that the rename stays on one file system.
     """
     return path.with_name(f"{TEMPORARY}{path.name}-{secrets.token_hex(4)}")
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's list of names to disk, where the system can do that.
-
-    Parameters
-    ----------
-    folder : Path
-        A folder that exists.
-    """
-    if os.name == "nt":  # Windows opens no folder; its renames are journaled
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_synced(path: Path, content: bytes) -> None:

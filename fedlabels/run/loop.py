@@ -101,7 +101,8 @@ class Loop:
             At Ctrl-C or SIGTERM, after a checkpoint was written.
         """
         self._began = time.time()
-        backend = self._place.start(self._folder, self._first - 1)
+        states = self._checkpoint.states if self._checkpoint else None
+        backend = self._place.start(self._folder, self._first - 1, states)
         status = "failed"
         try:
             self._announce()  # only now: a folder in which nothing could start holds no run
@@ -119,8 +120,7 @@ class Loop:
         done = self._done
         try:
             if done is not None:
-                backend.sync()
-                self._save(done)
+                self._save(backend, done)
         finally:  # a full disk must not leave workers behind
             backend.close()
             self._folder.update_manifest(
@@ -200,11 +200,8 @@ class Loop:
             # one assignment: an interrupt finds the old round or the new one, never a mixture
             self._done = done = Done(index, arrays, self._world.strategy.state())
             if index % self._config["checkpoint_every"] == 0:
-                previous = self._saved
                 with phase("write"):
-                    backend.sync()
-                    self._save(done)
-                    backend.prune(max(previous, 0))  # two checkpoints are kept, and their states
+                    self._save(backend, done)
             self._console.round(record)
             stops = [callback.on_round_end(record=record) for callback in self._callbacks]
             if any(stops):
@@ -333,7 +330,7 @@ class Loop:
             **{k: s / c for k, (s, c) in row.metrics.items() if c},
         }
 
-    def _save(self, done: Done) -> None:
+    def _save(self, backend: SimulationBackend, done: Done) -> None:
         """Write the checkpoint of a finished round, and the model alone."""
         if done.round == self._saved:
             return
@@ -344,11 +341,14 @@ class Loop:
             "seconds": self._seconds(),
         }
         state = (done.strategy.arrays, done.strategy.values)
+        backend.sync()
         self._folder.sync()
-        write_checkpoint(self._folder.path, done.round, arrays, state, manifest)
+        states = backend.versions(done.round)
+        write_checkpoint(self._folder.path, done.round, arrays, state, manifest, states=states)
         write_model(self._folder.model, arrays)
         # two checkpoints are kept: a resume may start from the one before
         self._resumable, self._saved = max(self._saved, 0), done.round
+        backend.prune(self._resumable, self._saved)
 
 
 def _record(

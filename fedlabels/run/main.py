@@ -28,6 +28,7 @@ from fedlabels.run.setup import build_world
 from fedlabels.run.trackers import tracking_of
 from fedlabels.simulation.flower_compat import quiet
 from fedlabels.simulation.memory import keep_memory
+from fedlabels.simulation.state import verify
 
 INTERRUPTED = 130
 _PLACES = ("resume=", "run_dir=")  # overrides that say where a run is, not what it is
@@ -126,6 +127,8 @@ def execute(
     decomposition = decomposition_of(config, world.strategy)
     resumed = config.get("resume") is not None
     checkpoint = checkpoint_of(config, path, world.federation.hash) if resumed else None
+    if checkpoint is not None and checkpoint.states is not None:
+        verify(path / "state", checkpoint.states)
     folder = RunFolder(path, resume=resumed)
     if resumed:
         folder.cut_back(checkpoint.round if checkpoint else 0)

@@ -12,6 +12,7 @@ from fedlabels.run.setup import World, build_backend
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.grid import FIRST_NODE_ID, CohortGrid, RoundGrid
 from fedlabels.simulation.job import Arrays, ClientRow
+from fedlabels.simulation.state import Version
 
 Settings = Mapping[str, Any]
 
@@ -62,7 +63,9 @@ class Place(ABC):
     deadline_seconds: float = 60.0
 
     @abstractmethod
-    def start(self, folder: RunFolder, committed: int) -> SimulationBackend:
+    def start(
+        self, folder: RunFolder, committed: int, states: Mapping[int, Version] | None
+    ) -> SimulationBackend:
         """Start what makes the first model and tests on the server."""
 
     @abstractmethod
@@ -105,9 +108,11 @@ class Simulated(Place):
         self._config, self._world = config, world
         self.client_of = {FIRST_NODE_ID + i: i for i in range(config["clients"])}
 
-    def start(self, folder: RunFolder, committed: int) -> SimulationBackend:
+    def start(
+        self, folder: RunFolder, committed: int, states: Mapping[int, Version] | None
+    ) -> SimulationBackend:
         """Start workers."""
-        return build_backend(self._config, self._world, folder, committed)
+        return build_backend(self._config, self._world, folder, committed, states)
 
     def grid(self, folder: RunFolder, backend: SimulationBackend) -> CohortGrid:
         """Return a grid over all clients of the federation."""

@@ -23,7 +23,7 @@ from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.population import Group, Population
 from fedlabels.simulation.process_backend import ProcessBackend
 from fedlabels.simulation.serial import SerialBackend
-from fedlabels.simulation.state import StateStore
+from fedlabels.simulation.state import StateStore, Version
 from fedlabels.simulation.worker import WorkerSpec
 from strategies.base import ServerStrategy
 
@@ -94,7 +94,11 @@ def _groups(config: Settings, client: Client, strategy: ServerStrategy) -> tuple
 
 
 def build_backend(
-    config: Settings, world: World, folder: RunFolder, committed: int
+    config: Settings,
+    world: World,
+    folder: RunFolder,
+    committed: int,
+    versions: Mapping[int, Version] | None = None,
 ) -> SimulationBackend:
     """Start workers.
 
@@ -102,6 +106,8 @@ def build_backend(
     ----------
     committed : int
         Last round whose client states count.
+    versions : mapping of int to Version or None
+        Those states, as the round's checkpoint has them; None takes what is there.
     """
     settings = config["backend"]
     spec = WorkerSpec(
@@ -121,7 +127,7 @@ def build_backend(
         tf32=settings["tf32"],
         lanes=settings["lanes"],
     )
-    states = StateStore(folder.state, committed)
+    states = StateStore(folder.state, committed, versions)
     if settings["name"] == "serial":
         return SerialBackend(spec, states, settings["block_size"])
     if settings["name"] == "processes":

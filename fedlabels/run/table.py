@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from fedlabels.errors import DataError, writing
-from fedlabels.run.files import sync_folder, temporary_name
+from fedlabels.run.files import temporary_name
+from fedlabels.simulation.state import sync_folder
 
 _TAIL = 1 << 16  # bytes read at once when looking back for the last line's end
 _LONGEST = 2000  # characters of a text, such as an error with its traceback

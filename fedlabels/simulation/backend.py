@@ -15,7 +15,7 @@ from fedlabels.simulation.evaluation import Evaluation, Scored, evaluate
 from fedlabels.simulation.job import Arrays, ClientRow, EachTerm, Job, JobResult, SumTerm, Task
 from fedlabels.simulation.order import Item, Made, Order, Report
 from fedlabels.simulation.reduce import Key, Node, finish
-from fedlabels.simulation.state import StateStore
+from fedlabels.simulation.state import StateStore, Version
 from fedlabels.simulation.worker import EVALUATION_ROWS, WorkerSpec
 
 CPU_BLOCK, GPU_BLOCK = 8, 64
@@ -63,9 +63,13 @@ class SimulationBackend(ABC):
         """Flush client states to disk, before a checkpoint counts on them."""
         self._states.sync()
 
-    def prune(self, kept_from: int) -> None:
-        """Remove client states that no resume from a round or later needs."""
-        self._states.prune(kept_from)
+    def versions(self, round_index: int) -> dict[int, Version]:
+        """Return the client states that a checkpoint of a round counts on."""
+        return self._states.versions(round_index)
+
+    def prune(self, *saved: int) -> None:
+        """Remove client states that no resume from the checkpoints of some rounds needs."""
+        self._states.prune(*saved)
 
     def executions(self) -> dict[str, str]:
         """Return the execution of every group, as far as it is known; see `Trainer`."""

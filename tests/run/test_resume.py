@@ -142,6 +142,65 @@ def test_states_of_both_checkpoints_are_kept(whole: Path, tmp_path: Path) -> Non
     assert prints(folder) == prints(whole)
 
 
+@pytest.fixture(scope="module")
+def remembering(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of clients with models of their own, all of them in each of two rounds."""
+    folder = tmp_path_factory.mktemp("remembering") / "run"
+    simulate(folder, config_of(*LOCAL, "rounds=2"))
+    return folder
+
+
+LOCAL = (
+    *TINY, "method=local_training", "clients=4", "per_round=4",
+    "checkpoint_every=1",
+)  # fmt: skip
+
+
+def flip(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+
+
+def put_back(path: Path) -> None:
+    path.write_bytes(path.with_name("00000001.safetensors").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(Path.unlink, "is missing"), (flip, "is damaged"), (put_back, "is damaged")],
+)
+def test_a_state_that_is_not_the_checkpoints_is_refused_by_name(
+    change: Any, said: str, remembering: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(remembering, tmp_path / "run"))
+    path = folder / "state" / "3" / "00000002.safetensors"
+    change(path)
+    before = contents(folder)
+    with pytest.raises(CheckpointError, match=f"state of client 3 in .*{said}.*restore the file"):
+        simulate(folder, config_of(*LOCAL, "rounds=3"), resume=True)
+    assert contents(folder) == before
+    shutil.rmtree(folder / "checkpoints" / "round-00000002")  # as the error says
+    simulate(folder, config_of(*LOCAL, "rounds=3"), resume=True)
+    simulate(tmp_path / "whole", config_of(*LOCAL, "rounds=3"))
+    assert prints(folder) == prints(tmp_path / "whole")
+
+
+def test_a_checkpoint_of_an_earlier_version_names_no_states(
+    remembering: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(remembering, tmp_path / "run"))
+    newest = latest_checkpoint(folder)
+    assert newest is not None
+    (newest / "states.safetensors").unlink()
+    manifest = json.loads((newest / "manifest.json").read_text())
+    del manifest["files"]["states.safetensors"]
+    manifest["sha256"] = checkpoint._self_hash(manifest)
+    (newest / "manifest.json").write_text(json.dumps(manifest))
+    simulate(folder, config_of(*LOCAL, "rounds=3"), resume=True)
+    simulate(tmp_path / "whole", config_of(*LOCAL, "rounds=3"))
+    assert prints(folder) == prints(tmp_path / "whole")
+
+
 def test_other_settings_are_named(copy: Path) -> None:
     before = contents(copy)
     with pytest.raises(CheckpointError, match=r"client\.lr: 0\.1 -> 0\.2") as caught:

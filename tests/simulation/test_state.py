@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedlabels.errors import CheckpointError
-from fedlabels.simulation.state import StateStore, flatten, unflatten
+from fedlabels.simulation.state import StateStore, flatten, pack, unflatten, unpack, verify
 
 STATE = {"model": {"w": np.arange(6.0).reshape(2, 3)}, "optimizer": {"steps": np.array(3)}}
 
@@ -35,6 +35,45 @@ def test_prune_keeps_what_a_resume_needs(tmp_path):
     assert sorted(p.stem for p in (tmp_path / "0").iterdir()) == ["00000004", "00000006"]
 
 
+def rounds_on_disk(folder):
+    return [int(path.stem) for path in sorted(folder.iterdir())]
+
+
+def test_between_checkpoints_only_the_newest_is_kept(tmp_path):
+    store = StateStore(tmp_path)
+    most = 0
+    for index in range(1, 31):
+        store.write(0, index, {"w": np.zeros(1)})
+        most = max(most, len(rounds_on_disk(tmp_path / "0")))
+        if index % 10 == 0:
+            store.prune(index - 10, index)
+            assert rounds_on_disk(tmp_path / "0") == [r for r in (index - 10, index) if r]
+    assert most == 4  # two checkpoints, the round that is done and the one that is not
+    store.sync()
+
+
+def test_versions_are_those_of_a_round_that_is_done(tmp_path):
+    store = StateStore(tmp_path)
+    for client_id, index in ((0, 1), (0, 2), (5, 2), (0, 3), (9, 3)):
+        store.write(client_id, index, {"w": np.full(2, float(index))})
+    found = store.versions(2)
+    assert {k: v.round for k, v in found.items()} == {0: 2, 5: 2}
+    assert unpack(pack(found)) == found
+    assert unpack(pack({})) == {}
+    verify(tmp_path, found)
+    again = StateStore(tmp_path, 2, found)
+    assert again.versions(2) == found
+    assert StateStore(tmp_path, 2).versions(2) == found  # of an earlier version: read once
+
+
+def test_a_state_that_the_checkpoint_does_not_count_on_is_not_read(tmp_path):
+    store = StateStore(tmp_path)
+    store.write(0, 1, {"w": np.zeros(1)})
+    found = store.versions(1)
+    store.write(4, 1, {"w": np.zeros(1)})
+    assert StateStore(tmp_path, 1, found).read(4) is None
+
+
 def test_a_checkpoint_finds_states_on_disk(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(
@@ -45,9 +84,10 @@ def test_a_checkpoint_finds_states_on_disk(tmp_path, monkeypatch):
         store.write(client_id, 1, {"w": np.zeros(1)})
     assert synced == []  # a round of a thousand clients would wait a thousand times
     store.sync()
-    assert synced == [str(tmp_path / k / "00000001.safetensors") for k in ("0", "7")]
+    files = [str(tmp_path / k / "00000001.safetensors") for k in ("0", "7")]
+    assert synced == [*files, str(tmp_path / "0"), str(tmp_path / "7"), str(tmp_path)]
     store.sync()
-    assert len(synced) == 2
+    assert len(synced) == 5
 
 
 def test_damaged_file_is_named(tmp_path):
