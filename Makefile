@@ -22,7 +22,7 @@ LOWER := .venv-lower
 TORCH_LOWER ?= torch==2.4.1
 test-lower:
 	test -x $(LOWER)/bin/python || $(PYTHON) -m venv $(LOWER)
-	$(LOWER)/bin/python -m pip install -q "$(TORCH_LOWER)" "numpy==1.26.4" "safetensors==0.4.0" "flwr==1.41.0"
+	$(LOWER)/bin/python -m pip install -q "$(TORCH_LOWER)" "numpy==1.26.4" "safetensors==0.4.0" "threadpoolctl==3.1.0" "flwr==1.41.0"
 	CUDA_VISIBLE_DEVICES= $(LOWER)/bin/python tests/deploy/device_only.py
 
 lint: $(VENV)/installed

@@ -30,6 +30,7 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 
 from fedlabels.data import ArrayDataset, load
+from fedlabels.machine import allowed_cores
 from fedlabels.run import main as entry
 from fedlabels.run.config import check, register
 from fedlabels.simulation.flower_compat import quiet
@@ -173,7 +174,7 @@ def save(row: dict[str, Any]) -> None:
     """Add a row to the results, replacing an older one of the same cell."""
     kept = [r for r in rows() if any(r[k] != row[k] for k in KEY)]
     ordered = sorted([*kept, row], key=lambda r: [str(r[k]) for k in KEY])
-    hardware = {"machine": platform.machine(), "cores": os.cpu_count()}
+    hardware = {"machine": platform.machine(), "cores": allowed_cores()}
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     temporary = RESULTS.with_suffix(".tmp")
     temporary.write_text(json.dumps({"hardware": hardware, "rows": ordered}, indent=1) + "\n")

@@ -22,6 +22,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from fedlabels.machine import allowed_cores
+
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / "fedld"
 RESULTS = ROOT / "benchmarks" / "results" / "fedld.json"
@@ -106,7 +108,7 @@ def save(row: Row) -> None:
     key = ("alpha", "method", "seed", "rounds")
     rows = [r for r in load() if any(r[k] != row[k] for k in key)] + [row]
     rows.sort(key=lambda r: [str(r[k]) for k in key])
-    hardware = {"machine": platform.machine(), "cores": os.cpu_count()}
+    hardware = {"machine": platform.machine(), "cores": allowed_cores()}
     whole = {"hardware": hardware, "settings": [*COMMON, *LOCAL], "rows": rows}
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     temporary = RESULTS.with_suffix(".tmp")

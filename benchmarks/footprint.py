@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
+from fedlabels.machine import allowed_cores
+
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 RESULTS = ROOT / "benchmarks" / "results" / "footprint.json"
@@ -199,7 +201,7 @@ def main() -> None:
         fleet.close()
     found = {
         "versions": {n: version(n) for n in ("fedlabels", "flwr", "torch", "numpy")},
-        "hardware": {"machine": platform.machine(), "cores": os.cpu_count()},
+        "hardware": {"machine": platform.machine(), "cores": allowed_cores()},
         "installed_megabytes": {
             "all": round(sum(sizes.values()), 1),
             **{k: round(v, 1) for k, v in sorted(sizes.items(), key=lambda i: -i[1])[:12]},

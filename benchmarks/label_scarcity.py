@@ -20,6 +20,7 @@ from statistics import mean
 import numpy as np
 
 from fedlabels.data import load
+from fedlabels.machine import allowed_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / "label_scarcity"
@@ -235,7 +236,7 @@ def save(row: dict[str, object]) -> None:
     old = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
     rows = [r for r in old if any(r[k] != row[k] for k in key)] + [row]
     rows.sort(key=lambda r: [str(r[k]) for k in key])
-    hardware = {"machine": platform.machine(), "cores": os.cpu_count()}
+    hardware = {"machine": platform.machine(), "cores": allowed_cores()}
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps({"hardware": hardware, "rows": rows}, indent=1) + "\n")
     print(

@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from fedlabels.machine import allowed_cores
+
 
 def run_limited(command: list[str], environment: dict[str, str], log: Path, limit: float) -> str:
     """Run a command in its log's folder; return what was wrong with its end, or ""."""
@@ -38,7 +40,7 @@ def processor() -> str:
 
 def hardware() -> dict[str, Any]:
     """Return what it ran on."""
-    facts = {"machine": platform.machine(), "cores": os.cpu_count(), "cpu": processor()}
+    facts = {"machine": platform.machine(), "cores": allowed_cores(), "cpu": processor()}
     with contextlib.suppress(ValueError, OSError, AttributeError):
         size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         facts["memory_gib"] = round(size / 2**30, 1)

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from fedlabels.federation import PARTITIONS, POLICIES, Federation, Ragged, Samples, build, make
+from fedlabels.machine import allowed_cores
 from fedlabels.telemetry import OFF
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -334,7 +335,7 @@ def main() -> None:
     measure(cases)
     rows = [case.row() for case in cases]
     facts = {
-        "hardware": {"machine": platform.machine(), "cores": os.cpu_count()},
+        "hardware": {"machine": platform.machine(), "cores": allowed_cores()},
         "versions": versions(),
         "peers": {"flwr-datasets": "timed" if options.inside else problem or "not asked for"},
         "rows": rows,

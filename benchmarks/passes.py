@@ -11,7 +11,6 @@ both streams. "views" is the augmentation alone. Taken in turns; the median of t
 
 import argparse
 import json
-import os
 import platform
 import sys
 import time
@@ -28,6 +27,7 @@ import clients
 from fedlabels.cohort.types import DataSpec
 from fedlabels.data.dataset import pair
 from fedlabels.federation import PARTITIONS, POLICIES, Samples, build, make
+from fedlabels.machine import allowed_cores
 from fedlabels.models import build as build_model
 from fedlabels.simulation.population import Group, Population
 from fedlabels.simulation.worker import Item, Order, Worker, WorkerSpec
@@ -166,7 +166,7 @@ def main() -> None:
     torch.set_num_threads(1)
     facts: dict[str, Any] = {
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "hardware": {"machine": platform.machine(), "cores": os.cpu_count()},
+        "hardware": {"machine": platform.machine(), "cores": allowed_cores()},
         "methods": {name: measure(name, repeats) for name in SETTINGS},
     }
     passes = Passes()

@@ -8,7 +8,6 @@ all for FedAvg. Writes benchmarks/results/precision.json.
 
 import argparse
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -17,6 +16,8 @@ from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
+
+from fedlabels.machine import allowed_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "precision.json"
@@ -61,7 +62,7 @@ def main() -> None:
         sys.stdout.flush()
     document = {
         "versions": {name: version(name) for name in ("fedlabels", "torch", "numpy")},
-        "hardware": {"machine": platform.machine(), "cores": os.cpu_count()},
+        "hardware": {"machine": platform.machine(), "cores": allowed_cores()},
         "rounds": arguments.rounds,
         "seeds": arguments.seeds,
         "rows": rows,

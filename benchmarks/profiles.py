@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import io
 import json
-import os
 import platform
 import sys
 import tempfile
@@ -28,6 +27,7 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 
 from fedlabels.cohort import clock
+from fedlabels.machine import allowed_cores
 from fedlabels.run import RunFolder, Table
 from fedlabels.run import main as entry
 from fedlabels.run.config import check, register
@@ -260,7 +260,7 @@ def main() -> None:
     quiet()
     rows = measure(options.cases or list(CASES), options.rounds, options.pairs)
     facts = {
-        "hardware": {"machine": platform.machine(), "cores": os.cpu_count()},
+        "hardware": {"machine": platform.machine(), "cores": allowed_cores()},
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("fedlabels", "torch", "numpy", "ray")},

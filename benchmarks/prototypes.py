@@ -28,6 +28,7 @@ from typing import Any
 
 import yaml
 
+from fedlabels.machine import allowed_cores
 from fedlabels.run.checkpoint import latest_checkpoint, read_checkpoint
 from fedlabels.run.config import register
 from fedlabels.run.folder import RunFolder
@@ -178,7 +179,7 @@ def saved() -> list[dict[str, Any]]:
 def save(row: dict[str, Any]) -> None:
     """Add a row to the results, replacing an older one of the same cell."""
     rows = sorted([r for r in saved() if key(r) != key(row)] + [row], key=key)
-    hardware = {"machine": platform.machine(), "cores": os.cpu_count()}
+    hardware = {"machine": platform.machine(), "cores": allowed_cores()}
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps({"hardware": hardware, "rows": rows}, indent=1) + "\n")
     print(*key(row), f"{row['personal_accuracy_pooled']:.4f}", flush=True)

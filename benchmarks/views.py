@@ -30,6 +30,7 @@ from fedlabels.cohort import DataSpec
 from fedlabels.data import View, make_views
 from fedlabels.data.view_base import whole
 from fedlabels.data.views import StrongView
+from fedlabels.machine import allowed_cores
 from fedlabels.models import build
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,7 +54,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     figures: dict[str, Any] = {
         "hardware": {
-            "machine": platform.machine(), "cores": os.cpu_count(), "threads": 1,
+            "machine": platform.machine(), "cores": allowed_cores(), "threads": 1,
             "load_before": round(load, 2),
         },
         "versions": {

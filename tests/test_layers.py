@@ -14,10 +14,17 @@ PACKAGES = ("fedlabels", "strategies", "clients")
 MAX_LINES = 500
 
 # Part -> parts of the project that it may import; every part may import itself and COMMON.
-COMMON = {"fedlabels", "fedlabels.errors", "fedlabels.seeds", "fedlabels.telemetry"}
+COMMON = {
+    "fedlabels",
+    "fedlabels.errors",
+    "fedlabels.machine",
+    "fedlabels.seeds",
+    "fedlabels.telemetry",
+}
 ARROWS = {
     "fedlabels": set(),
     "fedlabels.errors": set(),
+    "fedlabels.machine": set(),
     "fedlabels.seeds": set(),
     "fedlabels.telemetry": set(),
     "fedlabels.cohort": set(),

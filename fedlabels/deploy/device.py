@@ -1,6 +1,5 @@
 """One client on one device: the simulator's worker with a single shard."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from fedlabels.deploy.spec import DeviceSpec
 from fedlabels.errors import ConfigError, RunError
 from fedlabels.federation.federation import Federation
 from fedlabels.federation.ragged import Ragged
+from fedlabels.machine import allowed_cores
 from fedlabels.simulation.convert import arrays_of
 from fedlabels.simulation.order import Item, Order
 from fedlabels.simulation.outcome import Outcome
@@ -76,7 +76,7 @@ class Device:
                 views=spec.views,
                 view_options=dict(spec.view_options),
                 seed=spec.seed,
-                threads=threads or os.cpu_count() or 1,
+                threads=threads or allowed_cores(),
                 dtype=spec.precision,
                 device=device,
             )

@@ -39,7 +39,8 @@ class BackendConfig:
     name : {"ray", "processes", "serial"}
         Workers on Ray, workers as plain processes of this machine, or all in this process.
     num_workers : int or None
-        Workers, >= 1; None is one a GPU, or one a core without GPUs. Not of ``serial``.
+        Workers, >= 1; None is one a GPU, or without GPUs one a core that may be used. Not of
+        ``serial``.
     gpus_per_worker : float or None
         GPUs of a Ray worker, >= 0; None is 1 where Ray sees a GPU, else 0.
     execution : {"auto", "looped", "stacked", "graphed"}
@@ -236,7 +237,8 @@ class SweepConfig:
     dir : str or None
         Another folder.
     jobs : int or None
-        Cells side by side on this machine, >= 1; None is one a core.
+        Cells side by side on this machine, >= 1; None is one a core that may be used, or fewer
+        where ``backend.num_workers`` gives each several.
     address : str or None
         A Ray cluster instead, ``auto`` or HOST:PORT; the folder must be on a shared disk.
     cpus : float

@@ -1,6 +1,5 @@
 """The round loop: exchanges, evaluation, tables, checkpoints, and an orderly end in every case."""
 
-import os
 import platform
 import secrets
 import time
@@ -17,6 +16,8 @@ from fedlabels import wire
 from fedlabels.cohort.clock import phase, whole
 from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import RunError
+from fedlabels.machine import allowed_cores
+from fedlabels.machine.blas import one_blas_thread
 from fedlabels.run.callbacks import Callback, Measure, Seen
 from fedlabels.run.checkpoint import Checkpoint, write_checkpoint, write_model
 from fedlabels.run.console import Console
@@ -89,6 +90,7 @@ class Loop:
         self._personal: list[dict[str, Any]] = []
         self._done: Done | None = None
 
+    @one_blas_thread()
     def run(self) -> dict[str, Any]:
         """Run to the end and return the last round's record.
 
@@ -150,7 +152,7 @@ class Loop:
             status="running",
             started=self._began,
             package=_versions(),
-            hardware={"machine": platform.machine(), "cores": os.cpu_count()},
+            hardware={"machine": platform.machine(), "cores": allowed_cores()},
             config_hash=config_hash(config),
             federation_hash=self._world.federation.hash,
             class_names=list(source.train.class_names),

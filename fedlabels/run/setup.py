@@ -13,6 +13,7 @@ from fedlabels.errors import ConfigError
 from fedlabels.federation import (
     Federation,
 )
+from fedlabels.machine.blas import one_blas_thread
 from fedlabels.models import build as build_model
 from fedlabels.models.base import Classifier
 from fedlabels.run.data import build_data
@@ -43,6 +44,7 @@ class World:
     feature_dim: int
 
 
+@one_blas_thread()
 def build_world(config: Settings) -> World:
     """Build everything that does not need a worker.
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from fedlabels.cohort.clock import Track, in_our_time
 from fedlabels.cohort.types import Indices
 from fedlabels.errors import RunError
+from fedlabels.machine.blas import ONE_THREAD
 from fedlabels.simulation.backend import SimulationBackend, failed_rows
 from fedlabels.simulation.evaluation import Scored
 from fedlabels.simulation.job import Arrays
@@ -52,6 +53,10 @@ class WorkerPool(SimulationBackend):
     def _slots(self) -> int:
         """Return how many workers there are now."""
 
+    def _why(self, slot: int, error: Exception) -> str:
+        """Say why a worker died, for messages."""
+        return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
     def _settle(self) -> None:
         """Go on after all have answered; by default nothing is to be done."""
         return None
@@ -63,8 +68,9 @@ class WorkerPool(SimulationBackend):
             for slot, (order, waiting) in enumerate(zip(orders, asked, strict=True)):
                 try:
                     reports.append(self._answer(waiting))
-                except self._GONE:
-                    LOG.warning("worker %d died; its %d clients run again", slot, len(order.items))
+                except self._GONE as error:
+                    why, again = self._why(slot, error), len(order.items)
+                    LOG.warning("worker %d died; its %d clients run again (%s)", slot, again, why)
                     self._replace(slot)
                     reports.append(self._again(slot, order, payload))
         self._settle()
@@ -76,7 +82,8 @@ class WorkerPool(SimulationBackend):
         for part in _blocks(order):
             try:
                 report = self._answer(self._ask(slot, "run", part, payload))
-            except self._GONE:
+            except self._GONE as error:
+                LOG.warning("worker %d died again (%s)", slot, self._why(slot, error))
                 self._replace(slot)
                 report = failed_rows(part, "its worker process died twice")
             whole.add(report)
@@ -92,7 +99,8 @@ class WorkerPool(SimulationBackend):
             for slot, (request, waiting) in enumerate(zip(requests, asked, strict=True)):
                 try:
                     out += self._answer(waiting)
-                except self._GONE:
+                except self._GONE as error:
+                    LOG.warning("worker %d died as it evaluated (%s)", slot, self._why(slot, error))
                     self._replace(slot)
                     out += self._evaluate_again(slot, request)
         self._settle()
@@ -102,7 +110,8 @@ class WorkerPool(SimulationBackend):
         try:
             part: list[Scored] = self._answer(self._ask(slot, *request))
         except self._GONE as error:
-            raise RunError(f"a worker died twice while it evaluated: {error}") from error
+            why = self._why(slot, error)
+            raise RunError(f"a worker died twice while it evaluated: {why}") from error
         return part
 
     def tracks(self, events: bool) -> list[list[Track]]:
@@ -130,4 +139,4 @@ def _blocks(order: Order) -> list[Order]:
 def worker_environment() -> dict[str, str]:
     """Return what a worker process needs in its environment: where we import from, one thread."""
     paths = [str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)]
-    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "OMP_NUM_THREADS": "1"}
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), **ONE_THREAD}

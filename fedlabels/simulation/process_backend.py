@@ -3,22 +3,25 @@
 import contextlib
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
 from fedlabels.errors import ConfigError, RunError
+from fedlabels.machine import allowed_cores
 from fedlabels.simulation.channel import Channel, Parcel, pack
 from fedlabels.simulation.job import Arrays
 from fedlabels.simulation.pool import WorkerPool, worker_environment
 from fedlabels.simulation.state import StateStore
 from fedlabels.simulation.worker import WorkerSpec
 
-STOP_SECONDS = 2.0  # for a worker to end by itself
+STOP_SECONDS = 2.0  # for workers to end by themselves, all together
 
 
 class WorkerProcess:
@@ -84,14 +87,44 @@ class WorkerProcess:
         """Process id."""
         return self._process.pid
 
-    def stop(self) -> None:
-        """End the process; it ends by itself when it has nothing to do."""
+    def hang_up(self) -> None:
+        """Close our end of the socket, upon which the process ends; one that starts is killed."""
         self._channel.close()
+        if self._starting:
+            self.kill()
+
+    def ended(self, seconds: float | None) -> bool:
+        """Wait for the end of the process, None for ever; say whether it has ended."""
         try:
-            self._process.wait(STOP_SECONDS if not self._starting else 0)
+            self._process.wait(seconds if seconds is None else max(seconds, 0.0))
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End the process by force."""
+        self._process.kill()
+
+    def how_it_ended(self) -> str:
+        """Say how the process ended, for messages; "" while it lives."""
+        code = self._process.poll()
+        if code is None or code >= 0:
+            return "" if code is None else f"exit status {code}"
+        name = signal.Signals(-code).name
+        memory = "; the system does that where memory is short" if name == "SIGKILL" else ""
+        return f"ended by {name}{memory}"
+
+
+def end(processes: Sequence[WorkerProcess]) -> None:
+    """End worker processes, all at once: each ends by itself when nobody listens any more."""
+    for process in processes:
+        process.hang_up()
+    until = time.monotonic() + STOP_SECONDS
+    late = [process for process in processes if not process.ended(until - time.monotonic())]
+    for process in late:
+        process.kill()
+    for process in late:
+        process.ended(None)
 
 
 def _environment(gpu: int | None) -> dict[str, str]:
@@ -107,7 +140,8 @@ class ProcessBackend(WorkerPool):
     spec, states, block_size
         Those of `SimulationBackend`.
     num_workers : int or None
-        Processes; None is one a GPU, or one a core without GPUs.
+        Processes; None is one a GPU, or without GPUs one a core that may be
+        used.
 
     Raises
     ------
@@ -129,7 +163,7 @@ class ProcessBackend(WorkerPool):
             raise ConfigError(f"backend.num_workers must be >= 1 or null, got {num_workers}")
         self._devices = torch.cuda.device_count() if spec.device != "cpu" else 0
         self._gpus = float(self._devices > 0)
-        self.workers = num_workers or self._devices or os.cpu_count() or 1
+        self.workers = num_workers or self._devices or allowed_cores()
         try:
             self._spec = pack(spec)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -177,13 +211,16 @@ class ProcessBackend(WorkerPool):
     def _slots(self) -> int:
         return len(self._processes)
 
+    def _why(self, slot: int, error: Exception) -> str:
+        self._processes[slot].ended(STOP_SECONDS)
+        return self._processes[slot].how_it_ended() or str(error)
+
     def _replace(self, slot: int) -> None:
-        self._processes[slot].stop()
+        end([self._processes[slot]])
         self._processes[slot] = self._start(slot)
 
     def close(self) -> None:
         """Stop the processes."""
         processes, self._processes = self._processes, []
-        for process in processes:
-            process.stop()
+        end(processes)
         self._spec.close()

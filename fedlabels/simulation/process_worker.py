@@ -1,9 +1,11 @@
 """A worker process of the process backend: ``python -m fedlabels.simulation.process_worker FD``."""
 
 import os
+import select
 import signal
 import socket
 import sys
+import threading
 
 from fedlabels.simulation.channel import Channel
 from fedlabels.simulation.worker import Worker
@@ -31,10 +33,20 @@ def serve(channel: Channel) -> None:
         channel.send(answer)
 
 
+def end_with(connection: socket.socket) -> None:
+    """End this process as soon as nobody is at the other end of its socket."""
+    watch = select.poll()
+    watch.register(connection, 0)  # a hang-up is told of always; what arrives is not looked at
+    watch.poll()
+    os._exit(0)
+
+
 def main() -> None:
     """Serve the socket whose descriptor is the only argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which then closes us
     connection = socket.socket(fileno=int(sys.argv[1]))
+    # also in the middle of a range: a run that was killed must not go on here beside its resume
+    threading.Thread(target=end_with, args=(connection,), daemon=True).start()
     try:
         serve(Channel(connection))
     except (EOFError, OSError):

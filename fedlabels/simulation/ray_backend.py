@@ -3,8 +3,8 @@
 import logging
 import os
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,19 @@ import ray
 from ray.exceptions import (
     NodeDiedError,
     ObjectLostError,
+    ObjectStoreFullError,
+    OutOfDiskError,
     OutOfMemoryError,
     RayActorError,
     RayError,
+    RayTaskError,
     WorkerCrashedError,
 )
 
 from fedlabels.cohort.clock import Track
 from fedlabels.cohort.types import Indices
 from fedlabels.errors import ConfigError, RunError
+from fedlabels.machine import allowed_cores, share_of_cores
 from fedlabels.simulation.evaluation import Scored
 from fedlabels.simulation.job import Arrays
 from fedlabels.simulation.order import Order, Report
@@ -130,7 +134,8 @@ def start_ray(settings: RaySettings) -> str | None:
         options["runtime_env"] = {"env_vars": environment}
     else:
         workers = settings.num_workers or 1
-        options.update(include_dashboard=False, num_cpus=max(os.cpu_count() or 1, workers))
+        # not by Ray's own count, which does not know every limit that is set on this process
+        options.update(include_dashboard=False, num_cpus=max(allowed_cores(), workers))
         if settings.num_gpus is not None:
             options["num_gpus"] = settings.num_gpus
     try:
@@ -148,6 +153,32 @@ def start_ray(settings: RaySettings) -> str | None:
             f"'{settings.address}' ({error}); try backend=serial, which needs no Ray"
         ) from error
     return str(context.address_info["session_dir"]) if local else None
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn Ray's errors into a `RunError` that says what to do; deaths of workers pass through."""
+    try:
+        yield
+    except _DIED:
+        raise
+    except (ObjectStoreFullError, OutOfDiskError) as error:
+        raise RunError(
+            f"Ray's shared memory is full ({_first_line(error)}): make room in /dev/shm and on the "
+            "disk of Ray's folder, lower per_round, or use backend=processes, which needs less"
+        ) from error
+    except RayTaskError as error:
+        raise RunError(f"a worker failed: {_first_line(error.cause or error)}") from error
+    except RayError as error:
+        raise RunError(
+            f"Ray failed ({type(error).__name__}: {_first_line(error)}); resume, or use "
+            "backend=processes, which needs no Ray"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 class RayBackend(WorkerPool):
@@ -177,7 +208,8 @@ class RayBackend(WorkerPool):
         try:
             self._fit_resources()
             # once into the shared memory of a node: its actors map the arrays, nobody copies them
-            self._spec: Any = ray.put(spec)
+            with explained():
+                self._spec: Any = ray.put(spec)
             self._actors = [self._start() for _ in range(self.workers)]
         except BaseException:
             self.close()
@@ -187,7 +219,8 @@ class RayBackend(WorkerPool):
         """Choose the number of workers; more than Ray has room for would wait for ever."""
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
-        self.workers = self._settings.num_workers or gpus or cores
+        share = share_of_cores() or cores  # of a cell of a sweep on this cluster
+        self.workers = self._settings.num_workers or min(gpus or cores, share)
         per_worker = self._settings.gpus_per_worker
         self._gpus = per_worker if per_worker is not None else float(min(gpus, 1))
         if self._gpus * self.workers > gpus:
@@ -250,13 +283,21 @@ class RayBackend(WorkerPool):
         return problems
 
     def _share(self, value: Any) -> AbstractContextManager[Any]:
-        return nullcontext(ray.put(value))
+        with explained():
+            return nullcontext(ray.put(value))
 
     def _ask(self, slot: int, name: str, *arguments: Any) -> Any:
-        return getattr(self._actors[slot], name).remote(*arguments)
+        with explained():
+            return getattr(self._actors[slot], name).remote(*arguments)
 
     def _answer(self, asked: Any) -> Any:
-        return ray.get(asked)
+        with explained():
+            return ray.get(asked)
+
+    def _why(self, slot: int, error: Exception) -> str:
+        if isinstance(error, OutOfMemoryError):
+            return "Ray ended it because memory was short; lower backend.num_workers"
+        return super()._why(slot, error)
 
     def _slots(self) -> int:
         return len(self._actors)

@@ -9,18 +9,23 @@ from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from fedlabels.errors import ConfigError, FedLabelsError
+from fedlabels.machine import allowed_cores
 from fedlabels.report.comparison.compare import Question, compare
 from fedlabels.report.comparison.files import PAGE, write_comparison
 from fedlabels.run.config import check
 from fedlabels.run.console import Console
 from fedlabels.sweep.cells import Cell, make_cells, with_method
-from fedlabels.sweep.runner import Progress, run_here
+from fedlabels.sweep.runner import Progress, error_file, run_here
 
 COMPARISON = "comparison"
+# Settings without a meaning on backend=serial: who gives one of them wants workers.
+_OF_WORKERS = {
+    f"backend.{key}" for key in ("name", "num_workers", "gpus_per_worker", "num_gpus", "address")
+}
 
 
 class CellsLauncher(Launcher):
@@ -58,11 +63,27 @@ class CellsLauncher(Launcher):
         configs = []
         for overrides in jobs:
             chosen = with_method(self._config.sweep.per_method, overrides)
+            chosen = [*self._where(chosen), *chosen]
             composed = self._context.config_loader.load_sweep_config(self._config, chosen)
             configs.append((overrides, resolved(composed)))
         root = Path(self._config.hydra.sweep.dir).expanduser().absolute()
         settings = configs[0][1]["sweep"]
         return run_sweep(make_cells(configs, root), root, settings)
+
+    def _where(self, overrides: Sequence[str]) -> list[str]:
+        """Choose where a cell runs: in its own process, unless a preset or the user says more."""
+        assert self._config is not None
+        assert self._context is not None
+        keys = {override.lstrip("+").partition("=")[0] for override in overrides}
+        if keys & _OF_WORKERS:
+            return []
+        defaults = self._context.config_loader.compute_defaults_list(
+            config_name=self._config.hydra.job.config_name,
+            overrides=list(overrides),
+            run_mode=RunMode.RUN,
+        )
+        chosen = defaults.overrides.override_choices
+        return [] if "backend" in chosen else ["backend=serial"]
 
 
 def resolved(composed: DictConfig) -> dict[str, Any]:
@@ -99,11 +120,13 @@ def run_sweep(cells: Sequence[Cell], root: Path, settings: dict[str, Any]) -> in
     int
         0 if all are finished, 1 if some failed, 130 if interrupted.
     """
-    jobs = settings["jobs"] or os.cpu_count() or 1
-    if jobs < 1 or settings["cpus"] <= 0:
+    if (settings["jobs"] is not None and settings["jobs"] < 1) or settings["cpus"] <= 0:
         raise ConfigError(
-            f"sweep.jobs must be >= 1 and sweep.cpus > 0, got {jobs} and {settings['cpus']}"
+            "sweep.jobs must be >= 1 and sweep.cpus > 0, got "
+            f"{settings['jobs']} and {settings['cpus']}"
         )
+    cores = allowed_cores()
+    jobs = settings["jobs"] or max(1, cores // max(map(_workers, cells), default=1))
     question = Question(
         metric=settings["metric"], baseline=settings["baseline"], last=settings["last"]
     )
@@ -111,13 +134,15 @@ def run_sweep(cells: Sequence[Cell], root: Path, settings: dict[str, Any]) -> in
     console = Console()
     todo = [cell for cell in cells if cell.status() != "finished"]
     begun = sum(cell.status() == "begun" for cell in todo)
+    for cell in todo:
+        error_file(cell.folder).unlink(missing_ok=True)  # of an earlier call
     console.finish(
         [f"{len(cells)} cells in {root}: {len(cells) - len(todo)} finished, {begun} to resume"]
     )
     progress = Progress(lambda line: console.finish([line]), len(cells), len(cells) - len(todo))
     try:
         if settings["address"] is None:
-            status = run_here(todo, jobs, progress)
+            status = run_here(todo, jobs, progress, max(1, cores // jobs))
         else:
             from fedlabels.sweep.on_ray import run_there
 
@@ -125,11 +150,17 @@ def run_sweep(cells: Sequence[Cell], root: Path, settings: dict[str, Any]) -> in
     finally:
         write_index(cells, root)
     for cell in progress.failed:
-        console.error(f"{cell.label}: see {cell.folder.with_suffix('.error')}")
+        console.error(f"{cell.label}: see {error_file(cell.folder)}")
     if status:
         return status
     console.finish(_compared(root, question))
     return 1 if progress.failed else 0
+
+
+def _workers(cell: Cell) -> int:
+    """Return the workers that a cell asks for; those that it does not count are one."""
+    backend = cell.config["backend"]
+    return 1 if backend["name"] == "serial" else backend["num_workers"] or 1
 
 
 def _compared(root: Path, question: Question) -> list[str]:

@@ -12,9 +12,10 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from fedlabels.machine import SHARE
 from fedlabels.simulation.pool import worker_environment
 from fedlabels.sweep.cells import Cell
-from fedlabels.sweep.runner import Progress, run_cell
+from fedlabels.sweep.runner import Progress, run_cell, told
 
 
 def run_there(cells: Sequence[Cell], address: str, cpus: float, progress: Progress) -> int:
@@ -35,7 +36,8 @@ def run_there(cells: Sequence[Cell], address: str, cpus: float, progress: Progre
         address=address,
         include_dashboard=False,
         log_to_driver=False,
-        runtime_env={"env_vars": worker_environment()},
+        # a cell that starts workers of its own starts as many as it has CPUs
+        runtime_env={"env_vars": {**worker_environment(), SHARE: str(max(1, int(cpus)))}},
     )
     try:
         # a fresh process for every cell, as on one machine
@@ -51,7 +53,7 @@ def run_there(cells: Sequence[Cell], address: str, cpus: float, progress: Progre
             try:
                 ray.get(done)
             except RayError as error:
-                problem = str(error).strip().splitlines()[-1]
+                problem = told(cell, str(error).strip().splitlines()[-1])
             progress.ended(cell, time.monotonic() - began, problem)
     finally:
         ray.shutdown()

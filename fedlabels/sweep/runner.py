@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fedlabels.errors import FedLabelsError
+from fedlabels.machine import SHARE
 from fedlabels.sweep.cells import Cell, read_json
 
 Say = Callable[[str], None]
@@ -66,8 +67,36 @@ def run_cell(config: Mapping[str, Any], folder: str, facts: Mapping[str, Any]) -
     Raises
     ------
     FedLabelsError
-        If its settings or data are wrong.
+        If its settings or data are wrong. Whatever it is, ``<folder>.error`` says so.
     """
+    log = error_file(folder)
+    try:
+        _run(config, folder, facts)
+        log.unlink(missing_ok=True)
+    except FedLabelsError as error:
+        log.write_text(str(error), encoding="utf-8")
+        raise
+    except Exception as error:
+        log.write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
+        raise
+
+
+def error_file(folder: str | Path) -> Path:
+    """Return where it is said what was wrong with the cell of a folder."""
+    path = Path(folder)
+    return path.with_name(f"{path.name}.error")
+
+
+def told(cell: Cell, problem: str) -> str:
+    """Return what a cell that failed said itself; where it could not, note the problem for it."""
+    log = error_file(cell.folder)
+    if not log.exists():
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(problem, encoding="utf-8")
+    return log.read_text(encoding="utf-8")
+
+
+def _run(config: Mapping[str, Any], folder: str, facts: Mapping[str, Any]) -> None:
     from fedlabels.run import main as entry
     from fedlabels.simulation.flower_compat import quiet
 
@@ -81,7 +110,7 @@ def run_cell(config: Mapping[str, Any], folder: str, facts: Mapping[str, Any]) -
         entry.execute({**config, "resume": folder if begun else None}, path, facts=dict(facts))
 
 
-def run_here(cells: Sequence[Cell], jobs: int, progress: Progress) -> int:
+def run_here(cells: Sequence[Cell], jobs: int, progress: Progress, cores: int) -> int:
     """Run cells on this machine.
 
     Parameters
@@ -92,6 +121,8 @@ def run_here(cells: Sequence[Cell], jobs: int, progress: Progress) -> int:
         How many side by side, >= 1.
     progress : Progress
         Is told of every end.
+    cores : int
+        Of a cell, >= 1: workers that it starts at most, unless it says how many.
 
     Returns
     -------
@@ -109,7 +140,7 @@ def run_here(cells: Sequence[Cell], jobs: int, progress: Progress) -> int:
         try:
             while waiting and len(running) < jobs and not interrupted:
                 cell = waiting.pop(0)
-                arguments = (dict(cell.config), str(cell.folder), dict(cell.facts), life)
+                arguments = (dict(cell.config), str(cell.folder), dict(cell.facts), life, cores)
                 process = context.Process(target=_child, args=arguments)
                 process.start()
                 running[process.sentinel] = process, cell, time.monotonic()
@@ -128,31 +159,29 @@ def run_here(cells: Sequence[Cell], jobs: int, progress: Progress) -> int:
 
 
 def _child(
-    config: Mapping[str, Any], folder: str, facts: Mapping[str, Any], life: Connection
+    config: Mapping[str, Any],
+    folder: str,
+    facts: Mapping[str, Any],
+    life: Connection,
+    cores: int,
 ) -> None:
     threading.Thread(target=_end_with, args=(life,), daemon=True).start()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    log = Path(folder).with_suffix(".error")
+    os.environ[SHARE] = str(cores)
     try:
         run_cell(config, folder, facts)
-        log.unlink(missing_ok=True)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except FedLabelsError as error:
-        log.write_text(str(error))
+    except FedLabelsError:
         sys.exit(FAILED)
-    except Exception as error:
-        log.write_text(f"{type(error).__name__}: {error}")
-        raise
 
 
 def _problem(exitcode: int | None, cell: Cell) -> str | None:
     if exitcode == 0:
         return None
-    log = cell.folder.with_suffix(".error")
     if exitcode is not None and exitcode < 0:
-        return f"its process was ended by {signal.Signals(-exitcode).name}"
-    return log.read_text() if log.exists() else f"exit status {exitcode}"
+        return told(cell, f"its process was ended by {signal.Signals(-exitcode).name}")
+    return told(cell, f"exit status {exitcode}")
 
 
 def _end_with(life: Connection) -> None:

@@ -4,7 +4,11 @@ import mmap
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +16,8 @@ import pytest
 
 from fedlabels.errors import ConfigError, RunError
 from fedlabels.simulation.channel import INLINE, Channel, pack
-from fedlabels.simulation.process_backend import ProcessBackend
-from tests.end_to_end.harness import FEDAVG, config_of, prints, simulate, table
+from fedlabels.simulation.process_backend import STOP_SECONDS, ProcessBackend, end
+from tests.end_to_end.harness import FEDAVG, REPO, config_of, prints, simulate, table
 
 LONG = INLINE // 8 + 1
 
@@ -130,6 +134,83 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(seen) == 2
     assert not any(Path(f"/proc/{pid}").exists() for pid in seen)
     assert len(set(os.listdir("/proc/self/fd")) - before) <= 1
+
+
+STUCK = """
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from clients.fedavg import FedAvg
+from tests.end_to_end import harness
+
+
+@dataclass(frozen=True)
+class Stuck(FedAvg):
+    folder: str = ""
+
+    def fit(self, cohort, request):
+        import os
+
+        Path(self.folder, f"{os.getpid()}.busy").touch()
+        while True:
+            torch.ones(300, 300) @ torch.ones(300, 300)
+
+
+if __name__ == "__main__":
+    sys.modules["stuck"] = sys.modules["__main__"]
+    Stuck.__module__ = "stuck"
+    run = harness.config_of(*harness.FEDAVG, "backend=processes", "backend.num_workers=2")
+    folder = Path(sys.argv[1])
+    harness.simulate(folder / "run", run, harness.with_client(Stuck(folder=sys.argv[1])))
+"""
+
+
+def test_workers_end_with_a_run_that_was_killed(tmp_path: Path) -> None:
+    (tmp_path / "stuck.py").write_text(STUCK)
+    paths = os.pathsep.join([str(REPO), str(tmp_path)])
+    run = subprocess.Popen(
+        [sys.executable, str(tmp_path / "stuck.py"), str(tmp_path)], stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": paths}, cwd=REPO, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: len(list(tmp_path.glob("*.busy"))) == 2 or run.poll() is not None)
+        workers = [Path(f"/proc/{path.stem}") for path in tmp_path.glob("*.busy")]
+        assert len(workers) == 2
+        run.kill()  # in the middle of a range
+        run.wait(120)
+        wait_until(lambda: not any(worker.exists() for worker in workers))
+    finally:
+        run.kill()
+        run.wait()
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 120.0) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_workers_are_ended_all_at_once() -> None:
+    calls: list[str] = []
+
+    class Busy:
+        def hang_up(self) -> None:
+            calls.append("hang up")
+
+        def ended(self, seconds: float | None) -> bool:
+            calls.append("wait")
+            assert seconds is None or seconds <= STOP_SECONDS
+            return seconds is None
+
+        def kill(self) -> None:
+            calls.append("kill")
+
+    end([Busy(), Busy()])  # type: ignore[list-item]
+    assert calls == ["hang up"] * 2 + ["wait"] * 2 + ["kill"] * 2 + ["wait"] * 2
 
 
 def test_a_worker_that_cannot_start_says_why(

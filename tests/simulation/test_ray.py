@@ -112,6 +112,24 @@ def test_a_block_that_always_kills_loses_only_itself(tmp_path: Path) -> None:
     assert column(tmp_path / "ray", "ok") == [10.0, 10.0 - len(failed)]
 
 
+def test_errors_of_ray_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.exceptions import ObjectStoreFullError
+
+    backend = started(tmp_path, "backend.num_workers=1", "backend.gpus_per_worker=0")
+    try:
+        with pytest.raises(RunError, match="a worker failed: unsupported operand"):
+            backend._answer(backend._ask(0, "evaluate", {}, 0, "x", None))
+
+        def full(value: Any) -> None:
+            raise ObjectStoreFullError("no room for 5 GB\nobjects: ...")
+
+        monkeypatch.setattr("fedlabels.simulation.ray_backend.ray.put", full)
+        with pytest.raises(RunError, match=r"memory is full \(.*make room in /dev/shm.*processes"):
+            backend._share({})
+    finally:
+        backend.close()
+
+
 def test_placement_gives_every_worker_a_gpu_of_its_own(tmp_path: Path) -> None:
     backend = started(tmp_path, "backend.num_workers=2", "backend.gpus_per_worker=1")
     try:
