@@ -56,3 +56,15 @@ def writing(path: Path) -> Iterator[None]:
             f"cannot write {path} ({error.strerror or error}): make room or mend the disk, then"
             " resume"
         ) from error
+
+
+def one_line(text: str, most: int = 2000) -> str:
+    """Return a stranger's text as it may stand in a log and in a table.
+
+    Control characters and line ends, those of Unicode, too, become spaces; what a spreadsheet would
+    take for a formula (``=``, ``+``, ``-``, ``@`` in front) gets an apostrophe before it.
+    """
+    # what cannot be printed: control, format and private characters, surrogates, separators
+    shown = "".join(c if c.isprintable() else " " for c in text[:most])
+    shown = " ".join(shown.split())
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown

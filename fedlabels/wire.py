@@ -26,14 +26,14 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from fedlabels.cohort.types import EMPTY, Reduce, Scalar
-from fedlabels.errors import WireError
+from fedlabels.errors import WireError, one_line
 
 Arrays = dict[str, NDArray[Any]]
 Metrics = Mapping[str, tuple[float, float]]
 
 MODEL = "model"
 ARRAYS, CONFIG, METRICS, TERMS = "arrays", "config", "metrics", "terms"
-DEVICE, CLIENT_ID, NOTE, ERROR = "device", "client-id", "note", "error"
+DEVICE, CLIENT_ID, NOTE, ERROR, MARK = "device", "client-id", "note", "error", "mark"
 SHARED, OWN, TERM, WEIGHT, TESTED = "shared.", "own.", "term.", "weight.", "tested."
 ROUND, ROUNDS, NUM_EXAMPLES = "server-round", "rounds", "num-examples"
 _SUM, _COUNT, _WEIGHT_OF, _REDUCE_OF = ".sum", ".count", ".weight", ".reduce"
@@ -117,12 +117,15 @@ class Task:
         Oldest round that the server may go back to.
     evaluate : bool
         Whether the received model is tested on the device's own test samples first.
+    refused : str
+        Why the device cannot take part; then nothing is asked of it.
     """
 
     spec: str
     committed: int
     kept_from: int
     evaluate: bool
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,9 @@ class Said:
     client_id : int or None
         Which client it is.
     note, error : str
-        For the server's log; with an error there is no reply. Cut to 2000 characters.
+        For the server's log; with an error there is no reply. Of `fedlabels.errors.one_line`.
+    mark : str
+        A number that the device keeps in its state folder, as text; it is known again by it.
     counts : dict of str to int
         Samples by kind, where it was asked who it is.
     """
@@ -142,6 +147,7 @@ class Said:
     client_id: int | None = None
     note: str = ""
     error: str = ""
+    mark: str = ""
     counts: Mapping[str, int] = field(default_factory=lambda: EMPTY)
 
 
@@ -293,6 +299,7 @@ def encode_task(task: Task) -> ConfigRecord:
             "committed": task.committed,
             "kept-from": task.kept_from,
             "evaluate": task.evaluate,
+            **({"refused": task.refused} if task.refused else {}),
         }
     )
 
@@ -313,7 +320,7 @@ def decode_task(content: RecordDict) -> Task:
     whole = [v for v in rounds if isinstance(v, int) and not isinstance(v, bool)]
     if not isinstance(spec, str) or not isinstance(evaluate, bool) or len(whole) < len(rounds):
         raise WireError(f"record {DEVICE!r} is not as agreed: {sorted(record)}")
-    return Task(spec, whole[0], whole[1], evaluate)
+    return Task(spec, whole[0], whole[1], evaluate, str(record.get("refused", "")))
 
 
 def decode_tested(content: RecordDict) -> dict[str, Arrays]:
@@ -331,7 +338,7 @@ def decode_said(content: RecordDict) -> Said:
     if not isinstance(record, ConfigRecord):
         return Said(error="the reply is not of a device of this toolkit")
     values = dict(record)
-    note, error = (str(values.pop(key, ""))[:2000] for key in (NOTE, ERROR))
+    note, error, mark = (one_line(str(values.pop(key, ""))) for key in (NOTE, ERROR, MARK))
     client_id = values.pop(CLIENT_ID, None)
     known = isinstance(client_id, int) and not isinstance(client_id, bool) and client_id >= 0
     counts = {
@@ -339,7 +346,8 @@ def decode_said(content: RecordDict) -> Said:
         for key, value in values.items()
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0
     }
-    return Said(client_id if known and isinstance(client_id, int) else None, note, error, counts)
+    mine = client_id if known and isinstance(client_id, int) else None
+    return Said(mine, note, error, mark, counts)
 
 
 def decode_round(content: RecordDict) -> int:

@@ -156,6 +156,15 @@ def _adopt(given: argparse.Namespace) -> int:
     return 0
 
 
+def _free(given: argparse.Namespace) -> int:
+    from fedlabels.deploy.bindings import order_free
+
+    key = order_free(given.run_folder, given.client_id)
+    _say(f"client {given.client_id} no longer belongs to the device with key {key}; the server")
+    _say("frees it at its next round, or when the run is resumed")
+    return 0
+
+
 # ---- arguments
 
 
@@ -175,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_example(found)
     _add_spec(found)
     _add_adopt(found)
+    _add_free(found)
     return parser
 
 
@@ -323,6 +333,18 @@ def _add_adopt(found: Any) -> None:
     parser.add_argument("run_folder", type=Path, metavar="RUN_FOLDER", help="of the simulation")
     parser.add_argument("--client-id", type=int, required=True, help="which client the device is")
     parser.add_argument("--state-dir", type=Path, required=True, help="the device's, without state")
+
+
+def _add_free(found: Any) -> None:
+    parser = _add(
+        found,
+        "free",
+        _free,
+        "let another device be a client whose device is lost",
+        "On the server. Not needed where the new device brings the state folder of the old one.",
+    )
+    parser.add_argument("run_folder", type=Path, metavar="RUN_FOLDER", help="of the server")
+    parser.add_argument("--client-id", type=int, required=True, help="the client")
 
 
 def _add_devices(parser: argparse.ArgumentParser, metavar: str, help_: str) -> None:

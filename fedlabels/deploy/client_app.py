@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedlabels import __version__, wire
+from fedlabels import wire
 from fedlabels.cohort.types import EMPTY, Scalar
 from fedlabels.errors import ConfigError, FedLabelsError, WireError
 from fedlabels.simulation.flower_compat import with_mods
@@ -35,19 +35,23 @@ LOG = logging.getLogger(__name__)
 class DeviceApp(ClientApp):
     """Answers every message that a strategy of this toolkit sends, whatever its action is called.
 
-    What goes wrong is answered as text, for the server's log.
+    What goes wrong is answered as a number with its sentence, see `fedlabels.deploy.faults`; the
+    text is for this device's own log.
     """
 
     def __call__(self, message: Message, context: Context) -> Message:
         """Answer a message."""
+        from fedlabels.deploy import faults
+
         try:
             return _answer(message, context)
         except FedLabelsError as error:
-            text = str(error)
+            number = faults.number_of(error)
+            LOG.error("error %d: %s", number, error)
         except Exception as error:
-            LOG.exception("round failed")
-            text = f"{type(error).__name__}: {error}"
-        record = ConfigRecord({wire.ERROR: text})
+            number = faults.number_of(error)
+            LOG.exception("error %d", number)
+        record = ConfigRecord({wire.ERROR: faults.sentence(number)})
         return Message(RecordDict({wire.DEVICE: record}), reply_to=message)
 
 
@@ -55,7 +59,11 @@ app = DeviceApp()
 
 
 def _answer(message: Message, context: Context) -> Message:
-    station = Station(wire.decode_task(message.content), context)
+    task = wire.decode_task(message.content)
+    if task.refused:
+        LOG.error("the server does not let this device take part: %s", task.refused)
+        return Message(RecordDict({wire.DEVICE: ConfigRecord()}), reply_to=message)
+    station = Station(task, context)
     try:
         return _answer_at(station, message, context)
     finally:
@@ -93,22 +101,27 @@ class Station:
     """
 
     def __init__(self, task: wire.Task, context: Context) -> None:
-        from fedlabels.deploy import device, device_data, device_state, spec
+        from fedlabels.deploy import device, device_data, device_state, faults, spec
 
         self._task, node = task, context.node_config
-        self.spec: DeviceSpec = spec.loads(task.spec)
-        self._data: DeviceData = device_data.read(node, self.spec)
-        if "state-dir" not in node:
-            raise ConfigError(
-                "the node configuration lacks state-dir, a folder that outlives restarts"
-            )
+        with faults.at(faults.METHOD):
+            self.spec: DeviceSpec = spec.loads(task.spec)
+        with faults.at(faults.NODE):
+            self._data: DeviceData = device_data.read(node, self.spec)
+            if "state-dir" not in node:
+                raise ConfigError(
+                    "the node configuration lacks state-dir, a folder that outlives restarts"
+                )
+            threads = device.threads_of(node)
         folder = Path(str(node["state-dir"])).expanduser()
-        self._state: DeviceState = device_state.DeviceState(
-            folder, self.spec.run, self._data.client_id
-        )
-        self._device: Device = device.Device(
-            self.spec, self._data, device.threads_of(node), str(node.get("device", "auto"))
-        )
+        with faults.at(faults.STATE):
+            self._state: DeviceState = device_state.DeviceState(
+                folder, self.spec.run, self._data.client_id
+            )
+        with faults.at(faults.METHOD):
+            self._device: Device = device.Device(
+                self.spec, self._data, threads, str(node.get("device", "auto"))
+            )
 
     def close(self) -> None:
         """Leave the process as it was."""
@@ -116,7 +129,7 @@ class Station:
 
     def describe(self) -> ConfigRecord:
         """Say who this is; data, state folder, client and model are in order."""
-        return self.record({**self._data.counts(), "package": __version__})
+        return self.record({**self._data.counts(), wire.MARK: self._state.mark()})
 
     def train(self, message: Message, exchange: str) -> Message:
         """Run one exchange."""
@@ -142,9 +155,11 @@ class Station:
         return Message(content, reply_to=message)
 
     def record(self, more: Mapping[str, Scalar] = EMPTY) -> ConfigRecord:
-        """Return who answers, and what had to be set aside."""
-        note = {wire.NOTE: "; ".join(self._state.notes)} if self._state.notes else {}
-        return ConfigRecord({wire.CLIENT_ID: self._data.client_id, **more, **note})
+        """Return who answers, and that a state had to be set aside; where it is stays here."""
+        for note in self._state.notes:
+            LOG.warning("%s", note)
+        kinds = {wire.NOTE: "; ".join(self._state.kinds)} if self._state.kinds else {}
+        return ConfigRecord({wire.CLIENT_ID: self._data.client_id, **more, **kinds})
 
 
 def _mod(name: str) -> Any:

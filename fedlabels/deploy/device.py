@@ -1,12 +1,14 @@
 """One client on one device: the simulator's worker with a single shard."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 import clients
 from fedlabels import wire
+from fedlabels.cohort.data import Shard
 from fedlabels.deploy.device_data import DeviceData
 from fedlabels.deploy.spec import DeviceSpec
 from fedlabels.errors import ConfigError, RunError
@@ -53,21 +55,21 @@ class Device:
         model = dict(spec.model)
         name = model.pop("name")
         groups = (Group(clients.build(dict(spec.client)), name, model),)
-        empty = [np.zeros(0, dtype=np.int64)] * data.client_id
+        # one shard, whatever the client's number is: memory must not grow with it
         federation = Federation(
-            labeled=Ragged.from_lists([*empty, data.labeled]),
-            unlabeled=Ragged.from_lists([*empty, data.unlabeled]),
+            labeled=Ragged.from_lists([data.labeled]),
+            unlabeled=Ragged.from_lists([data.unlabeled]),
             labels=data.train.y,
             num_classes=spec.num_classes,
             settings={},
             given=data.labels,
             server=np.zeros(0, dtype=np.int64),
-            test=Ragged.from_lists([*empty, data.tests]),
-            groups=np.zeros(data.client_id + 1, dtype=np.int64),
+            test=Ragged.from_lists([data.tests]),
+            groups=np.zeros(1, dtype=np.int64),
         )
-        members = np.zeros(data.client_id + 1, dtype=np.int64)
+        members = np.broadcast_to(np.zeros((), dtype=np.int64), data.client_id + 1)
         self._before = ProcessSettings()
-        self._worker = Worker(
+        self._worker = _Alone(
             WorkerSpec(
                 train=data.train,
                 test=data.test,
@@ -132,6 +134,13 @@ class Device:
         if out.error is not None:
             raise RunError(out.error)
         return out
+
+
+class _Alone(Worker):
+    """A worker whose only shard is that of whoever is asked for."""
+
+    def shard(self, client_id: int, reveal: bool) -> Shard:
+        return replace(super().shard(0, reveal), client_id=client_id)
 
 
 def _up(name: str, term: Any, out: Outcome) -> wire.UpTerm:

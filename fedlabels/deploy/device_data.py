@@ -21,6 +21,13 @@ KEYS = (
     "client-id", "data-dir", "data-kind", "partition-id", "num-partitions", "data-root",
     "state-dir", "threads", "device",
 )  # fmt: skip
+PACKAGED = "packaged"
+"""A ``data-root`` that stands for data sets which ship in Python packages and need no folder."""
+LARGEST = 2**31 - 1
+"""Largest client_id: one that every table, file name and spreadsheet holds as it is."""
+_IN_PACKAGES = ("digits",)
+_NETWORK = ("huggingface",)
+_TESTS = ("test", "val", "valid", "validation")  # as the server looks for test images
 Indices = NDArray[np.int64]
 
 
@@ -51,7 +58,7 @@ class DeviceData:
     tests: Indices
 
     def counts(self) -> dict[str, int]:
-        """Return how many samples of each kind there are; this is all that leaves the device."""
+        """Return how many samples of each kind there are; of the data this is all that is told."""
         return {
             "labeled": len(self.labeled),
             "unlabeled": len(self.unlabeled),
@@ -84,19 +91,22 @@ def client_id_of(node: Mapping[str, Any]) -> int:
             f"{', '.join(sorted(map(str, node))) or 'nothing'}"
         )
     value = node[given[0]]
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ConfigError(f"{given[0]} must be a whole number >= 0, got {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST:
+        raise ConfigError(
+            f"{given[0]} must be a whole number >= 0 and <= {LARGEST}, got {value!r}: number the "
+            "devices from 0"
+        )
     return value
 
 
 def read(node: Mapping[str, Any], spec: DeviceSpec) -> DeviceData:
-    """Read a device's data.
+    """Read a device's data, from where the device says and never over the network.
 
     Parameters
     ----------
     node : mapping
         Flower's node configuration: ``client-id`` and ``data-dir`` (with ``data-kind`` where the
-        folder leaves a doubt), or ``partition-id`` (with ``data-root``).
+        folder leaves a doubt), or ``partition-id`` and ``data-root``.
     spec : DeviceSpec
         What the samples must be like.
 
@@ -119,7 +129,7 @@ def read(node: Mapping[str, Any], spec: DeviceSpec) -> DeviceData:
     if kind not in KINDS:
         raise ConfigError(f"data-kind must be one of {', '.join(KINDS)}, got {kind!r}")
     if kind == "image_folder":
-        train, test = (_images(folder, split, spec) for split in ("train", "test"))
+        train, test = (_images(folder, split, spec) for split in ("train", test_folder(folder)))
     else:
         convert = ordered(kind)
         train, test = (_arrays(folder, split, convert) for split in ("train", "test"))
@@ -139,6 +149,11 @@ def ordered(kind: str) -> Callable[[str, NDArray[Any]], Values]:
     if kind == "timeseries_npz":
         return partial(series, layout="channels_time")
     return partial(plain_samples, layout="channels_first")
+
+
+def test_folder(folder: Path) -> str:
+    """Return the name of the folder with a device's test images."""
+    return next((name for name in _TESTS if (folder / name).is_dir()), _TESTS[0])
 
 
 def _kind(folder: Path) -> str:
@@ -161,6 +176,11 @@ def _images(folder: Path, split: str, spec: DeviceSpec) -> tuple[NDArray[Any], I
     images = listing(below, domains=False)
     if not images:
         return None
+    if len(spec.shape) != 3:
+        raise DataError(
+            f"data-dir {folder} holds images, but the federation's samples are features of shape "
+            f"{spec.shape}: give train.npz with x of that shape"
+        )
     number = {name: place for place, name in enumerate(spec.class_names)}
     for image in images:
         if image.label is not None and image.label not in number:
@@ -196,6 +216,36 @@ def _dataset(
     )
 
 
+def _own_dataset(node: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return which data set to read: its name and options from the server, its place from here.
+
+    Raises
+    ------
+    ConfigError
+        If this device does not say where, or the data would come over the network.
+    """
+    name = told["name"]
+    if "data-root" not in node:
+        raise ConfigError(
+            "partition-id needs data-root, the folder on this device that holds the data set "
+            f"(data-root={PACKAGED!r} for {', '.join(_IN_PACKAGES)}, which needs none): the "
+            "server does not choose what is read here"
+        )
+    fetched = [key for key, value in told["options"].items() if key == "download" and value]
+    if name in _NETWORK or fetched:
+        raise ConfigError(
+            f"the server deals {name}{' with download=true' if fetched else ''}, which comes over "
+            "the network: devices read only what they have; put it into a folder and let the "
+            "server deal that (dataset=npz or image_folder)"
+        )
+    if name in _IN_PACKAGES:
+        return {**told, "root": None}
+    root = Path(str(node["data-root"])).expanduser()
+    if not root.exists():
+        raise ConfigError(f"data-root {root} does not exist: mount it, or correct the path")
+    return {**told, "root": str(root)}
+
+
 def _partition(client_id: int, node: Mapping[str, Any], spec: DeviceSpec) -> DeviceData:
     """Deal a known data set as the simulator does, and keep one partition."""
     from fedlabels.run.data import build_data
@@ -206,8 +256,7 @@ def _partition(client_id: int, node: Mapping[str, Any], spec: DeviceSpec) -> Dev
             "give client-id and data-dir instead"
         )
     settings = dict(spec.federation)
-    if "data-root" in node:
-        settings["dataset"] = {**settings["dataset"], "root": str(node["data-root"])}
+    settings["dataset"] = _own_dataset(node, settings["dataset"])
     source, federation = build_data(settings)
     if spec.federation_hash not in (None, federation.hash):
         raise DataError(

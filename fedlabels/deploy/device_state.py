@@ -1,19 +1,30 @@
 """What a device remembers between rounds, on its own disk.
 
 The files are those of a simulation, ``<client_id>/<round>.safetensors``; beside them ``owner.json``
-says to which run and client they belong. A state that is damaged or belongs to another run is set
-aside, never deleted, and the device takes part as one that is new.
+says to which run and client they belong, and ``device.json`` holds a number by which the server
+knows the device again. A state that is damaged or belongs to another run is set aside, the newest
+few of them are kept, and the device takes part as one that is new. Whatever else lies in the folder
+is left alone, and a folder that holds only other things is not taken.
 """
 
 import json
+import os
+import re
+import secrets
+import shutil
 import time
 from pathlib import Path
 
 from fedlabels.errors import CheckpointError, ConfigError
 from fedlabels.simulation.state import Arrays, StateStore
 
-OWNER = "owner.json"
+OWNER, DEVICE, ASIDE = "owner.json", "device.json", "aside"
 FORMAT = 1
+KEPT = 5
+"""States that were set aside and are kept, the newest."""
+_OURS = re.compile(r"(owner|device)\.(json|tmp)|aside|[0-9]+")
+_SYSTEM = re.compile(r"\..*|lost\+found")  # of file systems and desktops
+_STAMP = re.compile(r"[0-9]{8}-[0-9]{6}x*")
 
 
 class DeviceState:
@@ -31,17 +42,26 @@ class DeviceState:
     Attributes
     ----------
     notes : list of str
-        What had to be set aside, for the server's log.
+        What had to be set aside, and where it is; for the device's own log.
+    kinds : list of str
+        The same without names; for the server's log.
 
     Raises
     ------
     ConfigError
-        If the folder cannot be written.
+        If the folder cannot be written, or holds other things and no state.
     """
 
     def __init__(self, folder: Path, run: str, client_id: int) -> None:
         self._folder, self._run, self._client = folder, run, client_id
         self.notes: list[str] = []
+        self.kinds: list[str] = []
+        stranger = foreign(folder)
+        if stranger is not None:
+            raise ConfigError(
+                f"state-dir {folder} holds {stranger.name}, which is no device's state: give an "
+                "empty folder, or one that does not exist yet"
+            )
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._claim()
@@ -64,7 +84,7 @@ class DeviceState:
         try:
             return self._store.read(self._client)
         except CheckpointError as error:
-            self._set_aside(f"damaged ({error})")
+            self._set_aside("damaged", f"damaged ({error})")
             self._claim()
             self._store = StateStore(self._folder, committed)
             return None
@@ -85,31 +105,79 @@ class DeviceState:
         self._store.sync()
         self._store.prune(kept_from)
 
+    def mark(self) -> str:
+        """Return the number by which the server knows this device again; made at the first call."""
+        file = self._folder / DEVICE
+        known = (_read(file) or {}).get("mark")
+        if isinstance(known, str) and known:
+            return known
+        made = secrets.token_hex(16)
+        _write(file, {"format": FORMAT, "mark": made})
+        return made
+
     def _claim(self) -> None:
         file, mine = self._folder / OWNER, self._identity()
-        files = [*self._folder.glob("*/*.safetensors")]
-        if file.exists() or files:
+        if file.exists() or states(self._folder):
             found = _read(file)
             if found == mine:
                 return
-            said = "of unknown origin" if found is None else f"of run {found.get('run')}, client "
-            self._set_aside(said if found is None else f"{said}{found.get('client_id')}")
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(mine))
-        temporary.replace(file)
+            if found is None:
+                self._set_aside("of unknown origin", "of unknown origin")
+            else:
+                text = f"of run {found.get('run')}, client {found.get('client_id')}"
+                self._set_aside("of another run or client", text)
+        _write(file, mine)
 
     def _identity(self) -> dict[str, object]:
         return {"format": FORMAT, "run": self._run, "client_id": self._client}
 
-    def _set_aside(self, what: str) -> None:
-        aside = self._folder / "aside" / time.strftime("%Y%m%d-%H%M%S")
-        while aside.exists():
-            aside = aside.with_name(f"{aside.name}x")
-        aside.mkdir(parents=True)
+    def _set_aside(self, kind: str, what: str) -> None:
+        place = self._folder / ASIDE
+        place.mkdir(exist_ok=True)
+        stamp, before = time.strftime("%Y%m%d-%H%M%S"), _stamped(place)
+        if before and before[-1].name >= stamp:
+            stamp = f"{before[-1].name}x"
+        aside = place / stamp
+        aside.mkdir()
         for entry in sorted(self._folder.iterdir()):
-            if entry.name == OWNER or entry.name.isdigit():
+            if entry.name == OWNER or _number(entry.name):
                 entry.rename(aside / entry.name)
+        for old in _stamped(place)[:-KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
         self.notes.append(f"the state in {self._folder} was {what}; it is now in {aside}")
+        self.kinds.append(f"its state was {kind}, and was set aside")
+
+
+def states(folder: Path) -> list[Path]:
+    """Return the states in a folder, by client and round; files of others are none."""
+    found = [p for p in folder.glob("*/*.safetensors") if _number(p.parent.name)]
+    return sorted((p for p in found if _number(p.stem)), key=lambda p: (int(p.parent.name), p.stem))
+
+
+def foreign(folder: Path) -> Path | None:
+    """Return something that is not of a device's state, in a folder that holds nothing of one."""
+    if not folder.is_dir() or (folder / OWNER).exists():
+        return None
+    entries = [e for e in sorted(folder.iterdir()) if not _SYSTEM.fullmatch(e.name)]
+    return next((e for e in entries if not _OURS.fullmatch(e.name)), None)
+
+
+def _stamped(aside: Path) -> list[Path]:
+    """Return what was set aside, from old to new."""
+    return sorted(entry for entry in aside.iterdir() if _STAMP.fullmatch(entry.name))
+
+
+def _number(name: str) -> bool:
+    return name.isascii() and name.isdigit()
+
+
+def _write(file: Path, values: dict[str, object]) -> None:
+    temporary = file.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as text:
+        json.dump(values, text)
+    temporary.replace(file)
 
 
 def adopt(run_folder: Path, client_id: int, state_dir: Path) -> Path:
@@ -138,23 +206,22 @@ def adopt(run_folder: Path, client_id: int, state_dir: Path) -> Path:
         run = str(json.loads((run_folder / "manifest.json").read_bytes())["run_id"])
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{run_folder} is no run folder ({error})") from error
-    states = sorted((run_folder / "state" / str(client_id)).glob("*.safetensors"))
-    if not states:
+    found = sorted((run_folder / "state" / str(client_id)).glob("*.safetensors"))
+    if not found:
         raise CheckpointError(
             f"{run_folder} has no state of client {client_id}: the method keeps none, or the client"
             " never took part; its device starts as a new one"
         )
-    if [*state_dir.glob("*/*.safetensors")]:
+    if states(state_dir):
         raise CheckpointError(f"{state_dir} holds a state already: empty it or give another folder")
     (state_dir / str(client_id)).mkdir(parents=True, exist_ok=True)
-    for path in states:
+    for path in found:
         target = state_dir / str(client_id) / path.name
-        temporary = target.with_suffix(".part")
+        temporary = target.with_suffix(".tmp")
         temporary.write_bytes(path.read_bytes())
         temporary.replace(target)
-    owner = {"format": FORMAT, "run": run, "client_id": client_id}
-    (state_dir / OWNER).write_text(json.dumps(owner))
-    return state_dir / str(client_id) / states[-1].name
+    _write(state_dir / OWNER, {"format": FORMAT, "run": run, "client_id": client_id})
+    return state_dir / str(client_id) / found[-1].name
 
 
 def _read(file: Path) -> dict[str, object] | None:

@@ -213,10 +213,15 @@ def _state_dir(node: Mapping[str, Any]) -> Path:
 
 def _state(node: Mapping[str, Any], spec: DeviceSpec | None) -> Iterator[Finding]:
     from fedlabels.deploy.device_data import client_id_of
-    from fedlabels.deploy.device_state import FORMAT, OWNER
+    from fedlabels.deploy.device_state import FORMAT, OWNER, foreign, states
 
     folder, client_id = _state_dir(node), client_id_of(node)
-    files = sorted(folder.glob("*/*.safetensors"))
+    stranger = foreign(folder)
+    if stranger is not None:
+        text = f"{folder} holds {stranger.name}, which is no device's state: give an empty folder"
+        yield Finding("state", False, text)
+        return
+    files = states(folder)
     if not files and not (folder / OWNER).exists():
         yield Finding("state", True, "none yet: the device starts as a new one")
         return
@@ -239,8 +244,7 @@ def _state(node: Mapping[str, Any], spec: DeviceSpec | None) -> Iterator[Finding
         yield Finding("state", False, problem)
         return
     mine = [path for path in files if path.parent.name == str(client_id)]
-    strays = [path for path in files if not (path.parent.name + path.stem).isdigit()]
-    damaged = strays[:1] or [path for path in mine[-1:] if not _loads(path)]
+    damaged = [path for path in mine[-1:] if not _loads(path)]
     if damaged:
         text = f"{damaged[0]} is damaged: {aside}put a copy back if there is one"
         yield Finding("state", False, text)
@@ -288,10 +292,15 @@ def _method(node: Mapping[str, Any], spec: DeviceSpec, data: "DeviceData") -> It
 
 def _found(node: Mapping[str, Any]) -> Finding:
     """Count what is there, as far as it can be told without the server."""
+    from fedlabels.deploy.device_data import PACKAGED, test_folder
+
     if "data-dir" not in node:
         root = node.get("data-root")
-        if root is not None and not Path(str(root)).expanduser().is_dir():
-            return Finding("data", False, f"data-root {root} is no folder: correct the path")
+        if root is None:
+            text = f"partition-id needs data-root, a folder on this device (or {PACKAGED!r})"
+            return Finding("data", False, text)
+        if root != PACKAGED and not Path(str(root)).expanduser().exists():
+            return Finding("data", False, f"data-root {root} does not exist: correct the path")
         text = "a partition of a known data set; give --spec to deal and read it"
         return Finding("data", True, text)
     folder = Path(str(node["data-dir"])).expanduser()
@@ -301,7 +310,8 @@ def _found(node: Mapping[str, Any]) -> Finding:
     kind = str(node.get("data-kind", "npz" if (folder / "train.npz").is_file() else "image_folder"))
     count = _count_images if kind == "image_folder" else _count_arrays
     labeled, unlabeled = count(folder, "train", kind)
-    test = sum(count(folder, "test", kind))
+    tests = test_folder(folder) if kind == "image_folder" else "test"
+    test = sum(count(folder, tests, kind))
     more = f"{kind} in {folder}; give --spec to hold them against the model"
     return _counted(labeled, unlabeled, test, more=more)
 

@@ -1,8 +1,8 @@
 """The server's view of real devices: who is there, what was sent, what came back, and in time.
 
-`DeviceGrid` stands between a strategy and Flower's grid. It learns which client a node is, adds
-what devices must know to every message, waits no longer than a deadline, and lets no reply through
-that does not fit: a bad update is counted and dropped.
+`DeviceGrid` stands between a strategy and Flower's grid. It adds what devices must know to every
+message, waits no longer than a deadline, and lets no reply through that does not fit: a bad update
+is counted and dropped.
 """
 
 from fedlabels import telemetry
@@ -14,14 +14,16 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedlabels import wire
-from fedlabels.errors import WireError
+from fedlabels.deploy.bindings import Bindings
+from fedlabels.deploy.reception import Fleet, Reception
+from fedlabels.errors import WireError, one_line
 from fedlabels.simulation.flower_compat import LazyArray, error_reply, peek
 from fedlabels.simulation.grid import RoundGrid
 from fedlabels.simulation.job import Arrays, ClientRow, JobResult, Need
@@ -29,21 +31,6 @@ from strategies.support.replies import Expected, Limits, check_uplink
 from strategies.support.sampling import GridBefore
 
 LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Held:
-    """What a device said of its data.
-
-    Parameters
-    ----------
-    labeled, unlabeled, test : int
-        Samples.
-    """
-
-    labeled: int = 0
-    unlabeled: int = 0
-    test: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,22 +49,6 @@ class Patience:
     round: float = 3600.0
 
 
-@dataclass
-class Fleet:
-    """The devices that were met.
-
-    Parameters
-    ----------
-    client_of : dict of int to int
-        Node id -> client_id.
-    held : dict of int to Held
-        By client_id.
-    """
-
-    client_of: dict[int, int] = field(default_factory=dict)
-    held: dict[int, Held] = field(default_factory=dict)
-
-
 class DeviceGrid(GridBefore, RoundGrid):
     """Grid over the devices that have said who they are.
 
@@ -93,9 +64,13 @@ class DeviceGrid(GridBefore, RoundGrid):
         How long to wait.
     limits : Limits
         Bounds of an update.
+    bindings : Bindings or None
+        Who is which client; None begins with nobody.
 
     Attributes
     ----------
+    least : int
+        Fewest known clients that a round can begin with; only below it new ones are waited for.
     needs : mapping of str to {"sum", "each"}
         Set by the run loop; devices always send every term.
     keep : tuple of str
@@ -113,13 +88,23 @@ class DeviceGrid(GridBefore, RoundGrid):
     """
 
     def __init__(
-        self, grid: Grid, spec: str, fleet: Fleet, patience: Patience, limits: Limits
+        self,
+        grid: Grid,
+        spec: str,
+        fleet: Fleet,
+        patience: Patience,
+        limits: Limits,
+        bindings: Bindings | None = None,
     ) -> None:
         super().__init__(grid)
         self._spec, self._fleet = spec, fleet
         self._patience, self._limits = patience, limits
-        self._refused: dict[int, str] = {}
+        self._reception = Reception(
+            grid, fleet, bindings or Bindings(), self._prepare_query, patience.describe
+        )
+        self._doubted: list[int] = []  # nodes that answered as another client
         self._round = 0
+        self.least = 1
         self.needs: Mapping[str, Need] = {}
         self.keep: tuple[str, ...] = ()
         self.last: list[JobResult] = []
@@ -131,15 +116,11 @@ class DeviceGrid(GridBefore, RoundGrid):
     # ---- Flower's interface
 
     def get_node_ids(self) -> list[int]:
-        """Return the connected nodes that are known, one a client, after asking the new ones."""
-        connected = sorted(self._grid.get_node_ids())
-        for gone in set(self._fleet.client_of) - set(connected):
-            LOG.warning("client %d is gone (node %d)", self._fleet.client_of.pop(gone), gone)
-        for gone in set(self._refused) - set(connected):
-            del self._refused[gone]
-        new = [n for n in connected if n not in self._fleet.client_of and n not in self._refused]
-        if new:
-            self._meet(new)
+        """Return the connected nodes that are known, one a client; new ones are asked."""
+        for node in self._doubted:
+            self._reception.doubt(node)
+        self._doubted = []
+        self._reception.look(self.least)
         return sorted(self._fleet.client_of)
 
     def send_and_receive(
@@ -168,14 +149,22 @@ class DeviceGrid(GridBefore, RoundGrid):
         self._round = first
         task = wire.Task(self._spec, committed, self.kept_from, self.evaluate)
         answers = self._ask(sent, task, timeout or self._patience.round)
-        rows, out = list[ClientRow](), list[Message]()
+        rows, out, strangers = list[ClientRow](), list[Message](), list[int]()
         for message in sent:
-            row, reply = self._judged(message, answers.get(message.metadata.message_id))
+            answer = answers.get(message.metadata.message_id)
+            row, reply = self._judged(message, answer)
+            if answer is not None and (other := _another(answer, row.client_id)) is not None:
+                text = f"it answers as client {other}"
+                row = ClientRow(row.client_id, "rejected", text, bytes_down=row.bytes_down)
+                reply = error_reply(message, text)
+                strangers.append(message.metadata.dst_node_id)
             if row.error:
+                row.error = one_line(row.error)
                 LOG.warning("round %d, client %d: %s", first, row.client_id, row.error)
             rows.append(row)
             out.append(reply)
         self.last = [JobResult(sorted(rows, key=lambda row: row.client_id))]
+        self._doubted = strangers
         return out
 
     # ---- what is behind it
@@ -184,6 +173,19 @@ class DeviceGrid(GridBefore, RoundGrid):
         self, messages: Sequence[Message], task: wire.Task, timeout: float
     ) -> dict[str, Message]:
         """Send messages with what devices must know, and return the replies by message id."""
+        self._prepare(messages, task, timeout)
+        began = time.monotonic()
+        replies = list(self._grid.send_and_receive(messages, timeout=timeout))
+        what, spent = messages[0].metadata.message_type, time.monotonic() - began
+        LOG.info("%s: %d of %d devices answered, %.1f s", what, len(replies), len(messages), spent)
+        return {reply.metadata.reply_to_message_id: reply for reply in replies}
+
+    def _prepare(self, messages: Sequence[Message], task: wire.Task, timeout: float) -> None:
+        """Add what devices must know; a message that nobody waits for any more is not handed out.
+
+        Flower's own time to live is twelve hours: a device that was late once would work through
+        all rounds that it missed, and be late in each.
+        """
         record, made = wire.encode_task(task), dict[int, RecordDict]()
         plain: dict[int, ArrayRecord] = {}
         extra = {}
@@ -196,11 +198,10 @@ class DeviceGrid(GridBefore, RoundGrid):
                 for key, arrays in content.array_records.items():
                     made[id(content)][key] = _plain(arrays, plain)
             message.content = made[id(content)]
-        began = time.monotonic()
-        replies = list(self._grid.send_and_receive(messages, timeout=timeout))
-        what, spent = messages[0].metadata.message_type, time.monotonic() - began
-        LOG.info("%s: %d of %d devices answered, %.1f s", what, len(replies), len(messages), spent)
-        return {reply.metadata.reply_to_message_id: reply for reply in replies}
+            message.metadata.ttl = timeout
+
+    def _prepare_query(self, messages: Sequence[Message], refused: str, timeout: float) -> None:
+        self._prepare(messages, wire.Task(self._spec, 0, 0, False, refused), timeout)
 
     def _judged(self, message: Message, reply: Message | None) -> tuple[ClientRow, Message]:
         """Say what became of one device; a reply that cannot be used becomes an error."""
@@ -229,42 +230,11 @@ class DeviceGrid(GridBefore, RoundGrid):
             row.error = str(error)
             return row, error_reply(message, row.error)
 
-    def _meet(self, nodes: Sequence[int]) -> None:
-        """Ask new nodes who they are; one that cannot say is left alone until it comes back."""
-        content = wire.encode_down(wire.Downlink(0, 0, {}))
-        asked = [Message(content, node, "query") for node in nodes]
-        answers = self._ask(asked, wire.Task(self._spec, 0, 0, False), self._patience.describe)
-        for message in asked:
-            node, reply = message.metadata.dst_node_id, answers.get(message.metadata.message_id)
-            problem = self._met(node, reply)
-            if problem is not None:
-                self._refused[node] = problem
-                LOG.error("node %d cannot take part: %s", node, problem)
 
-    def _met(self, node: int, reply: Message | None) -> str | None:
-        """Note who a node is; return what is wrong."""
-        if reply is None:
-            return f"it did not say who it is within {self._patience.describe:g} s"
-        if reply.has_error():
-            return f"Flower: {reply.error.reason or reply.error.code}"
-        said = wire.decode_said(reply.content)
-        if said.error or said.client_id is None:
-            return said.error or "it does not say which client it is"
-        for other, client_id in list(self._fleet.client_of.items()):
-            if client_id == said.client_id:  # restarted, and Flower has not missed the old node yet
-                LOG.warning("client %d is now node %d, no longer %d", client_id, node, other)
-                del self._fleet.client_of[other]
-                self._refused[other] = f"client {client_id} came back as another node"
-        held = Held(*(said.counts.get(name, 0) for name in ("labeled", "unlabeled", "test")))
-        self._fleet.client_of[node] = said.client_id
-        self._fleet.held[said.client_id] = held
-        if said.note:
-            LOG.warning("client %d: %s", said.client_id, said.note)
-        LOG.info(
-            "client %d has joined: %d labeled, %d unlabeled, %d test samples",
-            said.client_id, held.labeled, held.unlabeled, held.test,
-        )  # fmt: skip
-        return None
+def _another(reply: Message, client_id: int) -> int | None:
+    """Return which client a reply says it is of, if it is not the one that was asked."""
+    said = None if reply.has_error() else wire.decode_said(reply.content).client_id
+    return None if said == client_id else said
 
 
 def _anything(term: str) -> Arrays | None:

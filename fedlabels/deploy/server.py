@@ -21,7 +21,9 @@ from fedlabels.cohort import DataSpec, Layout
 from fedlabels.cohort.net import build_seeded
 from fedlabels.data.dataset import ArrayDataset, DataSource
 from fedlabels.data.registry import load
-from fedlabels.deploy.fleet import DeviceGrid, Fleet, Patience
+from fedlabels.deploy.bindings import FILE, Bindings
+from fedlabels.deploy.fleet import DeviceGrid, Patience
+from fedlabels.deploy.reception import Fleet
 from fedlabels.deploy.spec import DeviceSpec
 from fedlabels.errors import CheckpointError, ConfigError
 from fedlabels.federation.federation import Federation
@@ -247,7 +249,8 @@ class Devices(Place):
         self._fleet = Fleet()
         self._lost = 0
         self._grid: DeviceGrid | None = None
-        self._checkpoint = checkpoint
+        before = checkpoint.manifest.get("devices") if checkpoint else None
+        self._bindings = Bindings(before=before)
         deploy = config["deploy"]
         self.client_of = self._fleet.client_of
         self.asks_at_the_end = deploy["final_evaluation"]
@@ -278,14 +281,21 @@ class Devices(Place):
         patience = Patience(deploy["describe_seconds"], deploy["round_seconds"])
         limits = Limits(deploy["max_update_norm"], deploy["max_examples"])
         spec = self.spec(str(folder.read_manifest()["run_id"]))
-        self._grid = DeviceGrid(self._flower, spec.dumps(), self._fleet, patience, limits)
+        self._bindings = Bindings(folder.path / FILE, self._bindings.table())
+        self._grid = DeviceGrid(
+            self._flower, spec.dumps(), self._fleet, patience, limits, self._bindings
+        )
         self._grid.expected = self._world.strategy.expected
+        self._grid.least = self.min_clients
         return self._grid
 
     def spec(self, run: str) -> DeviceSpec:
         """Return what devices must know of the run."""
         train, config = self._world.source.train, self._config
-        dealt = {key: config[key] for key in _DEALT} if config["deploy"]["partitions"] else None
+        dealt = None
+        if config["deploy"]["partitions"]:
+            dealt = {key: config[key] for key in _DEALT}
+            dealt["dataset"] = {**dealt["dataset"], "root": None}  # a folder of this machine
         return DeviceSpec(
             run=run,
             seed=config["seed"],
@@ -315,6 +325,10 @@ class Devices(Place):
         """Return how many labeled and unlabeled samples a device said it has."""
         held = self._fleet.held[client_id]
         return held.labeled, held.unlabeled
+
+    def kept(self) -> dict[str, Any]:
+        """Return who is which client."""
+        return {"devices": self._bindings.table()}
 
     def begin(self, begin: Begin) -> None:
         """Tell the devices of the next messages what this round needs."""

@@ -1,7 +1,9 @@
 """What the server tells its devices: one JSON string, sent with every task.
 
-A device builds its client, model and views from it by name, out of its own registries; nothing
-that the string names is ever imported.
+A device builds its client, model and views from it by name, out of its own registries: the string
+names no code, no file and no address. Which folder is read is said on the device alone; where the
+server deals a known data set, the string has its name and how it is dealt, and the device's own
+`data-root` is where it is looked for.
 """
 
 import dataclasses

@@ -341,6 +341,7 @@ class Loop:
             "config": flatten({k: v for k, v in self._config.items() if k != "resume"}),
             "federation_hash": self._world.federation.hash,
             "seconds": self._seconds(),
+            **self._place.kept(),
         }
         state = (done.strategy.arrays, done.strategy.values)
         backend.sync()

@@ -76,6 +76,10 @@ class Place(ABC):
     def held(self, client_id: int) -> tuple[int, int]:
         """Return how many labeled and unlabeled samples a client has."""
 
+    def kept(self) -> dict[str, Any]:
+        """Return JSON values that a checkpoint keeps of the clients; the default keeps none."""
+        return {}
+
     @abstractmethod
     def begin(self, begin: Begin) -> None:
         """Hear that a round begins."""

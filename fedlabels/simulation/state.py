@@ -151,10 +151,12 @@ class StateStore:
         self._rounds: dict[int, list[int]] = {}
         self._marks: dict[tuple[int, int], bytes] = {}
         self._unsynced: set[Path] = set()
-        for path in sorted(folder.glob("*/*.safetensors")):
-            self._index(path, committed, versions)
-        for path in folder.glob("*/*.tmp"):
-            path.unlink()
+        for path in sorted(folder.glob("*/*")):  # what others keep in the folder is theirs
+            numbered = (path.parent.name + path.stem).isdecimal()
+            if numbered and path.suffix == ".safetensors":
+                self._index(path, committed, versions)
+            elif numbered and path.suffix == ".tmp":
+                path.unlink()
         for client_id, version in (versions or {}).items():
             self._marks[client_id, version.round] = version.sha256
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from flwr.app import Context, Error, Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
 from fedlabels.data import load
@@ -16,13 +17,18 @@ Change = Callable[[Message, Message], Message | None]
 
 
 class Loopback(Grid):
-    """Nodes by id with their node configuration; ``change`` may spoil or drop replies."""
+    """Nodes by id with their node configuration; ``change`` may spoil or drop replies.
+
+    ``keys`` has the public keys of nodes, where SuperNodes have some.
+    """
 
     def __init__(self, nodes: Mapping[int, Mapping[str, Any]], change: Change | None = None):
         self.nodes = dict(nodes)
         self.change = change or (lambda message, reply: reply)
         self.sent: list[Message] = []
         self.timeouts: list[float | None] = []
+        self.keys: dict[int, bytes] = {}
+        self._waiting: dict[str, Message | None] = {}
         identify()
 
     def set_run(self, run: Run) -> None:
@@ -35,29 +41,34 @@ class Loopback(Grid):
     def create_message(self, *arguments: Any, **named: Any) -> Message:
         raise NotImplementedError
 
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        raise NotImplementedError
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        return [self._push(message) for message in messages]
 
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        raise NotImplementedError
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        found = [self._waiting.pop(id_, None) for id_ in message_ids]
+        return [reply for reply in found if reply is not None]
 
     def get_node_ids(self) -> list[int]:
         return list(self.nodes)
+
+    def get_nodes(self) -> list[NodeInfo]:
+        keys = self.keys
+        return [NodeInfo(node_id=n, public_key=keys.get(n, b"")) for n in self.get_node_ids()]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> list[Message]:
         self.timeouts.append(timeout)
-        out = []
-        for message in messages:
-            self.sent.append(message)
-            set_message_id(message, f"message-{len(self.sent)}")
-            if message.metadata.dst_node_id not in self.nodes:
-                continue  # it is gone
-            reply = self.change(message, self._reply(message))
-            if reply is not None:
-                out.append(reply)
-        return out[::-1]  # the order of replies means nothing
+        ids = self.push_messages(messages)
+        return self.pull_messages(ids)[::-1]  # the order of replies means nothing
+
+    def _push(self, message: Message) -> str:
+        self.sent.append(message)
+        id_ = f"message-{len(self.sent)}"
+        set_message_id(message, id_)
+        if message.metadata.dst_node_id in self.nodes:  # else it is gone
+            self._waiting[id_] = self.change(message, self._reply(message))
+        return id_
 
     def _reply(self, message: Message) -> Message:
         node = message.metadata.dst_node_id

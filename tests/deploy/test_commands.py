@@ -154,7 +154,7 @@ def test_help_names_every_command(capsys):
     assert stopped.value.code == 0
     found = re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE)
     assert found == [
-        "keys", "connection", "commands", "wait", "doctor", "example", "spec", "adopt",
+        "keys", "connection", "commands", "wait", "doctor", "example", "spec", "adopt", "free",
     ]  # fmt: skip
     for command in found:
         with pytest.raises(SystemExit):

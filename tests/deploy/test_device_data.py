@@ -84,17 +84,18 @@ def test_a_partition_of_a_known_data_set(tmp_path):
     dealt = {key: config[key] for key in _DEALT}
     spec = spec_of(shape=source.train.shape, class_names=source.train.class_names, federation=dealt)
     for partition in (0, 9):
-        data = read({"partition-id": partition}, spec)
+        data = read({"partition-id": partition, "data-root": "packaged"}, spec)
         assert (data.labeled == federation.labeled[partition]).all()
         assert (data.labels == federation.given_to(partition)).all()
         assert (data.train.y[data.unlabeled] == -1).all()
         assert (data.train.y[data.labeled] == source.train.y[data.labeled]).all()
     same = replace(spec, federation_hash=federation.hash)
-    assert read({"partition-id": 0}, same).counts() == read({"partition-id": 0}, spec).counts()
+    first = {"partition-id": 0, "data-root": "packaged"}
+    assert read(first, same).counts() == read(first, spec).counts()
     with pytest.raises(DataError, match=f"{federation.hash[:12]}, the server one with 0000"):
-        read({"partition-id": 0}, replace(spec, federation_hash="0" * 64))
+        read(first, replace(spec, federation_hash="0" * 64))
     with pytest.raises(ConfigError, match="10 clients"):
-        read({"partition-id": 10}, spec)
+        read({"partition-id": 10, "data-root": "packaged"}, spec)
     with pytest.raises(ConfigError, match=r"deploy\.partitions"):
         read({"partition-id": 0}, spec_of())
 
@@ -135,3 +136,42 @@ def test_data_that_do_not_fit(tmp_path):
     (tmp_path / "train.npz").write_bytes(b"no archive")
     with pytest.raises(DataError, match="cannot be read"):
         read(node(tmp_path), spec_of())
+
+
+def dealt(name, root=None, **options):
+    return {"dataset": {"name": name, "root": root, "options": options}}
+
+
+@pytest.mark.parametrize(
+    ("federation", "more", "said"),
+    [
+        (dealt("image_folder", "/home"), {}, "needs data-root"),
+        (dealt("digits"), {}, "needs data-root"),
+        (dealt("huggingface", path="x"), {"data-root": "/"}, "comes over the network"),
+        (dealt("cifar10", download=True), {"data-root": "/"}, "comes over the network"),
+        (dealt("npz"), {"data-root": "/does not exist"}, "does not exist"),
+        (dealt("npz"), {"data-root": "packaged"}, "does not exist"),
+    ],
+)
+def test_the_server_does_not_choose_what_is_read(federation, more, said):
+    with pytest.raises(ConfigError, match=said):
+        read({"partition-id": 0, **more}, spec_of(federation=federation))
+
+
+def test_images_for_a_federation_of_features(tmp_path):
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(tmp_path / "train" / "cat" / "a.png")
+    with pytest.raises(DataError, match=r"features of shape \(7,\)"):
+        read(node(tmp_path), spec_of(shape=(7,), mean=(0.0,) * 7, std=(1.0,) * 7, pixels=False))
+
+
+def test_val_is_what_a_device_tests_on_where_it_has_no_test(tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / split / "cat").mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / split / "cat" / "a.png")
+    assert read(node(tmp_path), spec_of()).counts() == {"labeled": 1, "unlabeled": 0, "test": 1}
+
+
+def test_a_client_id_has_a_bound():
+    with pytest.raises(ConfigError, match="<= 2147483647"):
+        read({"client-id": 2**31}, spec_of())

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from fedlabels.deploy.device_state import OWNER, DeviceState, adopt
+from fedlabels.deploy.device_state import KEPT, OWNER, DeviceState, adopt
 from fedlabels.errors import CheckpointError, ConfigError
 
 NEW = {"kept/w": np.arange(3.0)}
@@ -103,3 +103,53 @@ def test_a_simulated_state_is_carried_over(tmp_path):
         adopt(run, 5, tmp_path / "other")
     with pytest.raises(CheckpointError, match="no run folder"):
         adopt(tmp_path, 2, tmp_path / "other")
+
+
+def test_what_others_keep_there_is_theirs(tmp_path):
+    state = DeviceState(tmp_path, "run1", 2)
+    state.read(0)
+    state.write(1, NEW, 0)
+    for name in ("project/draft.tmp", "models/x.safetensors", "2/mine.tmp", "2/mine.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "2" / "00000002.tmp").write_text("left by a write that was killed")
+    again = DeviceState(tmp_path, "run1", 2)
+    np.testing.assert_array_equal(again.read(1)["kept/w"], NEW["kept/w"])
+    assert DeviceState(tmp_path, "run2", 2).read(1) is None  # sets the state aside
+    assert (tmp_path / "project" / "draft.tmp").read_text() == "mine"
+    assert (tmp_path / "models" / "x.safetensors").read_text() == "mine"
+    (aside,) = tmp_path.glob("aside/*/2")
+    assert sorted(path.name for path in aside.iterdir()) == [
+        "00000001.safetensors", "mine.safetensors", "mine.tmp",
+    ]  # fmt: skip
+
+
+def test_a_folder_of_others_is_not_taken(tmp_path):
+    (tmp_path / "models").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ConfigError, match="holds models, which is no device's state"):
+        DeviceState(tmp_path, "run1", 0)
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "disk" / "lost+found").mkdir(parents=True)  # a fresh file system
+    DeviceState(tmp_path / "disk", "run1", 0)
+
+
+def test_aside_is_bounded(tmp_path):
+    (tmp_path / "aside" / "mine").mkdir(parents=True)
+    for number in range(KEPT + 4):
+        state = DeviceState(tmp_path, f"run{number}", 0)
+        state.read(0)
+        state.write(1, {"kept/w": np.full(1, float(number))}, 0)
+    kept = sorted(p for p in (tmp_path / "aside").iterdir() if p.name != "mine")
+    owners = [json.loads((p / OWNER).read_text())["run"] for p in kept]
+    assert owners == [f"run{number}" for number in range(3, KEPT + 3)]
+    assert (tmp_path / "aside" / "mine").is_dir()
+
+
+def test_a_device_is_known_by_a_number_of_its_own(tmp_path):
+    mark = DeviceState(tmp_path / "a", "run1", 0).mark()
+    assert DeviceState(tmp_path / "a", "run2", 1).mark() == mark  # another run, the same device
+    assert DeviceState(tmp_path / "b", "run1", 0).mark() != mark
+    assert (tmp_path / "a" / "device.json").stat().st_mode & 0o077 == 0
+    (tmp_path / "a" / "device.json").write_text("{")
+    assert len(DeviceState(tmp_path / "a", "run2", 1).mark()) == 32

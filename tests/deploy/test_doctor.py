@@ -123,11 +123,18 @@ def test_images_are_counted(node, tmp_path):
     assert "1 labeled, 1 unlabeled, 1 test" in found.text
 
 
-def test_a_partition_needs_no_folder(tmp_path):
-    (found,) = look({"partition-id": 3, "state-dir": str(tmp_path)}, "data")
+def test_a_partition_needs_a_place_that_the_device_chose(tmp_path):
+    partition = {"partition-id": 3, "state-dir": str(tmp_path)}
+    assert "needs data-root" in problem(partition, "data")
+    (found,) = look({**partition, "data-root": "packaged"}, "data")
     assert found.ok
-    gone = {"partition-id": 3, "state-dir": str(tmp_path), "data-root": str(tmp_path / "no")}
-    assert "is no folder" in problem(gone, "data")
+    assert "does not exist" in problem({**partition, "data-root": str(tmp_path / "no")}, "data")
+
+
+def test_a_folder_of_others_is_found(node, tmp_path):
+    (tmp_path / "home" / "models").mkdir(parents=True)
+    said = problem({**node, "state-dir": str(tmp_path / "home")}, "state")
+    assert "holds models, which is no device's state" in said
 
 
 # ---- software
