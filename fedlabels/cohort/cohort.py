@@ -110,6 +110,11 @@ class Cohort(ABC):
         self._device = nets.device
         self._seed, self._round = seed, round_index
 
+    @property
+    def size(self) -> int:
+        """Number of clients."""
+        return len(self._shards)
+
     # ---- data
 
     @during("gather")

@@ -59,6 +59,11 @@ class Made:
     result: FitResult
     row: int | None = None
 
+    @property
+    def clients(self) -> int:
+        """How many clients the values of the result are of."""
+        return self.cohort.size
+
     def take(self, value: Any) -> Any:
         """Return the client's part of a value of the result."""
         return value if self.row is None else row(value, self.row)

@@ -12,6 +12,8 @@ from torch import nn
 
 Role = Literal["parameter", "buffer", "counter"]
 
+_FLOORED = ("running_var", "num_batches_tracked")  # what torch calls them in every such layer
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -53,6 +55,8 @@ class Layout(Mapping[str, Entry]):
     ----------
     head : frozenset of str
         Tensors of the last layer, the module's ``head``; empty where there is none.
+    floored : frozenset of str
+        Buffers that are never negative: running variances, and counters of batches.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -71,6 +75,8 @@ class Layout(Mapping[str, Entry]):
         head = getattr(module, "head", None)
         inside = head.state_dict() if isinstance(head, nn.Module) else ()
         self.head = frozenset(f"head.{name}" for name in inside)
+        buffers = self._entries.keys() - parameters.keys()
+        self.floored = frozenset(n for n in buffers if n.rpartition(".")[2] in _FLOORED)
 
     def __getitem__(self, name: str) -> Entry:
         return self._entries[name]

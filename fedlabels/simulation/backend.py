@@ -3,6 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from fedlabels.cohort.types import Indices
 from fedlabels.data import make_views
 from fedlabels.simulation.evaluation import Evaluation, Scored, evaluate
 from fedlabels.simulation.job import Arrays, ClientRow, EachTerm, Job, JobResult, SumTerm, Task
+from fedlabels.simulation.judge import counted, winners
 from fedlabels.simulation.order import Item, Made, Order, Report
 from fedlabels.simulation.reduce import Key, Node, finish
 from fedlabels.simulation.state import StateStore, Version
@@ -91,7 +93,7 @@ class SimulationBackend(ABC):
             ordered = self._ordered(job.tasks)
             orders = self._ranges(job, ordered)
         with phase("work"):
-            reports = self._dispatch(orders, job.shared)
+            reports = self._agreed(orders, self._dispatch(orders, job.shared), job.shared)
         for report in reports:  # what the first worker has measured holds for all from now on
             self._chosen = {**report.chosen, **self._chosen}
         with phase("reduce"):
@@ -148,7 +150,29 @@ class SimulationBackend(ABC):
         return Order(
             job.exchange, job.round, job.rounds, dict(job.settings), dict(job.needs),
             tuple(items), self._block, cohort, tuple(job.keep), job.reveal, dict(self._chosen),
+            dict(job.reduces),
         )  # fmt: skip
+
+    def _agreed(
+        self, orders: Sequence[Order], reports: list[Report], shared: Mapping[str, Arrays]
+    ) -> list[Report]:
+        """Let most clients of the whole cohort decide what a term looks like.
+
+        A range whose first client decided otherwise runs again, with the same bits: who is rejected
+        does not depend on the number of workers.
+        """
+        like = winners(counted(report.votes for report in reports))
+        wrong = [
+            place
+            for place, report in enumerate(reports)
+            if any(forms != {like[name]} for name, forms in report.taken.items())
+        ]
+        again = [replace(orders[place], like=like) for place in wrong]
+        for place, report in zip(
+            wrong, self._dispatch(again, shared) if again else (), strict=True
+        ):
+            reports[place] = report
+        return reports
 
     def _merge(self, job: Job, positions: int, reports: Sequence[Report]) -> JobResult:
         rows = sorted((r for report in reports for r in report.rows), key=lambda r: r.client_id)

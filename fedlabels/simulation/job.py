@@ -52,6 +52,8 @@ class Job:
         Scalars sent along.
     needs : mapping of str to {"sum", "each"}
         Per term: reduced where it is made, or every client's value.
+    reduces : mapping of str to {"mean", "sum"}
+        How the strategy reduces terms, where it says so; a client that says otherwise is rejected.
     keep : tuple of str
         Terms of which every client's value comes back, too, whole: with the tensors that never
         leave a client. In simulation only; nothing else of the result depends on it.
@@ -66,6 +68,7 @@ class Job:
     shared: Mapping[str, Arrays]
     settings: Mapping[str, Scalar] = field(default_factory=lambda: EMPTY)
     needs: Mapping[str, Need] = field(default_factory=lambda: EMPTY)
+    reduces: Mapping[str, Reduce] = field(default_factory=lambda: EMPTY)
     keep: tuple[str, ...] = ()
     reveal: bool = False
 
@@ -80,7 +83,7 @@ class ClientRow:
         The partition's number.
     status : {"ok", "empty", "failed", "rejected"}
         ``"empty"``: took part, but has no terms or weight 0; ``"failed"``: raised, or its worker
-        died; ``"rejected"``: its update is not finite.
+        died; ``"rejected"``: what it returned cannot be used, see `fedlabels.simulation.judge`.
     error : str or None
         Why it failed or was rejected.
     weight : float

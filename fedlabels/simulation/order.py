@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
-
-from fedlabels.cohort.types import Scalar
+from fedlabels.cohort.types import Reduce, Scalar
 from fedlabels.simulation.job import Arrays, ClientRow, Need
+from fedlabels.simulation.judge import Form, Votes, counted
 from fedlabels.simulation.reduce import Key, Node
 
 Made = tuple[int, int, float, Arrays]
@@ -43,6 +42,10 @@ class Order:
         Whether the clients see the hidden labels, too.
     chosen : mapping of int to str
         Executions by group that an earlier range has measured; the others are the worker's choice.
+    reduces
+        Of the job.
+    like : mapping of str to Form
+        What terms must look like; of the others the first client of the range decides.
     """
 
     exchange: str
@@ -56,6 +59,8 @@ class Order:
     keep: tuple[str, ...] = ()
     reveal: bool = False
     chosen: Mapping[int, str] = field(default_factory=dict)
+    reduces: Mapping[str, Reduce] = field(default_factory=dict)
+    like: Mapping[str, Form] = field(default_factory=dict)
 
 
 @dataclass
@@ -74,8 +79,10 @@ class Report:
         Of terms to keep, whole: with the tensors that never leave a client.
     states : dict of client_id to Arrays
         New states, flat.
-    shapes : dict of term to shapes by name
-        What the first accepted client of the range sent; its neighbours must send the same.
+    votes : dict of term to forms
+        What the clients sent, whether it was taken or not.
+    taken : dict of term to set of Form
+        What was taken: one form, or more where parts of the range were run by themselves.
     seconds : float
         Time of work.
     chosen : dict of int to str
@@ -87,7 +94,8 @@ class Report:
     each: dict[str, list[Made]] = field(default_factory=dict)
     kept: dict[str, list[Made]] = field(default_factory=dict)
     states: dict[int, Arrays] = field(default_factory=dict)
-    shapes: dict[str, dict[str, torch.Size]] = field(default_factory=dict)
+    votes: Votes = field(default_factory=dict)
+    taken: dict[str, set[Form]] = field(default_factory=dict)
     seconds: float = 0.0
     chosen: dict[int, str] = field(default_factory=dict)
 
@@ -97,6 +105,9 @@ class Report:
         self.states.update(other.states)
         self.chosen.update(other.chosen)
         self.seconds += other.seconds
+        for name, forms in other.taken.items():
+            self.taken.setdefault(name, set()).update(forms)
+        self.votes = counted([self.votes, other.votes])
         for name, nodes in other.nodes.items():
             self.nodes.setdefault(name, {}).update(nodes)
         for mine, theirs in ((self.each, other.each), (self.kept, other.kept)):

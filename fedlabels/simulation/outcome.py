@@ -2,20 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedlabels.cohort import Term
+from fedlabels.cohort import FitResult, Ratio, Term
 from fedlabels.cohort.clock import phase
 from fedlabels.cohort.device import numbers
 from fedlabels.cohort.engine import Made
 from fedlabels.simulation.convert import arrays_of
 from fedlabels.simulation.job import Arrays
+from fedlabels.simulation.judge import Reading, RejectedError, plain
 from fedlabels.simulation.scoring import on_host, score
 from fedlabels.simulation.state import flatten
-from fedlabels.simulation.terms import finite, readings, weight_of
+from fedlabels.simulation.terms import readings, weight_of
 
 
 @dataclass
@@ -31,23 +33,21 @@ class Outcome:
         Its new state, flat.
     error : str or None
         Why it failed.
+    problem : str or None
+        Why its result cannot be read.
     kept : dict of str to Arrays
         Terms to keep, whole: with the tensors that never leave a client.
-    read : dict of str to (bool, float) or None
-        Per term whether it is finite, and its weight, where they were read together with those of
-        others; None asks the tensors.
+    read : dict of str to Reading or None
+        Of every term, where they were read together with those of others; None asks the tensors.
     """
 
     terms: dict[str, Term] = field(default_factory=dict)
     metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
     state: Arrays | None = None
     error: str | None = None
+    problem: str | None = None
     kept: dict[str, Arrays] = field(default_factory=dict)
-    read: dict[str, tuple[bool, float]] | None = None
-
-    def is_finite(self, name: str) -> bool:
-        """Say whether all entries of a term are finite."""
-        return finite(self.terms[name]) if self.read is None else self.read[name][0]
+    read: dict[str, Reading] | None = None
 
     def weight(self, name: str | None = None) -> float:
         """Return the number of examples of a term; of the whole result if none is named."""
@@ -55,7 +55,7 @@ class Outcome:
         if self.read is None:
             return weight_of(terms)
         chosen = ["model"] if "model" in terms else list(terms)
-        return max((self.read[one][1] for one in chosen), default=0.0)
+        return max((self.read[one].weight for one in chosen), default=0.0)
 
 
 def outcomes(
@@ -87,7 +87,9 @@ def outcomes(
     for names, outcome in zip(ratios, out, strict=True):
         outcome.metrics = {name: (next(read), next(read)) for name in names}
     for outcome in out if there else ():
-        outcome.read = {name: (bool(next(read)), next(read)) for name in outcome.terms}
+        outcome.read = {
+            name: Reading(bool(next(read)), next(read), next(read)) for name in outcome.terms
+        }
     for one, outcome in zip(made, out, strict=True):
         if one.cohort.pseudo_labels:
             one.cohort.pseudo_labels = on_host(one.cohort.pseudo_labels)
@@ -98,11 +100,16 @@ def outcomes(
 def _outcome(
     made: Made, truth: NDArray[np.int64], private: frozenset[str], keep: Sequence[str]
 ) -> Outcome:
+    if not isinstance(made.result, FitResult):
+        raise RejectedError(f"a FitResult is due, got {type(made.result).__name__}")
     terms = {}
-    for name, term in made.result.terms.items():
-        weight = None if term.weight is None else made.take(term.weight)
+    for name, given in made.result.terms.items():
+        term = _named(name, given)
         value = {k: v for k, v in term.value.items() if name != "model" or k not in private}
-        terms[name] = Term(made.take(value), weight, term.reduce)
+        # a number is the same for all clients of a stack and has no leading axis
+        own = isinstance(given.weight, torch.Tensor | Mapping)
+        weight = _taken(made, term.weight) if own else term.weight
+        terms[name] = Term(_taken(made, value), weight, term.reduce)
     with phase("ship_back"):
         whole = made.result.state.items()
         state = {name: arrays_of(made.take(dict(tree))) for name, tree in whole}
@@ -111,9 +118,36 @@ def _outcome(
     return Outcome(terms, state=flatten(state) if state else None, kept=kept)
 
 
-def _ratios(made: Made) -> Mapping[str, tuple[torch.Tensor, torch.Tensor]]:
-    ratios = made.result.metrics.items()
-    return {name: (made.take(ratio.sum), made.take(ratio.count)) for name, ratio in ratios}
+def _named(name: str, term: Term) -> Term:
+    try:
+        return plain(term, scalar=False)
+    except RejectedError as error:
+        raise RejectedError(f"term '{name}': {error}") from None
+
+
+def _taken(made: Made, value: Any) -> Any:
+    """Return the client's part of a value, which has as many rows as the stack has clients."""
+    leaves = value.values() if isinstance(value, Mapping) else [value]
+    if made.row is not None and any(leaf.shape[:1] != (made.clients,) for leaf in leaves):
+        raise RejectedError("a value of a stack lacks the axis of its clients")
+    return made.take(value)
+
+
+def _ratios(made: Made) -> Mapping[str, tuple[Any, Any]]:
+    found = {}
+    for name, ratio in made.result.metrics.items():
+        if not isinstance(ratio, Ratio):
+            raise RejectedError(f"metric {name!r}: a Ratio is due, got {type(ratio).__name__}")
+        found[name] = tuple(_number(made, name, value) for value in (ratio.sum, ratio.count))
+    return found
+
+
+def _number(made: Made, name: str, value: Any) -> Any:
+    if isinstance(value, bool | int | float):
+        return torch.tensor(float(value), dtype=torch.float64)
+    if not isinstance(value, torch.Tensor):
+        raise RejectedError(f"metric {name!r} is of {type(value).__name__}, a number is due")
+    return _taken(made, value.detach())
 
 
 def _elsewhere(term: Term) -> bool:

@@ -299,9 +299,16 @@ def leaf(term: Term, buffers: Buffers | None = None) -> Node:
 
 
 def combine(left: Node | None, right: Node | None) -> Node | None:
-    """Add two neighbours, in order; the left one is overwritten where it can be."""
+    """Add two neighbours, in order and by name; the left one is overwritten where it can be.
+
+    Raises
+    ------
+    ValueError
+        If they have other tensors.
+    """
     if left is None or right is None:
         return right if left is None else left
+    right = _like(left, right)
     if left.total.read_only:  # it came through shared memory
         left.total = Flat(left.total.shapes, left.total.memory + right.total.memory)
     else:
@@ -312,6 +319,20 @@ def combine(left: Node | None, right: Node | None) -> Node | None:
         left.weight = left.weight + right.weight  # type: ignore[operator]
     left.count += right.count
     return left
+
+
+def _like(left: Node, right: Node) -> Node:
+    """Return the right node with its tensors in the order of the left one."""
+    if tuple(left.total.shapes.items()) == tuple(right.total.shapes.items()):
+        return right
+    if left.total.shapes != right.total.shapes:
+        raise ValueError(
+            f"two parts of a sum have other tensors: {', '.join(left.total.shapes)} and"
+            f" {', '.join(right.total.shapes)}"
+        )
+    total = Flat(dict(left.total.shapes), device=left.total.memory.device)
+    total.fill(right.total)
+    return Node(total, right.weight, right.reduce, right.count)
 
 
 def middle(start: int, stop: int) -> int:

@@ -1,7 +1,7 @@
-"""What a worker asks of one client's terms: their size, whether they are finite, their weight."""
+"""What is asked of one client's terms: their size, whether they are finite, their weight."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -27,37 +27,55 @@ def misfit(term: Term, like: Mapping[str, torch.Size], whole: bool) -> str | Non
     whole : bool
         Whether all names must be there, or a part of them may.
     """
-    for name, value in term.value.items():
+    return unlike({name: value.shape for name, value in term.value.items()}, like, whole)
+
+
+def unlike(
+    shapes: Mapping[str, torch.Size], like: Mapping[str, torch.Size], whole: bool
+) -> str | None:
+    """Say how names and shapes differ; see `misfit`."""
+    for name, shape in shapes.items():
         if name not in like:
             return f"tensor '{name}' is not known; expected are: {', '.join(like)}"
-        if value.shape != like[name]:
-            got, wanted = tuple(value.shape), tuple(like[name])
+        if shape != like[name]:
+            got, wanted = tuple(shape), tuple(like[name])
             return f"tensor '{name}' has shape {got}, expected is {wanted}"
-    missing = sorted(set(like) - set(term.value)) if whole else []
+    missing = sorted(set(like) - set(shapes)) if whole else []
     return f"tensors are missing: {', '.join(missing)}" if missing else None
 
 
 def finite(term: Term) -> bool:
+    """Say whether all values and weights are finite."""
+    weights = term.weight.values() if isinstance(term.weight, dict) else [term.weight]
+    return all_finite([*term.value.values(), *(w for w in weights if isinstance(w, torch.Tensor))])
+
+
+def all_finite(values: Sequence[torch.Tensor]) -> bool:
     """Check by the sum of squares, one pass without a mask of the size of the model."""
-    parts = [v for v in term.value.values() if v.is_floating_point()]
-    if isinstance(term.weight, dict):
-        parts += [w.double() for w in term.weight.values()]
-    elif term.weight is not None:
-        parts.append(term.weight.double())
-    small = [v.flatten() for v in parts if v.numel() <= _SMALL]
-    large = [v for v in parts if v.numel() > _SMALL]
+    parts = [v if v.is_floating_point() else None for v in values]
+    small = [v.flatten() for v in parts if v is not None and v.numel() <= _SMALL]
+    large = [v for v in parts if v is not None and v.numel() > _SMALL]
     # one question for all small ones: asking costs more than adding them up
     joined = {kind: [v for v in small if v.dtype == kind] for kind in {v.dtype for v in small}}
     return all(_finite(v) for v in (*map(torch.cat, joined.values()), *large))
 
 
-def readings(term: Term) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what `finite` and `weight_of` say of a term as scalars of its device, not waited for.
+def lowest(values: Sequence[torch.Tensor]) -> float:
+    """Return the smallest entry of all; 0.0 without any."""
+    there = [v for v in values if v.numel()]
+    if len(there) == 1 and there[0].numel() == 1:
+        return float(there[0])
+    parts = [v.amin().double() for v in there]
+    return float(torch.stack(parts).amin()) if parts else 0.0
+
+
+def readings(term: Term) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return what is asked of every term as scalars of its device, not waited for.
 
     Returns
     -------
-    Tensor, Tensor, shape ()
-        Bool: all entries are finite; the weight, float64.
+    Tensor, Tensor, Tensor, shape ()
+        Bool: all entries are finite; the largest and the smallest weight, float64.
     """
     weights = list(term.weight.values()) if isinstance(term.weight, dict) else [term.weight]
     given = [w.double() for w in weights if w is not None and w.numel()]
@@ -65,11 +83,13 @@ def readings(term: Term) -> tuple[torch.Tensor, torch.Tensor]:
     like = next(iter([*given, *term.value.values()]), torch.zeros(()))
     if given:
         weight = torch.stack([w.amax() for w in given]).amax()
+        least = torch.stack([w.amin() for w in given]).amin()
     else:
         weight = like.new_full((), float(term.weight is None), dtype=torch.float64)
+        least = weight
     # the largest magnitude is not finite if any entry is not, and nothing is squared
     norms = torch._foreach_norm([*values, *given], float("inf")) if values or given else [weight]
-    return torch.stack([norm.isfinite() for norm in norms]).all(), weight
+    return torch.stack([norm.isfinite() for norm in norms]).all(), weight, least
 
 
 def _finite(value: torch.Tensor) -> bool:

@@ -1,7 +1,7 @@
 """Runs the clients of a range: who runs with whom, in which execution, and what if that fails."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,14 +15,16 @@ from fedlabels.cohort.engine import Engine, Made, Member
 from fedlabels.cohort.probe import OutOfMemory, StackSize, fastest, seconds
 from fedlabels.cohort.recorders import RecordError
 from fedlabels.cohort.types import EMPTY
+from fedlabels.errors import RunError
 from fedlabels.simulation.convert import told, trees_of
+from fedlabels.simulation.judge import said
 from fedlabels.simulation.order import Item, Order
 from fedlabels.simulation.outcome import Outcome, outcomes
 from fedlabels.simulation.population import Population
+from fedlabels.simulation.shared import Shared
 from fedlabels.simulation.state import unflatten
 
 LOG = logging.getLogger(__name__)
-Trees = Mapping[str, Any]
 Results = list[tuple[Item, Outcome]]
 
 PROBED = 16  # clients that a choice is measured with, at most
@@ -76,12 +78,12 @@ class Trainer:
         self._broken: set[int] = set()
         self.chosen: dict[int, str] = {}
 
-    def run(self, order: Order, trees: Trees) -> Iterator[tuple[Item, Outcome]]:
+    def run(self, order: Order, trees: Shared) -> Iterator[tuple[Item, Outcome]]:
         """Run the clients of a range, in order; one that raises has an outcome, too.
 
         Parameters
         ----------
-        trees : mapping of str to Tree
+        trees : Shared
             The shared payloads, on the device.
         """
         for engine in self._engines:
@@ -136,7 +138,7 @@ class Trainer:
             return False
         return not _alike(last, item, block)
 
-    def _choose(self, order: Order, trees: Trees, group: int) -> None:
+    def _choose(self, order: Order, trees: Shared, group: int) -> None:
         """Measure which execution is the faster one for a group, once."""
         engine = self._engines[group]
         if group in self.chosen or not engine.client.stackable:
@@ -160,6 +162,7 @@ class Trainer:
             self.chosen[group] = fastest(timed, f"{len(members)} clients of group {group}")
         except Exception:
             self.chosen[group] = "graphed"  # whatever is wrong is said when they run
+        trees.restore_if_written()
 
     @staticmethod
     def _each(run: Callable[[], Any], clients: int, engine: Engine) -> float:
@@ -167,8 +170,8 @@ class Trainer:
 
     # ---- running them
 
-    def _request(self, order: Order, trees: Trees) -> FitRequest:
-        return FitRequest(order.exchange, order.round, order.rounds, order.settings, trees)
+    def _request(self, order: Order, trees: Shared) -> FitRequest:
+        return FitRequest(order.exchange, order.round, order.rounds, order.settings, trees.trees)
 
     def _members(self, order: Order, items: Sequence[Item]) -> list[Member]:
         engine = self._engines[self._group(items[0])]
@@ -183,7 +186,7 @@ class Trainer:
             out.append(Member(self._shard(item.client_id, reveal), own, state))
         return out
 
-    def _together(self, order: Order, trees: Trees, items: Sequence[Item]) -> Results:
+    def _together(self, order: Order, trees: Shared, items: Sequence[Item]) -> Results:
         way = self._way(self._group(items[0]))
         if way == "graphed":
             return self._graphed(order, trees, items)
@@ -192,19 +195,24 @@ class Trainer:
             return self._stacked(order, trees, items)
         return [self._alone(order, trees, item) for item in items]
 
-    def _alone(self, order: Order, trees: Trees, item: Item) -> tuple[Item, Outcome]:
+    def _alone(self, order: Order, trees: Shared, item: Item) -> tuple[Item, Outcome]:
         try:
             engine = self._engines[self._group(item)]
             made = engine.looped(self._request(order, trees), self._members(order, [item])[0])
+            _require_untouched(trees)
+        except Exception as error:
+            trees.restore_if_written()
+            return item, Outcome(error=told(order.exchange, error))
+        try:
             return item, self._read(order, [item], [made])[0]
         except Exception as error:
-            return item, Outcome(error=told(order.exchange, error))
+            return item, Outcome(problem=said(error))
 
     def _read(self, order: Order, items: Sequence[Item], made: Sequence[Made]) -> list[Outcome]:
         hidden = self._private[self._group(items[0])]
         return outcomes(made, self._truth, hidden, order.keep)
 
-    def _stacked(self, order: Order, trees: Trees, items: Sequence[Item]) -> Results:
+    def _stacked(self, order: Order, trees: Shared, items: Sequence[Item]) -> Results:
         size = self._sizes[self._group(items[0])]
         found, problem = self._stack(order, trees, items, size)
         if problem is None:
@@ -216,31 +224,35 @@ class Trainer:
             return [out for part in parts for out in self._stacked(order, trees, part)]
         # run one by one to name the client that raised
         alone = [self._alone(order, trees, item) for item in items]
-        if all(out.error is None for _, out in alone):
+        if all(out.error is None and out.problem is None for _, out in alone):
             LOG.warning("a stack failed and ran one by one, which is slow: %s", problem)
         return alone
 
     def _stack(
-        self, order: Order, trees: Trees, items: Sequence[Item], size: StackSize
+        self, order: Order, trees: Shared, items: Sequence[Item], size: StackSize
     ) -> tuple[list[Outcome], Exception | None]:
         engine = self._engines[self._group(items[0])]
         try:
             size.watch()
             made = engine.stacked(self._request(order, trees), self._members(order, items))
+            _require_untouched(trees)
             found = self._read(order, items, made)
             size.learn(len(items))
             return found, None
         except Exception as error:
+            trees.restore_if_written()
             # without its frames, which hold the tensors that did not fit
             return [], error.with_traceback(None)
 
-    def _graphed(self, order: Order, trees: Trees, items: Sequence[Item]) -> Results:
+    def _graphed(self, order: Order, trees: Shared, items: Sequence[Item]) -> Results:
         engine = self._engines[self._group(items[0])]
         made = engine.graphed(self._request(order, trees), self._members(order, items))
         good = [one for one in made if isinstance(one, Made)]
         try:
+            _require_untouched(trees)
             read = iter(self._read(order, items, good))
         except Exception:  # of one of them: alone each is blamed for itself
+            trees.restore_if_written()
             return [self._alone(order, trees, item) for item in items]
         return [
             (item, next(read))
@@ -250,7 +262,7 @@ class Trainer:
         ]
 
     def _without_graph(
-        self, order: Order, trees: Trees, item: Item, error: Exception
+        self, order: Order, trees: Shared, item: Item, error: Exception
     ) -> tuple[Item, Outcome]:
         """Run a client looped whose graph failed; one that raises there, too, has failed."""
         group = self._group(item)
@@ -259,6 +271,22 @@ class Trainer:
             name = type(self._engines[group].client).__name__
             LOG.warning("steps of %s cannot be replayed, they run looped: %s", name, error)
         return self._alone(order, trees, item)
+
+
+def _require_untouched(trees: Shared) -> None:
+    """Refuse what was made by code that writes into the payloads of all clients.
+
+    Raises
+    ------
+    RunError
+        If it does; the tensor is named.
+    """
+    name = trees.written()
+    if name is not None:
+        raise RunError(
+            f"the client wrote into the received tensor '{name}', which all clients share: train a"
+            " copy, cohort.start(tree), and change nothing in place"
+        )
 
 
 def _measured(device: torch.device) -> bool:

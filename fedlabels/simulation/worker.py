@@ -1,5 +1,6 @@
 """A worker: holds the data on its device and trains ranges of a cohort."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedlabels.cohort import DataSpec, Layout, Nets, Shard
+from fedlabels.cohort import DataSpec, Layout, Nets, Shard, Term
 from fedlabels.cohort.clock import Track, during, handed_over, phase, recorded
 from fedlabels.cohort.device import choose_device, tune, upload
 from fedlabels.cohort.engine import Engine
@@ -21,13 +22,25 @@ from fedlabels.models import build as build_model
 from fedlabels.simulation.convert import arrays_of, tensors
 from fedlabels.simulation.evaluation import Scored, scored
 from fedlabels.simulation.job import Arrays, ClientRow, num_bytes
+from fedlabels.simulation.judge import (
+    Judge,
+    Known,
+    Like,
+    RejectedError,
+    check_metrics,
+    check_state,
+    difference,
+    said,
+    vote,
+)
 from fedlabels.simulation.memory import keep_memory
 from fedlabels.simulation.order import Item, Order, Report
 from fedlabels.simulation.outcome import Outcome
 from fedlabels.simulation.population import Population
 from fedlabels.simulation.reduce import Buffers, TreeSum
+from fedlabels.simulation.shared import Shared
 from fedlabels.simulation.source import resident
-from fedlabels.simulation.terms import misfit, size
+from fedlabels.simulation.terms import size
 from fedlabels.simulation.trainer import Trainer
 
 EVALUATION_ROWS = 500  # fixed: the sum of the test loss must not depend on the number of workers
@@ -114,7 +127,9 @@ class Worker:
         self._source = resident((spec.train, spec.test), views, self._dtype, self.device)
         self._first_test = len(spec.train.y)  # test samples follow the training samples
         self._nets = [self._build(g) for g in spec.population.groups]
-        self._shapes = {k: v.shape for k, v in self._nets[0]["model"].init.items()}
+        first = self._nets[0]["model"]
+        model = {k: Like(v.shape, v.dtype) for k, v in first.init.items()}
+        self._judge = Judge(tuple(model), first.layout.floored, {"model": Known(model)})
         private = [
             group.client.private(Layout(nets["model"].skeleton))
             for group, nets in zip(spec.population.groups, self._nets, strict=True)
@@ -162,8 +177,7 @@ class Worker:
         ValueError
             If there are more.
         """
-        trees = {name: tensors(arrays, self.device) for name, arrays in shared.items()}
-        ((_, made),) = self._trainer.run(order, trees)
+        ((_, made),) = self._trainer.run(order, Shared(shared, self.device))
         return made
 
     def tracks(self, events: bool) -> tuple[float, list[Track]]:
@@ -172,7 +186,7 @@ class Worker:
 
     def _run(self, order: Order, shared: Mapping[str, Arrays]) -> Report:
         with phase("ship"):
-            trees = {name: tensors(arrays, self.device) for name, arrays in shared.items()}
+            trees = Shared(shared, self.device)
         down = sum(num_bytes(arrays) for arrays in shared.values())
         report = Report()
         sums = {
@@ -213,28 +227,21 @@ class Worker:
         down: int,
     ) -> None:
         """Check one client's result and add it to the report."""
-        needs = order.needs
-        made = ClientRow(item.client_id, "ok", out.error, metrics=out.metrics)
+        made = ClientRow(item.client_id, "ok", out.error)
         made.bytes_down = down + sum(num_bytes(arrays) for arrays in item.own.values())
-        made.bytes_up = sum(size(term) for name, term in out.terms.items() if name in needs)
-        bad = self._problem(out, report.shapes)
+        terms: Mapping[str, Term] = {}
         if out.error is not None:
             made.status = "failed"
-        elif bad is not None:
-            made.status, made.error = "rejected", bad
-            made.metrics = {}
         else:
-            made.weight = out.weight()
-            for name, sent in out.terms.items():
-                if name not in report.shapes:
-                    report.shapes[name] = {k: v.shape for k, v in sent.value.items()}
-            made.status = "empty" if needs and made.weight == 0 else "ok"
-            if out.state is not None:
-                report.states[item.client_id] = out.state
+            try:
+                terms = self._judged(order, report, item, out, made)
+            except Exception as error:  # whatever a client returns, the run goes on without it
+                made.status, made.error = "rejected", said(error)
+                made.weight, made.metrics = 0.0, {}
         report.rows.append(made)
         used = made.status == "ok"
-        for name, need in needs.items():
-            term = out.terms.get(name) if used else None
+        for name, need in order.needs.items():
+            term = terms.get(name) if used else None
             if need == "sum":
                 sums[name].push(item.position, term)
             elif term is not None:
@@ -245,17 +252,39 @@ class Worker:
             kept = (item.position, item.client_id, out.weight(name), whole)
             report.kept.setdefault(name, []).append(kept)
 
-    def _problem(self, out: Outcome, shapes: Mapping[str, Mapping[str, torch.Size]]) -> str | None:
-        """Say why an update cannot be used: it must fit the model and its neighbours, be finite."""
-        model = self._shapes
-        for name, term in out.terms.items():
-            wrong = misfit(term, model, whole=False) if name == "model" else None
-            wrong = wrong or (misfit(term, shapes[name], whole=True) if name in shapes else None)
-            if wrong is not None:
-                return f"term '{name}': {wrong}"
-            if not out.is_finite(name):
-                return f"term '{name}' has entries that are not finite"
-        return None
+    def _judged(
+        self, order: Order, report: Report, item: Item, out: Outcome, row: ClientRow
+    ) -> dict[str, Term]:
+        """Return a client's terms in the order of names that is due, and fill its row.
+
+        Raises
+        ------
+        RejectedError
+            If something of the result cannot be used. Nothing of the client is in the report then.
+        """
+        if out.problem is not None:
+            raise RejectedError(out.problem)
+        self._judge.reduces = order.reduces
+        terms, forms = self._judge.terms(out.terms, out.read)
+        check_metrics(out.metrics, finite=bool(order.needs))
+        if out.state is not None:
+            check_state(out.state)
+        out.terms = terms
+        weight, size_up = out.weight(), sum(size(terms[k]) for k in order.needs if k in terms)
+        needed = {name: form for name, form in forms.items() if name in order.needs}
+        vote(report.votes, item.position, needed)
+        for name, form in needed.items():
+            due = order.like.get(name) or next(iter(report.taken.get(name, (form,))))
+            if form != due:
+                raise RejectedError(f"term '{name}': {difference(form, due)}")
+        for name, form in needed.items():
+            report.taken.setdefault(name, {form})
+        row.weight, row.bytes_up = weight, size_up
+        row.metrics = {k: v for k, v in out.metrics.items() if math.isfinite(v[0])}
+        row.status = "empty" if order.needs and weight == 0 else "ok"
+        if out.state is not None:
+            report.states[item.client_id] = out.state
+        return terms
 
     # ---- evaluation
 
