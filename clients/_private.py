@@ -159,7 +159,6 @@ class OwnNorm(LabeledClient):
         if not names:
             return super().result(cohort, tree, weight, metrics)
         own = {name: tree[name] for name in tree if name in names}
-        weight = cohort.map(_void_unless_finite, weight, own)
         return FitResult({"model": Term(tree, weight)}, metrics, {STATE: own})
 
     def evaluate(self, cohort: Cohort, request: FitRequest) -> FitResult:
@@ -172,9 +171,3 @@ class OwnNorm(LabeledClient):
             return FitResult(metrics=figures)
         anew = score(cohort, recomputed(cohort, mine), "test", own=True)
         return FitResult(metrics={**anew, "accuracy_kept": figures["accuracy"]})
-
-
-def _void_unless_finite(weight: Tensor, own: Tree) -> Tensor:
-    """Reject an update whose own tensors are broken: nobody else will see them."""
-    parts = [v.isfinite().all() for v in own.values() if v.is_floating_point()]
-    return torch.where(torch.stack(parts).all(), weight.double(), torch.nan)

@@ -16,6 +16,7 @@ from flwr.serverapp import strategy as flower
 from numpy.typing import NDArray
 
 from fedlabels import wire
+from fedlabels.cohort.types import Reduce
 from fedlabels.errors import CheckpointError, RunError
 from fedlabels.simulation.flower_compat import lazy_record, peek
 from fedlabels.simulation.job import Arrays, Need
@@ -34,6 +35,7 @@ from strategies.support import (
 
 __all__ = [
     "MODEL_KEPT",
+    "MODEL_REFUSED",
     "CohortStrategy",
     "NoSettings",
     "Outcome",
@@ -46,6 +48,9 @@ __all__ = [
 MODEL_KEPT = "model_kept"
 """Metric that is 1.0 in a round after which the model is the same, because nobody had weight."""
 
+MODEL_REFUSED = "model_refused"
+"""Metric that is 1.0 in a round whose new model was not finite: the old one was kept."""
+
 
 class ServerStrategy(flower.Strategy):
     """The server side of a method: a Flower strategy that the round loop can drive.
@@ -56,6 +61,9 @@ class ServerStrategy(flower.Strategy):
         Frozen dataclass of the settings; the constructor takes one, or none for the defaults.
     needs : mapping of str to {"sum", "each"}
         Per term: reduced where it is made, or every client's value.
+    reduces : mapping of str to {"mean", "sum"}
+        How a summed term is reduced; a client that says otherwise is rejected. Of a term that is
+        not named here devices send a mean, and simulated clients what most of them send.
     server : Server
         The run it serves, from :meth:`bind`.
     any_architecture : bool
@@ -68,6 +76,7 @@ class ServerStrategy(flower.Strategy):
 
     Settings: ClassVar[type] = NoSettings
     needs: Mapping[str, Need] = {wire.MODEL: "sum"}
+    reduces: Mapping[str, Reduce] = {}
     any_architecture: ClassVar[bool] = False
     same_features: ClassVar[bool] = False
     has_model: ClassVar[bool] = True
@@ -388,12 +397,13 @@ def restored(new: Mapping[str, NDArray[Any]], server: Mapping[str, NDArray[Any]]
     Arrays
         All names of the server.
     """
-    return {
-        name: np.asarray(new[name]).reshape(old.shape).astype(old.dtype)
-        if name in new and old.dtype.kind == "f"
-        else old
-        for name, old in server.items()
-    }
+    with np.errstate(over="ignore"):  # the round loop refuses a model that is not finite
+        return {
+            name: np.asarray(new[name]).reshape(old.shape).astype(old.dtype)
+            if name in new and old.dtype.kind == "f"
+            else old
+            for name, old in server.items()
+        }
 
 
 def _counts(got: Collected) -> dict[str, int]:

@@ -37,7 +37,7 @@ from fedlabels.run.data import build_data
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.loop import Loop
 from fedlabels.run.main import checkpoint_of, own_overrides
-from fedlabels.run.place import Begin, Place
+from fedlabels.run.place import Begin, Place, usable
 from fedlabels.run.setup import World
 from fedlabels.run.trackers import tracking_of
 from fedlabels.simulation.backend import SimulationBackend
@@ -255,6 +255,7 @@ class Devices(Place):
         self.client_of = self._fleet.client_of
         self.asks_at_the_end = deploy["final_evaluation"]
         self.min_clients = deploy["min_clients"]
+        self.lost_rounds = deploy["lost_rounds"]
         self.deadline_seconds = deploy["connect_seconds"]
 
     def start(
@@ -342,14 +343,13 @@ class Devices(Place):
         return False
 
     def goes_on(self, rows: Sequence[ClientRow]) -> bool:
-        """Go on until nobody has answered for some rounds, one after the other."""
-        answered = any(row.status != "failed" for row in rows)
-        self._lost = 0 if answered else self._lost + 1
-        return self._lost < int(self._config["deploy"]["lost_rounds"])
+        """Go on until nobody has sent anything usable for some rounds, one after the other."""
+        self._lost = 0 if usable(rows) else self._lost + 1
+        return self._lost < self.lost_rounds
 
     def allowance(self) -> str:
         """Say which failures are allowed."""
-        return f"{self._config['deploy']['lost_rounds']} rounds in which nobody answers"
+        return f"{self._config['deploy']['lost_rounds']} rounds in which nobody answers usably"
 
 
 def serve(grid: Grid, run_config: Mapping[str, Any]) -> dict[str, Any]:

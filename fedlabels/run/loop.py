@@ -23,7 +23,8 @@ from fedlabels.run.checkpoint import Checkpoint, write_checkpoint, write_model
 from fedlabels.run.console import Console
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.hashing import config_hash, flatten
-from fedlabels.run.place import Begin, Place, Simulated
+from fedlabels.run.merged import aggregated
+from fedlabels.run.place import Begin, Place, Simulated, usable
 from fedlabels.run.setup import World
 from fedlabels.run.signals import terminable
 from fedlabels.simulation.backend import SimulationBackend
@@ -31,6 +32,7 @@ from fedlabels.simulation.evaluation import Evaluation
 from fedlabels.simulation.grid import RoundGrid
 from fedlabels.simulation.job import Arrays, ClientRow, EachTerm, Job, Task
 from fedlabels.simulation.personal import personal
+from strategies.base import MODEL_REFUSED
 from strategies.support.contract import Server, State
 
 Settings = Mapping[str, Any]
@@ -89,6 +91,8 @@ class Loop:
         self._last: Evaluation | None = None
         self._personal: list[dict[str, Any]] = []
         self._done: Done | None = None
+        self._lost = 0  # rounds without a usable reply or a new model, one after the other
+        self._useful = self._first > 1
 
     @one_blas_thread()
     def run(self) -> dict[str, Any]:
@@ -189,7 +193,7 @@ class Loop:
 
     def _rounds(self, backend: SimulationBackend, done: Done) -> dict[str, Any]:
         grid = self._place.grid(self._folder, backend)
-        grid.needs = self._world.strategy.needs
+        grid.needs, grid.reduces = self._world.strategy.needs, self._world.strategy.reduces
         for callback in self._callbacks:
             callback.on_run_start(folder=self._folder, config=self._config)
         self._console.start(self._config["rounds"], done=done.round)
@@ -205,6 +209,7 @@ class Loop:
                 with phase("write"):
                     self._save(backend, done)
             self._console.round(record)
+            self._check_lost(index, rows)
             stops = [callback.on_round_end(record=record) for callback in self._callbacks]
             if any(stops):
                 break
@@ -232,12 +237,13 @@ class Loop:
             self._check_failures(index, exchange, made)
             rows += made
             with phase("aggregate"):
-                outcome = strategy.aggregate(exchange, index, replies)
+                outcome = aggregated(strategy, exchange, index, replies)
             arrays = outcome.arrays if outcome.arrays is not None else arrays
             metrics.update(outcome.metrics)
             weight = outcome.weight or weight
             models = grid.kept.get(wire.MODEL, models)
         trained = time.perf_counter()
+        self._count_lost(index, rows, metrics)
         record = _record(index, rows, weight, metrics)
         if evaluates:
             with whole("evaluate"):
@@ -294,15 +300,42 @@ class Loop:
         figures, self._personal = personal(result.rows, self._world.source.test, shards)
         return figures
 
+    def _count_lost(
+        self, index: int, rows: Sequence[ClientRow], metrics: Mapping[str, float]
+    ) -> None:
+        refused = bool(metrics.get(MODEL_REFUSED))
+        self._lost = self._lost + 1 if refused or not usable(rows) else 0
+        self._useful = self._useful or not self._lost
+
+    def _check_lost(self, index: int, rows: Sequence[ClientRow]) -> None:
+        """End a run whose rounds come to nothing; the round is in the tables already.
+
+        Raises
+        ------
+        RunError
+            If too many rounds in a row were lost, or all of the run.
+        """
+        ends = index == self._config["rounds"] and not self._useful
+        if self._lost < self._place.lost_rounds and not (ends and self._place.wants_a_good_round):
+            return
+        said = (f"client {row.client_id}: {row.error}" for row in rows if row.error)
+        why = next(said, "see the log")
+        raise RunError(
+            f"{self._lost} rounds in a row gave no new model, the last is round {index}: every"
+            f" update was rejected or lost, or what came of them was not finite; {why}."
+            f" Mend the cause and resume={self._folder.path}"
+        )
+
     def _check_failures(self, index: int, exchange: str, rows: Sequence[ClientRow]) -> None:
         if self._place.goes_on(rows):
             return
-        failed = [row for row in rows if row.status == "failed"]
-        first = failed[0]
+        lost = [row for row in rows if row.status in ("failed", "rejected")]
+        first, rejected = lost[0], any(row.status == "rejected" for row in lost)
+        what = "failed or were rejected" if rejected else "failed"
         # whoever mends this wants to know who failed and why; a resume cuts these rows off again
         self._folder.clients.append([self._client_record(index, row) for row in rows])
         raise RunError(
-            f"{len(failed)} of {len(rows)} clients failed in round {index} ({exchange}), allowed is"
+            f"{len(lost)} of {len(rows)} clients {what} in round {index} ({exchange}), allowed is"
             f" {self._place.allowance()}; client {first.client_id}: {first.error}. Mend the cause"
             f" and resume={self._folder.path}"
         )
@@ -320,6 +353,7 @@ class Loop:
     def _client_record(self, index: int, row: ClientRow) -> dict[str, Any]:
         labeled, unlabeled = self._place.held(row.client_id)
         return {
+            **{k: s / c for k, (s, c) in row.metrics.items() if c},
             "round": index,
             "client_id": row.client_id,
             "status": row.status,
@@ -329,7 +363,6 @@ class Loop:
             "weight": row.weight,
             "bytes_down": row.bytes_down,
             "bytes_up": row.bytes_up,
-            **{k: s / c for k, (s, c) in row.metrics.items() if c},
         }
 
     def _save(self, backend: SimulationBackend, done: Done) -> None:
@@ -360,13 +393,13 @@ def _record(
     counts = dict.fromkeys(("ok", "empty", "failed", "rejected"), 0)
     for row in rows:
         counts[row.status] += 1
-    finite = {k: v for k, v in metrics.items() if k not in counts and np.isfinite(v)}
+    finite = {k: v for k, v in metrics.items() if np.isfinite(v)}
     return {
+        **finite,
         "round": index,
         "sampled": len(rows),
         **counts,
         "weight": weight,
-        **finite,
         "bytes_down": sum(row.bytes_down for row in rows),
         "bytes_up": sum(row.bytes_up for row in rows),
     }

@@ -54,6 +54,10 @@ class Place(ABC):
         Fewest connected clients that a round goes on with.
     deadline_seconds : float
         How long a round waits for clients to connect.
+    lost_rounds : int
+        So many rounds, one after the other, without a usable reply or a new model end the run.
+    wants_a_good_round : bool
+        Whether a run all of whose rounds were lost ends with an error, too.
     """
 
     client_of: Mapping[int, int]
@@ -61,6 +65,8 @@ class Place(ABC):
     asks_at_the_end: bool = False
     min_clients: int = 1
     deadline_seconds: float = 60.0
+    lost_rounds: int = 3
+    wants_a_good_round: bool = True
 
     @abstractmethod
     def start(
@@ -97,6 +103,11 @@ class Place(ABC):
         """Say which failures are allowed."""
 
 
+def usable(rows: Sequence[ClientRow]) -> bool:
+    """Say whether anybody sent what can be used, or said that there is nothing to send."""
+    return any(row.status in ("ok", "empty") for row in rows)
+
+
 class Simulated(Place):
     """Clients that the backend simulates.
 
@@ -110,6 +121,7 @@ class Simulated(Place):
 
     def __init__(self, config: Settings, world: World) -> None:
         self._config, self._world = config, world
+        self.wants_a_good_round = config["max_client_failures"] < 1
         self.client_of = {FIRST_NODE_ID + i: i for i in range(config["clients"])}
 
     def start(

@@ -19,7 +19,7 @@ from flwr.serverapp import Grid
 
 from fedlabels import wire
 from fedlabels.cohort.clock import phase
-from fedlabels.cohort.types import EMPTY
+from fedlabels.cohort.types import EMPTY, Reduce
 from fedlabels.errors import ConfigError, RunError, WireError
 from fedlabels.simulation.flower_compat import (
     Run,
@@ -51,6 +51,8 @@ class RoundGrid(Grid):
     ----------
     needs : mapping of str to {"sum", "each"}
         How terms come back; set by the run loop.
+    reduces : mapping of str to {"mean", "sum"}
+        How summed terms are reduced, where the strategy says so; set by the run loop.
     keep : tuple of str
         Terms of which every client's value comes back beside that; set by the run loop.
     last : list of JobResult
@@ -63,6 +65,7 @@ class RoundGrid(Grid):
     keep: tuple[str, ...]
     last: list[JobResult]
     kept: Mapping[str, EachTerm] = EMPTY
+    reduces: Mapping[str, Reduce] = EMPTY
 
 
 class CohortGrid(RoundGrid):
@@ -182,6 +185,7 @@ class CohortGrid(RoundGrid):
             with phase("ship"):
                 downs = _downs(group, read)
                 job = _job(group, downs, needs, self.keep if needs else ())
+                job = replace(job, reduces=self.reduces)
             result = self._backend.run(job)
             self.last.append(result)
             _check_answered(group, result)

@@ -48,7 +48,9 @@ class RejectedError(ValueError):
 
 def said(error: Exception) -> str:
     """Say what is wrong with a result: what was judged, or what the code stumbled over."""
-    return str(error) if isinstance(error, RejectedError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, RejectedError):
+        return str(error)
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
 class Form(NamedTuple):

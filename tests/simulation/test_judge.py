@@ -1,0 +1,341 @@
+"""Whatever a client returns, the run goes on: rejected and named, and all else as without it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from clients.fedavg import FedAvg
+from fedlabels.cohort import Cohort, FitRequest, FitResult, Layout, Ratio, Term
+from fedlabels.errors import RunError
+from fedlabels.run import file_sha256
+from fedlabels.run import main as entry
+from fedlabels.run.folder import CLIENT_FIRST, ROUND_FIRST, ROUND_LAST
+from fedlabels.simulation.job import Need, SumTerm
+from fedlabels.simulation.judge import Judge, Known, Like, RejectedError, is_reserved
+from fedlabels.simulation.serial import SerialBackend
+from strategies.fedavg import FedAvg as Average
+from strategies.support import Collected
+from tests.end_to_end.harness import TINY, column, config_of, simulate, table, with_client
+from tests.end_to_end.toys import Rememberer
+
+SHORT = (*TINY, "method=fedavg", "client.lr=0.1", "client.local_steps=2", "rounds=2")
+ONE = (*SHORT, "rounds=1", "per_round=10")
+BAD = 3
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_reports() -> Iterator[None]:
+    with mock.patch.object(entry, "write_report", lambda folder: folder):
+        yield
+
+
+@contextmanager
+def ranges(count: int) -> Iterator[None]:
+    """Deal a cohort to several ranges, all run here."""
+    with mock.patch.object(SerialBackend, "workers", count):
+        yield
+
+
+@dataclass(frozen=True)
+class Odd(FedAvg):
+    """A client whose result some clients change; one that runs stacked returns the whole stack."""
+
+    change: Callable[[FitResult, bool], Any] = lambda result, wrong: result
+    bad: tuple[int, ...] = (BAD,)
+
+    def fit(self, cohort: Cohort, request: FitRequest) -> Any:
+        ids = [shard.client_id for shard in cohort._shards]
+        return self.change(super().fit(cohort, request), bool(set(ids) & set(self.bad)))
+
+
+def model(result: FitResult) -> Term:
+    return result.terms["model"]
+
+
+def sends(**changes: Any) -> Callable[[FitResult, bool], Any]:
+    def change(result: FitResult, wrong: bool) -> Any:
+        if not wrong:
+            return result
+        return replace(result, **{k: v(result) for k, v in changes.items()})
+
+    return change
+
+
+def with_term(make: Callable[[Term], Any]) -> Callable[[FitResult, bool], Any]:
+    return sends(terms=lambda result: {"model": make(model(result))})
+
+
+def first(term: Term, new: Callable[[torch.Tensor], Any]) -> dict[str, Any]:
+    return {k: new(v) if k == "head.bias" else v for k, v in term.value.items()}
+
+
+MALFORMED: dict[str, tuple[Callable[[FitResult, bool], Any], str]] = {
+    "none": (lambda result, wrong: None if wrong else result, "FitResult is due"),
+    "dict": (lambda result, wrong: {} if wrong else result, "FitResult is due"),
+    "terms are a list": (sends(terms=lambda r: [model(r)]), "AttributeError"),
+    "no term": (with_term(lambda t: t.value), "term 'model': a Term is due"),
+    "list": (with_term(lambda t: Term(first(t, list))), "term 'model': its value 'head.bias'"),
+    "array": (with_term(lambda t: Term(first(t, lambda v: v.numpy()))), "no tensor"),
+    "value": (with_term(lambda t: Term(list(t.value.values()))), "named tensors"),  # type: ignore[arg-type]
+    "text": (with_term(lambda t: Term(t.value, "5")), "a weight is a number"),  # type: ignore[arg-type]
+    "negative": (with_term(lambda t: Term(t.value, -3.0)), "must be >= 0"),  # type: ignore[arg-type]
+    "huge": (with_term(lambda t: Term(t.value, 1e300)), "allowed are"),  # type: ignore[arg-type]
+    "nan": (with_term(lambda t: Term(t.value, torch.tensor(torch.nan))), "not finite"),
+    "names": (with_term(lambda t: Term(t.value, {"b": torch.ones(())})), "other names"),
+    "broadcast": (
+        with_term(lambda t: Term(t.value, {k: torch.ones(2, 3, 4, 5) for k in t.value})),
+        "does not broadcast",
+    ),
+    "double": (with_term(lambda t: Term(first(t, lambda v: v.double()))), "is float64"),
+    "sparse": (with_term(lambda t: Term(first(t, lambda v: v.to_sparse()))), "term 'model'"),
+    "reduce": (with_term(lambda t: Term(t.value, None, "most")), "reduced by 'most'"),  # type: ignore[arg-type]
+    "metric": (sends(metrics=lambda r: {"loss": 3.0}), "metric 'loss': a Ratio is due"),
+    "column": (
+        sends(metrics=lambda r: {"test_accuracy": Ratio(torch.ones(()), torch.ones(()))}),
+        "metric 'test_accuracy' has the name of a column",
+    ),
+    "client_id": (
+        sends(metrics=lambda r: {"client_id": Ratio(torch.ones(()), torch.ones(()))}),
+        "metric 'client_id' has the name of a column",
+    ),
+    "count": (
+        sends(metrics=lambda r: {"seen": Ratio(torch.ones(()), -torch.ones(()))}),
+        "metric 'seen' is 1 over -1",
+    ),
+    "state": (
+        sends(state=lambda r: {"mine": {"w": torch.tensor([1.0, torch.nan])}}),
+        "state 'mine/w' has entries that are not finite",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def without(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Run with a plain rejection of the odd client, and return the model's hash."""
+    folder = tmp_path_factory.mktemp("without")
+    change = with_term(lambda t: Term(first(t, lambda v: v * torch.nan)))
+    simulate(folder, config_of(*ONE), with_client(Odd(0.1, local_steps=2, change=change)))
+    return file_sha256(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("fault", MALFORMED)
+def test_a_malformed_result_is_rejected_by_name(fault: str, tmp_path: Path, without: str) -> None:
+    change, text = MALFORMED[fault]
+    with ranges(1 + len(fault) % 2):
+        simulate(tmp_path, config_of(*ONE), with_client(Odd(0.1, local_steps=2, change=change)))
+    rows = {row["client_id"]: row for row in table(tmp_path, "clients")}
+    assert rows[str(BAD)]["status"] == "rejected"
+    assert text in rows[str(BAD)]["error"]
+    assert [row["status"] for k, row in rows.items() if k != str(BAD)] == ["ok"] * 9
+    assert file_sha256(tmp_path / "model.safetensors") == without
+
+
+@pytest.mark.parametrize("fault", ["none", "array", "negative", "metric", "state", "column"])
+def test_in_a_stack_as_alone(fault: str, tmp_path: Path) -> None:
+    change, text = MALFORMED[fault]
+    config = config_of(
+        *SHORT, "rounds=1", "per_round=10", "backend.execution=stacked", "backend.block_size=4"
+    )
+    simulate(tmp_path, config, with_client(Odd(0.1, local_steps=2, change=change)))
+    rows = {row["client_id"]: row for row in table(tmp_path, "clients")}
+    assert rows[str(BAD)]["status"] == "rejected"
+    assert text in rows[str(BAD)]["error"]
+
+
+def test_numbers_and_histories_are_taken(tmp_path: Path) -> None:
+    def change(result: FitResult, wrong: bool) -> FitResult:
+        count = float(model(result).weight)  # type: ignore[arg-type]
+        value = {k: v.requires_grad_() for k, v in model(result).value.items()}
+        plain = {"seen": Ratio(2.0, 1)}  # type: ignore[arg-type]
+        return replace(result, terms={"model": Term(value, count)}, metrics=plain)  # type: ignore[arg-type]
+
+    config = config_of(*SHORT)
+    simulate(tmp_path / "plain", config)
+    simulate(tmp_path / "odd", config, with_client(Odd(0.1, local_steps=2, change=change)))
+    assert column(tmp_path / "odd", "rejected") == [0, 0]
+    assert column(tmp_path / "odd", "seen") == [2, 2]
+    both = [file_sha256(tmp_path / name / "model.safetensors") for name in ("plain", "odd")]
+    assert both[0] == both[1]
+
+
+class Watching(Average):
+    """Averages, and keeps the sums of a second term."""
+
+    needs: ClassVar[dict[str, Need]] = {"model": "sum", "extra": "sum"}  # type: ignore[misc]
+    seen: ClassVar[list[SumTerm | None]] = []
+
+    def merge(self, round_index: int, got: Collected, server: Any) -> Any:
+        self.seen.append(got.sums.get("extra"))
+        return super().merge(round_index, got, server)
+
+
+def extra(
+    folder: Path, make: Callable[[int, Cohort], dict[str, torch.Tensor]], count: int, *more: str
+) -> list[SumTerm | None]:
+    """Run clients that send a second term, dealt to some ranges, and return its sums."""
+
+    @dataclass(frozen=True)
+    class Sender(FedAvg):
+        def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
+            result = super().fit(cohort, request)
+            sent = Term(make(cohort._shards[0].client_id, cohort), reduce="sum")
+            state = {"extra": sent.value}
+            return replace(result, terms={**result.terms, "extra": sent}, state=state)
+
+    Watching.seen.clear()
+
+    def change(world: Any) -> Any:
+        return replace(with_client(Sender(0.1, local_steps=2))(world), strategy=Watching())
+
+    with ranges(count):
+        simulate(folder, config_of(*SHORT, *more), change)
+    return list(Watching.seen)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_sums_are_by_name_whatever_the_order_is(count: int, tmp_path: Path) -> None:
+    def make(client_id: int, cohort: Cohort) -> dict[str, torch.Tensor]:
+        names = [k for k in cohort.net("model").init if "bias" in k or "head" in k]
+        tree = {k: v.clone() for k, v in cohort.net("model").init.items() if k in names}
+        sent = {k: torch.full_like(v, float(k == "head.bias")) for k, v in tree.items()}
+        return dict(reversed(sent.items())) if client_id % 2 else sent
+
+    for total in extra(tmp_path, make, count):
+        assert total is not None
+        assert (total.total["head.bias"] == 5).all()
+        assert all((v == 0).all() for k, v in total.total.items() if k != "head.bias")
+
+
+@pytest.mark.parametrize("kind", ["names", "shapes", "types"])
+def test_most_clients_decide_for_any_number_of_workers(kind: str, tmp_path: Path) -> None:
+    def make(client_id: int, cohort: Cohort) -> dict[str, torch.Tensor]:
+        odd = client_id in (BAD, 5, 8)
+        one = torch.ones(3 if odd and kind == "shapes" else 2)
+        name = "b" if odd and kind == "names" else "a"
+        return {name: one.double() if odd and kind == "types" else one}
+
+    found = []
+    for count in (1, 2, 3, 10):
+        folder = tmp_path / str(count)
+        (total,) = extra(folder, make, count, "rounds=1", "per_round=10")
+        assert total is not None
+        assert total.total["a"].tolist() == [7, 7]
+        status = [(row["client_id"], row["status"]) for row in table(folder, "clients")]
+        states = sorted(path.name for path in (folder / "state").iterdir())
+        found.append((status, states, file_sha256(folder / "model.safetensors")))
+    assert all(one == found[0] for one in found)
+    assert [k for k, status in found[0][0] if status == "rejected"] == [str(BAD), "5", "8"]
+    assert len(found[0][1]) == 7
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_state_that_is_not_finite_leaves_the_old_one(count: int, tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Spoiled(Rememberer):
+        def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
+            result = super().fit(cohort, request)
+            if request.round == 1:
+                return result
+            tree: Any = {k: v * torch.nan for k, v in result.state["memory"].items()}
+            return replace(result, state={**result.state, "memory": tree})
+
+    with ranges(count):
+        simulate(
+            tmp_path, config_of(*SHORT, "per_round=10"), with_client(Spoiled(0.1, local_steps=2))
+        )
+    assert column(tmp_path, "rejected") == [0, 10]
+    for folder in (tmp_path / "state").iterdir():
+        (state,) = folder.glob("*.safetensors")
+        assert all(np.isfinite(value).all() for value in load_file(state).values())
+
+
+@dataclass(frozen=True)
+class Leaky(FedAvg):
+    """Forgets ``cohort.start`` for some clients."""
+
+    leaks: tuple[int, ...] = (1, 6)
+
+    def start(self, cohort: Cohort, request: FitRequest) -> dict[str, torch.Tensor]:
+        if any(shard.client_id in self.leaks for shard in cohort._shards):
+            return dict(request.shared["model"])
+        return super().start(cohort, request)
+
+
+@pytest.mark.parametrize(("execution", "count"), [("looped", 1), ("looped", 3), ("stacked", 2)])
+def test_who_writes_into_what_all_share_is_named(
+    execution: str, count: int, tmp_path: Path
+) -> None:
+    config = config_of(*SHORT, "per_round=10", f"backend.execution={execution}")
+    with ranges(count):
+        simulate(tmp_path, config, with_client(Leaky(0.1, local_steps=2)))
+    failed = [row for row in table(tmp_path, "clients") if row["status"] == "failed"]
+    assert [row["client_id"] for row in failed] == ["1", "6"] * 2
+    assert all("cohort.start" in row["error"] for row in failed)
+    if execution == "looped":  # the others have learned nothing of it
+        clean = tmp_path / "clean"
+        plain = Odd(0.1, local_steps=2, bad=(1, 6), change=with_term(lambda t: Term({})))
+        simulate(clean, config, with_client(plain))
+        both = [file_sha256(folder / "model.safetensors") for folder in (tmp_path, clean)]
+        assert both[0] == both[1]
+
+
+class Overflow(Average):
+    """Makes a model that float32 cannot hold of good updates, in one round."""
+
+    def merge(self, round_index: int, got: Collected, server: Any) -> Any:
+        merged = super().merge(round_index, got, server)
+        if round_index != 2 or merged is None:
+            return merged
+        return {k: np.full(v.shape, 1e300) for k, v in merged.items()}
+
+
+def test_a_model_that_is_not_finite_is_refused(tmp_path: Path, caplog: Any) -> None:
+    simulate(
+        tmp_path / "run",
+        config_of(*SHORT, "rounds=3"),
+        lambda world: replace(world, strategy=Overflow()),
+    )
+    assert [row["model_refused"] for row in table(tmp_path / "run")] == ["", "1.0", ""]
+    accuracy = column(tmp_path / "run", "test_loss")
+    assert accuracy[0] == accuracy[1] != accuracy[2]
+    assert "the new model is refused" in caplog.text
+    model = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(np.isfinite(value).all() for value in model.values())
+
+
+def test_rounds_without_a_usable_update_end_the_run(tmp_path: Path) -> None:
+    wild = ("method=fedavg", "client.lr=1e30", "client.local_steps=2", "per_round=10")
+    with pytest.raises(RunError, match=r"3 rounds in a row gave no new model.* not finite"):
+        simulate(tmp_path / "many", config_of(*TINY, *wild, "rounds=9"))
+    assert column(tmp_path / "many", "rejected") == [10, 10, 10]
+    with pytest.raises(RunError, match="the last is round 1"):
+        simulate(tmp_path / "one", config_of(*TINY, *wild, "rounds=1"))
+
+
+def test_every_column_of_ours_is_reserved() -> None:
+    ours = {*ROUND_FIRST, *ROUND_LAST, *CLIENT_FIRST, "model_kept", "model_refused"}
+    made = ("personal_accuracy_p10", "local_accuracy", "final_device_loss", "recall_3")
+    assert all(is_reserved(name) for name in (*ours, *made, "device_accuracy", "seconds_x"))
+    assert not any(is_reserved(n) for n in ("loss_labeled", "local_share", "accuracy", "samples"))
+
+
+def test_variances_and_counters_are_never_negative() -> None:
+    module = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
+    layout = Layout(module)
+    assert layout.floored == {"1.running_var", "1.num_batches_tracked"}
+    tree = module.state_dict()
+    known = {"model": Known({k: Like(v.shape, v.dtype) for k, v in tree.items()})}
+    judge = Judge(tuple(tree), layout.floored, known)
+    terms, _ = judge.terms({"model": Term(dict(reversed(tree.items())))})
+    assert list(terms["model"].value) == list(tree)
+    for name in layout.floored:
+        with pytest.raises(RejectedError, match=f"'{name}' has negative entries"):
+            judge.terms({"model": Term({**tree, name: -1 - tree[name]})})
