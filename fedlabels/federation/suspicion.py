@@ -27,7 +27,13 @@ def suspicions(federation: Federation) -> list[str]:
         One sentence each; empty when nothing was found.
     """
     held = _held(federation)
-    return [*_sizes(federation), *_labels(federation), *_classes(held), *_bias(federation, held)]
+    return [
+        *_sizes(federation),
+        *_lost(federation),
+        *_labels(federation),
+        *_classes(held),
+        *_bias(federation, held),
+    ]
 
 
 def _held(federation: Federation) -> Indices:
@@ -52,6 +58,21 @@ def _sizes(federation: Federation) -> Iterator[str]:
     top = np.sort(sizes)[::-1][: max(len(sizes) // 10, 1)].sum()
     if len(sizes) >= 20 and top > 0.5 * sizes.sum():
         yield f"A tenth of the clients holds {100 * top / sizes.sum():.0f} % of all samples."
+
+
+def _lost(federation: Federation) -> Iterator[str]:
+    partition = federation.settings.get("partition", {})
+    if partition.get("name") != "flower":
+        return  # ours deal every sample, or are told to leave some out
+    parts = federation.labeled.index, federation.unlabeled.index, federation.server
+    nobody = np.ones(len(federation.labels), dtype=bool)
+    nobody[np.concatenate(parts)] = False
+    if nobody.any():
+        unknown = int((federation.labels[nobody] < 0).sum())
+        yield (
+            f"{partition.get('target')} and what lies over it leave {int(nobody.sum()):,} of "
+            f"{len(nobody):,} samples to nobody, {unknown:,} of them of unknown class."
+        )
 
 
 def _labels(federation: Federation) -> Iterator[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedlabels.errors import ConfigError
-from fedlabels.federation import PARTITIONS, Federation, Samples, build, make
+from fedlabels.federation import PARTITIONS, Federation, Samples, build, make, suspicions
 from fedlabels.federation.summary import class_counts
 from tests.federation.cases import even_labels, policy_of, with_origins
 
@@ -45,12 +45,22 @@ class FixedPartitioner(RowsPartitioner):
         super().__init__(len(sizes))
 
 
+class FewPartitioner(RowsPartitioner):
+    """Deals samples of known class only."""
+
+    def load_partition(self, number):
+        index, label = (np.asarray(self.dataset[name]) for name in ("index", "label"))
+        known = label < label.max()
+        return {"index": index[known & (index // 2 % self.num_partitions == number)]}
+
+
 @pytest.fixture
 def fake(monkeypatch):
     """Put a library of the same shape in the place of flwr-datasets."""
     partitioner, datasets = ModuleType("flwr_datasets.partitioner"), ModuleType("datasets")
     partitioner.RowsPartitioner = RowsPartitioner
     partitioner.FixedPartitioner = FixedPartitioner
+    partitioner.FewPartitioner = FewPartitioner
     partitioner.helper = len
     datasets.Dataset = FakeTable
     monkeypatch.setitem(sys.modules, "flwr_datasets", ModuleType("flwr_datasets"))
@@ -86,6 +96,44 @@ class TestAdapter:
         deal("RowsPartitioner", {}, Samples(even_labels(12), 10))
         assert seen.keys() == {"label", "index"}
 
+    def test_the_table_is_shuffled_by_the_runs_seed(self, monkeypatch):
+        seen = []
+        monkeypatch.setattr(FakeTable, "from_dict", lambda c: seen.append(c) or FakeTable(c))
+        samples = with_origins(even_labels(60), 10)
+        for seed in (0, 0, 1):
+            deal("RowsPartitioner", {}, samples, seed=seed)
+        orders = [table["index"].tolist() for table in seen]
+        assert orders[0] == orders[1] != orders[2]
+        assert sorted(orders[0]) == list(range(60)) != orders[0]
+        order = seen[0]["index"]
+        assert seen[0]["label"].tolist() == samples.labels[order].tolist()
+        assert seen[0]["owner"].tolist() == samples.owner[order].tolist()
+
+    def test_labels_are_numbered_without_gaps_and_the_unknown_come_last(self, monkeypatch):
+        seen = {}
+        monkeypatch.setattr(FakeTable, "from_dict", lambda c: seen.update(c) or FakeTable(c))
+        labels = np.array([7, -1, 2, 7, -1, 4, 2, 4])
+        deal("RowsPartitioner", {}, Samples(labels, 10))
+        code = {2: 0, 4: 1, 7: 2, -1: 3}
+        assert seen["label"].tolist() == [code[k] for k in labels[seen["index"]].tolist()]
+
+    def test_what_nobody_gets_is_a_suspicion(self):
+        labels = np.where(np.arange(40) % 2, -1, np.arange(40) % 10)
+        policy = policy_of("uniform", {"fraction": 1.0})
+        made = {
+            target: build(
+                Samples(labels, 10), clients=4, seed=0, policy=policy,
+                partition=make(PARTITIONS, "flower", {"target": target}),
+            )
+            for target in ("FewPartitioner", "RowsPartitioner")
+        }  # fmt: skip
+        notes = [n for n in suspicions(made["FewPartitioner"]) if "to nobody" in n]
+        assert notes == [
+            "FewPartitioner and what lies over it leave 20 of 40 samples to nobody, 20 of them of "
+            "unknown class."
+        ]
+        assert not [n for n in suspicions(made["RowsPartitioner"]) if "to nobody" in n]
+
     def test_small_clients_are_repaired(self):
         shards = deal("RowsPartitioner", {}, Samples(even_labels(10), 10), min_size=2)
         assert shards.sizes.min() >= 2
@@ -107,7 +155,11 @@ class TestAdapter:
     @pytest.mark.parametrize(
         ("target", "options", "message"),
         [
-            ("Rows", {}, "no partitioner 'Rows'; it has FixedPartitioner, RowsPartitioner$"),
+            (
+                "Rows",
+                {},
+                "no partitioner 'Rows'; it has FewPartitioner, FixedPartitioner, RowsPartitioner$",
+            ),
             ("helper", {}, "no partitioner 'helper'"),
             ("RowsPartitioner", {"alpha": 1}, r"alpha=1\) of flwr-datasets: TypeError: .*'alpha'"),
             ("RowsPartitioner", {"fail": True}, "RuntimeError: no luck after 10 tries"),
@@ -166,6 +218,25 @@ class TestRealLibrary:
             deal("DirichletPartitioner", {"alpha": 5.0}, samples, seed=s).index for s in (0, 0, 1)
         )
         assert first.tolist() == again.tolist() != other.tolist()
+
+    def test_it_cuts_a_table_as_it_lies_so_ours_is_shuffled(self):
+        """flwr-datasets 0.6.1, partitioner/size_partitioner.py: contiguous blocks, no seed."""
+        labels = np.sort(even_labels(600))
+        found = {s: deal("IidPartitioner", {}, Samples(labels, 10), seed=s) for s in (0, 1)}
+        assert found[0].index.tolist() != found[1].index.tolist()
+        for shards in found.values():
+            counts = class_counts(shards.owners, labels[shards.index], 4, 10)
+            assert (counts > 0).all()
+            assert sorted(shards.index.tolist()) == list(range(600))
+
+    @pytest.mark.filterwarnings("ignore")
+    def test_it_deals_labels_from_zero_on_so_the_unknown_get_a_number(self):
+        """flwr-datasets 0.6.1, partitioner/inner_dirichlet_partitioner.py: classes 0..n-1."""
+        labels = np.where(np.arange(1000) % 2, -1, np.arange(1000) // 2 % 10)
+        options = {"partition_sizes": [100] * 10, "alpha": 5.0}
+        shards = deal("InnerDirichletPartitioner", options, Samples(labels, 10), clients=10)
+        assert sorted(shards.index.tolist()) == list(range(1000))
+        assert shards.sizes.tolist() == [100] * 10
 
     def test_natural_clients(self):
         samples = with_origins(even_labels(100), 10, owners=4)

@@ -40,8 +40,12 @@ class Flower(Partition):
 
     Notes
     -----
-    It sees a table without content: the columns ``label`` (-1, as one more class, where not known)
-    and ``index``, and ``domain`` and ``owner`` where the data set has them.
+    It sees a table without content, shuffled by the run's seed as the library's own
+    ``FederatedDataset`` does before it partitions: the columns ``label`` and ``index``, and
+    ``domain`` and ``owner`` where the data set has them. Their values are numbered 0, 1, ...
+    without gaps, in order, since some rules deal 0..n-1 only; samples of unknown class are one more
+    label, the last. A rule that deals fewer samples than there are (sizes that it is given) leaves
+    the rest to nobody; ``preview`` says how many.
     """
 
     target: str
@@ -69,7 +73,8 @@ class Flower(Partition):
         """
         kind = self._kind()
         arguments = self._arguments(kind, clients, random)
-        table = _library("datasets").Dataset.from_dict(_columns(samples))
+        order = random.permutation(len(samples))
+        table = _library("datasets").Dataset.from_dict(_columns(samples, order))
         try:
             partitioner = kind(**arguments)
             partitioner.dataset = table
@@ -128,12 +133,17 @@ def _library(name: str) -> Any:
         ) from error
 
 
-def _columns(samples: Samples) -> dict[str, Indices]:
-    columns = {"label": samples.labels, "index": np.arange(len(samples))}
+def _columns(samples: Samples, order: Indices) -> dict[str, Indices]:
+    known = np.where(samples.labels < 0, samples.num_classes, samples.labels)
+    columns = {"label": _dense(known[order]), "index": order}
     for name, values in (("domain", samples.domain), ("owner", samples.owner)):
         if values is not None:
-            columns[name] = values
+            columns[name] = _dense(values[order])
     return columns
+
+
+def _dense(values: Indices) -> Indices:
+    return np.unique(values, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def _text(arguments: Mapping[str, Any]) -> str:
