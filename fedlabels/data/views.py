@@ -12,9 +12,11 @@ Convention
 - Lengths are shares of the image's side. A crop moves by whole pixels; an image is never larger or
   smaller after a view.
 - What comes in from outside is ``fill``, or the mirrored border for crops with ``edge="reflect"``.
+  Where ``fill`` is None it is black or white, as the image's own border is dark or light. A run
+  always says it, from the whole training set; see :mod:`fedlabels.data.ground`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -58,27 +60,31 @@ class WeakView:
         so 0.125 is 4 of 32, 4 of 28 and 1 of 8 pixels.
     edge : {"fill", "reflect"}
         What comes in from outside: the value ``fill``, or the image mirrored at its border pixel.
-    fill : float
-        Value outside the image, in [0, 1]; the strong view uses it, too.
+    fill : float or None
+        Value outside the image, in [0, 1]; the strong view uses it, too. None follows the data:
+        the level of their ground in a run, black or white by each image's border without one.
     flip : bool
         Mirror left and right with probability 1/2. Not for digits or text.
     """
 
     shift: float = 0.125
     edge: Literal["fill", "reflect"] = "fill"
-    fill: float = 0.0
+    fill: float | None = 0.0
     flip: bool = False
     columns: int = field(default=3, init=False)
 
     def __post_init__(self) -> None:
         check_range("shift", self.shift, 0.0, 0.5)
-        check_range("fill", self.fill, 0.0, 1.0)
+        if self.fill is not None:
+            check_range("fill", self.fill, 0.0, 1.0)
         if self.edge not in ("fill", "reflect"):
             raise ConfigError(f"edge must be 'fill' or 'reflect', got {self.edge!r}")
 
     def __call__(self, x: Tensor, u: Tensor) -> Tensor:
         """Crop each image; see :class:`View`."""
         _check_input(x, u, self.columns)
+        if self.fill is None:
+            return _by_ground(lambda fill: replace(self, fill=fill), x, u)
         pad = (self._pixels(x.shape[2]), self._pixels(x.shape[3]))
         start = torch.stack([whole(u[:, axis], 2 * pad[axis] + 1) for axis in (0, 1)], dim=1)
         flip = (u[:, 2] < 0.5) if self.flip else torch.zeros_like(u[:, 2], dtype=torch.bool)
@@ -140,6 +146,8 @@ class StrongView:
     def __call__(self, x: Tensor, u: Tensor) -> Tensor:
         """Change each image strongly; see :class:`View`."""
         _check_input(x, u, self.columns)
+        if self.weak.fill is None:
+            return _by_ground(lambda fill: replace(self, weak=replace(self.weak, fill=fill)), x, u)
         choice, strength, square, weak = torch.split(
             u, [self.num_ops, self.num_ops, 3, self.weak.columns], dim=1
         )
@@ -147,7 +155,7 @@ class StrongView:
         if self.cutout:
             square = square.to(x.dtype)
             size = square[:, 2] * self.cutout
-            x = image_ops.cutout(x, square[:, :2], size, fill=self.weak.fill)
+            x = image_ops.cutout(x, square[:, :2], size, fill=self._fill)
         return self.weak(x, weak)
 
     def _augmented(self, x: Tensor, choice: Tensor, strength: Tensor) -> Tensor:
@@ -177,7 +185,7 @@ class StrongView:
                 out.index_copy_(0, chosen, image_ops.PIXEL_OPS[name](x[chosen], level))
         if moved:
             index, matrix = (torch.cat(parts) for parts in zip(*moved, strict=True))
-            out.index_copy_(0, index, image_ops.warp(x[index], matrix, fill=self.weak.fill))
+            out.index_copy_(0, index, image_ops.warp(x[index], matrix, fill=self._fill))
         return out
 
     def _everywhere(self, x: Tensor, drawn: Tensor, strength: Tensor) -> Tensor:
@@ -192,8 +200,12 @@ class StrongView:
             elif name != "identity":
                 found = image_ops.PIXEL_OPS[name](x, level)
                 out = torch.where(here[:, None, None, None], found, out)
-        warped = image_ops.warp(x, matrix, fill=self.weak.fill)
+        warped = image_ops.warp(x, matrix, fill=self._fill)
         return torch.where(moved[:, None, None, None], warped, out)
+
+    @property
+    def _fill(self) -> float:
+        return self.weak.fill or 0.0
 
     def _level(self, name: str, u: Tensor) -> Tensor:
         return (u if name in image_ops.UNSIGNED else 2 * u - 1) * self.strength
@@ -205,7 +217,8 @@ def make_views(preset: str, **changes: Any) -> dict[str, View]:
     Parameters
     ----------
     preset : {"digits", "fashion", "natural", "timeseries", "none"}
-        ``"digits"`` never mirrors and is milder; ``"fashion"`` mirrors, on a black ground;
+        ``"digits"`` never mirrors and is milder; ``"fashion"`` mirrors; both have the ground of
+        the data, black or white paper;
         ``"natural"`` is for colour photographs; ``"timeseries"`` is for series (channels, time);
         ``"none"`` leaves samples of any shape as they are.
     **changes
@@ -246,11 +259,27 @@ def make_views(preset: str, **changes: Any) -> dict[str, View]:
     return {"weak": weak, "strong": replace(base, weak=weak, **own)}
 
 
+def _by_ground(view: Callable[[float], View], x: Tensor, u: Tensor) -> Tensor:
+    """Apply a view with black around dark borders and white around light ones, row by row."""
+    edges = (x[..., 0, :], x[..., -1, :], x[..., :, 0], x[..., :, -1])
+    light = torch.cat([edge.flatten(1) for edge in edges], dim=1).median(dim=1).values > 0.5
+    if x.device.type != "cpu":  # how many are light cannot be asked without waiting for it
+        return torch.where(light.view(-1, 1, 1, 1), view(1.0)(x, u), view(0.0)(x, u))
+    out = torch.empty_like(x)
+    for fill, rows in ((0.0, ~light), (1.0, light)):
+        chosen = rows.nonzero().squeeze(1)
+        if len(chosen):
+            out.index_copy_(0, chosen, view(fill)(x[chosen], u[chosen]))
+    return out
+
+
 def _presets() -> dict[str, StrongView | StrongSeriesView]:
     return {
         # Digits fill their frame: milder moves and squares keep them readable at 8 x 8 pixels.
-        "digits": StrongView(WeakView(flip=False), ops=DIGIT_OPS, strength=0.6, cutout=0.3),
-        "fashion": StrongView(WeakView(flip=True)),
+        "digits": StrongView(
+            WeakView(fill=None, flip=False), ops=DIGIT_OPS, strength=0.6, cutout=0.3
+        ),
+        "fashion": StrongView(WeakView(fill=None, flip=True)),
         "natural": StrongView(WeakView(edge="reflect", fill=0.5, flip=True), ops=COLOR_OPS),
         "timeseries": StrongSeriesView(),
     }

@@ -33,7 +33,7 @@ from fedlabels.run.callbacks import Callback, EarlyStop
 from fedlabels.run.checkpoint import Checkpoint
 from fedlabels.run.config import check, register
 from fedlabels.run.console import Console
-from fedlabels.run.data import build_data
+from fedlabels.run.data import build_data, views_of
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.loop import Loop
 from fedlabels.run.main import checkpoint_of, own_overrides
@@ -191,7 +191,10 @@ def build_world(config: Mapping[str, Any]) -> World:
     population = Population.uniform(Group(client, name, model), 1)
     head: Any = built["0"]
     width = int(head.head.in_features)
-    return World(source, federation, population, client, strategy, Layout(built["0"]), width)
+    return World(
+        source, federation, population, client, strategy, Layout(built["0"]), width,
+        views_of(config, source),
+    )  # fmt: skip
 
 
 def server_data(config: Mapping[str, Any]) -> DataSource:
@@ -268,7 +271,7 @@ class Devices(Place):
             federation=self._world.federation,
             population=self._world.population,
             views=self._config["dataset"]["views"],
-            view_options=self._config["dataset"]["view_options"],
+            view_options=self._world.view_options,
             seed=self._config["seed"],
             threads=self._config["backend"]["threads"],
             dtype=self._config["precision"],
@@ -308,7 +311,7 @@ class Devices(Place):
             std=train.std,
             pixels=train.x.dtype == np.uint8,
             views=config["dataset"]["views"],
-            view_options=config["dataset"]["view_options"],
+            view_options=self._world.view_options,
             precision=config["precision"],
             federation=dealt,
             federation_hash=self._dealt_hash(),

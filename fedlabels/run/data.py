@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 import clients
 from fedlabels.cohort import Client
 from fedlabels.data import ArrayDataset, DataSource, load
+from fedlabels.data.ground import views_for
+from fedlabels.data.layout import described
 from fedlabels.data.shift import Shift, shift_clients, shift_domains
 from fedlabels.errors import ConfigError
 from fedlabels.federation import (
@@ -28,11 +30,44 @@ from fedlabels.federation import (
 Settings = Mapping[str, Any]
 
 
-def build_data(config: Settings, *, rendered: bool = True) -> tuple[DataSource, Federation]:
+def read_data(config: Settings) -> DataSource:
+    """Read the data as they are, before any shift.
+
+    Raises
+    ------
+    FedLabelsError
+        If a setting is unknown or data are missing.
+    """
+    dataset = config["dataset"]
+    return load(dataset["name"], root=dataset["root"], **dataset["options"])
+
+
+def sample_of(dataset: ArrayDataset) -> str:
+    """Say how the shape of a sample was understood."""
+    return described(dataset.shape, pixels=dataset.x.dtype == np.uint8)
+
+
+def views_of(config: Settings, source: DataSource) -> dict[str, Any]:
+    """Return the options of the views with the ground of the data; refuse views that do not fit.
+
+    Parameters
+    ----------
+    source : DataSource
+        As :func:`read_data` gives it.
+    """
+    dataset = config["dataset"]
+    return views_for(dataset["views"], dataset["view_options"], source.train)
+
+
+def build_data(
+    config: Settings, source: DataSource | None = None, *, rendered: bool = True
+) -> tuple[DataSource, Federation]:
     """Read and shift the data, and deal them.
 
     Parameters
     ----------
+    source : DataSource or None
+        What :func:`read_data` gave; None reads it.
     rendered : bool
         False leaves the pixels as they are: quick, for a look at who holds what.
 
@@ -41,8 +76,8 @@ def build_data(config: Settings, *, rendered: bool = True) -> tuple[DataSource, 
     FedLabelsError
         If a setting is unknown or out of range, or data are missing.
     """
-    dataset, shift = config["dataset"], Shift(**config["shift"])
-    source = load(dataset["name"], root=dataset["root"], **dataset["options"])
+    shift = Shift(**config["shift"])
+    source = read_data(config) if source is None else source
     source = shift_domains(source, shift, config["seed"], rendered=rendered)
     federation = build_federation(config, source)
     owner = _single_owner(federation, shift)

@@ -21,6 +21,7 @@ from fedlabels.machine.blas import one_blas_thread
 from fedlabels.run.callbacks import Callback, Measure, Seen
 from fedlabels.run.checkpoint import Checkpoint, write_checkpoint, write_model
 from fedlabels.run.console import Console
+from fedlabels.run.data import sample_of
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.hashing import config_hash, flatten
 from fedlabels.run.merged import aggregated
@@ -161,6 +162,8 @@ class Loop:
             federation_hash=self._world.federation.hash,
             class_names=list(source.train.class_names),
             dataset=source.train.name,
+            sample=sample_of(source.train),
+            view_options=dict(self._world.view_options),
             **{"method": self._config["client"]["name"], **self._facts},
         )
 

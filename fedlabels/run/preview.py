@@ -19,7 +19,7 @@ from fedlabels.federation import Federation, suspicions
 from fedlabels.federation.summary import class_counts
 from fedlabels.report import Holdings, write_preview
 from fedlabels.run.config import check, register
-from fedlabels.run.data import build_data
+from fedlabels.run.data import build_data, read_data, sample_of, views_of
 
 USAGE = """usage: python -m fedlabels.federation preview [KEY=VALUE ...] [picture=FILE.html]
 
@@ -81,8 +81,13 @@ def preview(overrides: Sequence[str], picture: Path) -> str:
     """
     began = time.perf_counter()
     config = _composed(overrides)
-    source, federation = build_data(config, rendered=False)
-    pairs, notes = describe(federation, source.train), suspicions(federation)
+    plain = read_data(config)
+    views = views_of(config, plain)
+    source, federation = build_data(config, plain, rendered=False)
+    pairs = [("one sample", sample_of(source.train)), *describe(federation, source.train)]
+    if "fill" in views:
+        pairs.insert(1, ("views fill with", f"{views['fill']:g} (0 black, 1 white)"))
+    notes = suspicions(federation)
     story = _story(config)
     rows = [(k, str(v)) for key in _SHOWN for k, v in _flat(key, config[key])]
     page = write_preview(

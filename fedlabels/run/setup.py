@@ -1,7 +1,7 @@
 """From settings to objects: data, federation, population, backend, strategy."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import clients
@@ -16,7 +16,7 @@ from fedlabels.federation import (
 from fedlabels.machine.blas import one_blas_thread
 from fedlabels.models import build as build_model
 from fedlabels.models.base import Classifier
-from fedlabels.run.data import build_data
+from fedlabels.run.data import build_data, read_data, views_of
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.placement import execution_of
 from fedlabels.run.profile import profile_of
@@ -42,6 +42,7 @@ class World:
     strategy: ServerStrategy
     layout: Layout
     feature_dim: int
+    view_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @one_blas_thread()
@@ -56,7 +57,9 @@ def build_world(config: Settings) -> World:
     client = clients.build(config["client"])
     rest = {k: v for k, v in config["strategy"].items() if k != "name"}
     strategy = strategies.build(config["strategy"]["name"], rest)
-    source, federation = build_data(config)
+    plain = read_data(config)
+    view_options = views_of(config, plain)
+    source, federation = build_data(config, plain)
     population = Population(_groups(config, client, strategy), federation.groups)
     groups = population.groups if strategy.same_features else population.groups[:1]
     spec = DataSpec(source.train.shape, source.train.num_classes)
@@ -72,7 +75,9 @@ def build_world(config: Settings) -> World:
             f"strategy {config['strategy']['name']} needs features of one width, got {names}; set "
             "model.feature_dim, which counts for all of architectures.models"
         )
-    return World(source, federation, population, client, strategy, Layout(models[0]), widths[0])
+    return World(
+        source, federation, population, client, strategy, Layout(models[0]), widths[0], view_options
+    )
 
 
 def _groups(config: Settings, client: Client, strategy: ServerStrategy) -> tuple[Group, ...]:
@@ -118,7 +123,7 @@ def build_backend(
         federation=world.federation,
         population=world.population,
         views=config["dataset"]["views"],
-        view_options=config["dataset"]["view_options"],
+        view_options=world.view_options,
         seed=config["seed"],
         execution=execution_of(settings),
         stack_size=settings["stack_size"],
