@@ -156,6 +156,15 @@ def _adopt(given: argparse.Namespace) -> int:
     return 0
 
 
+def _proxy(given: argparse.Namespace) -> int:
+    from fedlabels.deploy.proxy import write_proxy
+
+    listen = int(given.listen) if given.listen.isdecimal() else parse_address(given.listen)
+    path = write_proxy(given.out, listen, parse_address(given.superlink), given.keys)
+    _say(f"wrote {path}: nginx -e stderr -c {path}")
+    return 0
+
+
 def _free(given: argparse.Namespace) -> int:
     from fedlabels.deploy.bindings import order_free
 
@@ -179,6 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_keys(found)
     _add_connection(found)
     _add_commands(found)
+    _add_proxy(found)
     _add_wait(found)
     _add_doctor(found)
     _add_example(found)
@@ -257,6 +267,22 @@ def _add_commands(found: Any) -> None:
     parser.add_argument(
         "--insecure", action="store_true", help="without keys; only for a trial on one machine"
     )
+
+
+def _add_proxy(found: Any) -> None:
+    parser = _add(
+        found,
+        "proxy",
+        _proxy,
+        "write the configuration of nginx that passes what devices need",
+        "On the server: devices reach nginx, and nginx the SuperLink, which listens on 127.0.0.1.",
+    )
+    parser.add_argument("--keys", type=Path, default=Path("certs"), help="folder of keys (certs)")
+    parser.add_argument(
+        "--listen", required=True, metavar="PORT", help="that devices know, or HOST:PORT"
+    )
+    parser.add_argument("--superlink", required=True, metavar="HOST:PORT", help="127.0.0.1:PORT")
+    parser.add_argument("--out", type=Path, required=True, help="the file")
 
 
 def _add_wait(found: Any) -> None:

@@ -76,7 +76,10 @@ def commands(
     else:
         folder = folder.expanduser().absolute()
         _check_keys(folder, address, devices)
-    blocks = [_server(address, folder), _operator(address, devices, folder, connection)]
+    blocks = [_server(address, folder)]
+    if folder is not None:
+        blocks.append(_proxy(address, folder))
+    blocks.append(_operator(address, devices, folder, connection))
     for place, (name, client_id) in enumerate(devices.items()):
         blocks.append(_device(address, name, client_id, folder, LOCAL_PORT + place))
     blocks.append(_run(connection, len(devices)))
@@ -97,17 +100,34 @@ def _check_keys(folder: Path, address: Address, devices: Mapping[str, int]) -> N
         )
 
 
+def _behind(address: Address) -> Address:
+    """Return where the SuperLink listens, if devices reach a proxy at an address."""
+    return Address("127.0.0.1", address.port + 1 if address.port < 65535 else address.port - 1)
+
+
 def _server(address: Address, folder: Path | None) -> str:
-    everywhere = "::" if ":" in address.host else "0.0.0.0"
+    behind = address if folder is None else _behind(address)
     options = [
-        f"--host {address.host if address.loopback else everywhere} --port {address.port}",
+        f"--host {behind.host} --port {behind.port}",
         *(_tls(folder) if folder else ["--insecure"]),
         "--disable-runtime-dependency-installation",
         '--database "$FLWR_HOME/superlink.db"',
     ]
-    note = "Whoever reaches the port may start runs: a firewall lets only devices and operators in."
-    head = f"# Server, {address}. {note}"
+    note = "Whoever reaches its port may start runs: it is open to this machine alone."
+    head = f"# Server, {behind}. {note}"
     return _block(head, _environment("server"), _command("flower-superlink", options))
+
+
+def _proxy(address: Address, folder: Path) -> str:
+    options = [
+        f"--keys {shlex.quote(str(folder))}",
+        f"--listen {address.port} --superlink {_behind(address)}",
+        '--out "$FLWR_HOME/nginx.conf"',
+    ]
+    head = f"# Proxy on the server, {address}: devices reach it, and what they need passes."
+    nginx = 'nginx -e stderr -c "$FLWR_HOME/nginx.conf"'
+    write = _command("python -m fedlabels.deploy proxy", options)
+    return _block(head, _environment("proxy"), write, nginx)
 
 
 def _tls(folder: Path) -> list[str]:
@@ -126,15 +146,16 @@ def _operator(
     address: Address, devices: Mapping[str, int], folder: Path | None, connection: str
 ) -> str:
     ca = f"--ca {shlex.quote(str(folder / 'ca.crt'))}" if folder else "--insecure"
+    where = address if folder is None else _behind(address)
     lines = [
-        f"python -m fedlabels.deploy connection --name {connection} --address {address} {ca}",
+        f"python -m fedlabels.deploy connection --name {connection} --address {where} {ca}",
     ]
     if folder is not None:
         for name in devices:
             public = shlex.quote(str(folder / keys.DEVICES / f"{name}.pub"))
             lines.append(f"flwr supernode register {public} {connection} --name {name}")
     registers = ", and which devices may join" if folder else ""
-    return _block(f"# Operator, once: the connection{registers}.", _off(), *lines)
+    return _block(f"# Operator on the server, once: the connection{registers}.", _off(), *lines)
 
 
 def _device(address: Address, name: str, client_id: int, folder: Path | None, port: int) -> str:
@@ -170,18 +191,19 @@ def _run(connection: str, count: int) -> str:
         f"flwr run . {connection}",
         [f"--run-config 'num-rounds=10 overrides=\"{overrides}\"'", "--stream"],
     )
-    head = "# Operator, in a checkout of the toolkit: a run, with settings as for run_sim.py."
+    head = "# Operator on the server, in a checkout of the toolkit; settings as for run_sim.py."
     return _block(head, _off(), line)
 
 
 def _environment(name: str) -> str:
     # a folder of its own: processes on one machine unpack the app side by side
-    return f'export FLWR_HOME="$HOME/fedlabels/{name}/flwr"; mkdir -p "$FLWR_HOME"\n{_off()}'
+    home = f'export FLWR_HOME="$HOME/fedlabels/{name}/flwr"; mkdir -p "$FLWR_HOME"'
+    return f"{_off()}\n{home}"
 
 
 def _off() -> str:
     pairs = [f"{key}={value}" for key, value in OFF.items() if key.startswith("FLWR_")]
-    return "export " + " ".join(pairs)
+    return "umask 077\nexport " + " ".join(pairs)  # what is written is its owner's alone
 
 
 def _command(program: str, options: list[str]) -> str:

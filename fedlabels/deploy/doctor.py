@@ -1,6 +1,7 @@
 """Looks a device over before it joins: software, data, state, clock and the way to the server.
 
-Nothing is changed, no state is set aside, nothing is sent but a request for the server's health.
+Nothing is changed, no state is set aside, nothing is sent but a request for the server's health and
+one for a path that does not exist.
 """
 
 import contextlib

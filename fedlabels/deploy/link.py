@@ -20,6 +20,8 @@ SECONDS = 10.0
 """How long the server may take for each step."""
 SKEW = timedelta(minutes=5)
 RENEW = timedelta(days=14)
+UNKNOWN = "/fedlabels-doctor"
+"""A path that no server has."""
 _PAUSE = 0.5  # seconds between two attempts
 
 
@@ -83,7 +85,7 @@ def examine_link(link: Link, now: datetime) -> Iterator[Finding]:
     Returns
     -------
     iterator of Finding
-        Clock, connection, handshake, health.
+        Clock, connection, handshake, health, and with TLS whether a proxy stands before the server.
 
     Raises
     ------
@@ -117,6 +119,7 @@ def examine_link(link: Link, now: datetime) -> Iterator[Finding]:
         with secure:
             yield _server_certificate(secure, now)
             yield from _health(secure, link.address)
+    yield _only_devices(link.address, context)
 
 
 def wait(link: Link, seconds: float) -> None:
@@ -175,6 +178,24 @@ def _valid(
     if now < begin:
         return Finding(name, False, today + "set the clock")
     return Finding(name, False, today + "set the clock, or renew it (keys --renew on the server)")
+
+
+def _only_devices(address: Address, context: ssl.SSLContext) -> Finding:
+    """Ask for a path that nobody serves: the proxy refuses what it does not know (403)."""
+    connection = http.client.HTTPSConnection(
+        address.host, address.port, timeout=SECONDS, context=context
+    )
+    try:
+        connection.request("GET", UNKNOWN, headers={"Connection": "close"})
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        return Finding("proxy", False, f"GET {UNKNOWN} failed ({error or type(error).__name__})")
+    finally:
+        connection.close()
+    if status == 403:
+        return Finding("proxy", True, "the address refuses what devices do not need")
+    text = f"GET {UNKNOWN} says {status}, not 403: the address answers more than devices need; put "
+    return Finding("proxy", False, text + "the proxy before the SuperLink (docs/deploy.md, 2)")
 
 
 def _health(link: socket.socket, address: Address) -> Iterator[Finding]:

@@ -149,7 +149,8 @@ class Reception:
             LOG.warning("client %d was freed", client_id)
             for node, other in list(self._fleet.client_of.items()):
                 if other == client_id:
-                    self._refuse(node, f"client {client_id} was freed for another device")
+                    text = f"client {client_id} was freed for another device"
+                    self._refuse(node, text, told=True)
 
     def _ask(self) -> None:
         now = time.monotonic()
@@ -228,11 +229,11 @@ class Reception:
         claim, held = joining.claim, joining.held
         problem = self._problem(node, claim)
         if problem is not None:
-            self._refuse(node, problem, joining=joining)
+            self._refuse(node, problem, joining=joining, told=True)
             return
         for other, client_id in list(self._fleet.client_of.items()):
             if client_id == claim.client_id and other != node:
-                self._refuse(other, f"client {client_id} came back as another node")
+                self._refuse(other, f"client {client_id} came back as another node", told=True)
         self._bindings.take(claim)
         self._refusals.pop(claim.key, None)
         self._fleet.client_of[node] = claim.client_id
@@ -245,7 +246,13 @@ class Reception:
         )  # fmt: skip
 
     def _refuse(
-        self, node: int, problem: str, silent: bool = False, joining: _Joining | None = None
+        self,
+        node: int,
+        problem: str,
+        *,
+        silent: bool = False,
+        joining: _Joining | None = None,
+        told: bool = False,
     ) -> None:
         self._fleet.client_of.pop(node, None)
         key = self._keys[node]
@@ -255,6 +262,6 @@ class Reception:
         self._refusals[key] = _Refusal(problem, silent, tries, until, joining)
         if self._bindings.refuse(key, problem, node):
             LOG.error("node %d cannot take part: %s", node, problem)
-            if not silent:
+            if told:
                 content = wire.encode_down(wire.Downlink(0, 0, {}))
                 self._send([Message(content, node, "query")], problem)

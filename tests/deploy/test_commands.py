@@ -48,7 +48,11 @@ def test_secure_commands(keys):
     assert "--enable-supernode-auth" in server
     assert "--disable-runtime-dependency-installation" in server
     assert option(server, "--ssl-keyfile") == str(keys / "server.key")
-    assert (option(server, "--host"), option(server, "--port")) == ("0.0.0.0", "8000")
+    assert (option(server, "--host"), option(server, "--port")) == ("127.0.0.1", "8001")
+    (proxy,) = [words for words in of("python", text) if "proxy" in words]
+    assert (option(proxy, "--listen"), option(proxy, "--superlink")) == ("8000", "127.0.0.1:8001")
+    (connection,) = [words for words in of("python", text) if "connection" in words]
+    assert option(connection, "--address") == "127.0.0.1:8001"  # orders are given on the server
     registered = [words for words in of("flwr", text) if "register" in words]
     assert [words[3] for words in registered] == [
         str(keys / "devices" / f"{name}.pub") for name in ("device-0", "kitchen")
@@ -71,7 +75,7 @@ def test_secrets_stay_where_they_belong(keys):
 def test_on_one_machine_every_path_exists(keys):
     text = commands(HERE, {"device-0": 0}, folder=keys)
     (server,), (node,) = of("flower-superlink", text), of("flower-supernode", text)
-    assert option(server, "--host") == "localhost"
+    assert option(server, "--host") == "127.0.0.1"
     for words, names in (
         (server, ("--ssl-ca-certfile", "--ssl-certfile", "--ssl-keyfile")),
         (node, ("--root-certificates", "--auth-supernode-private-key")),
@@ -85,7 +89,7 @@ def test_every_shell_has_telemetry_off(keys):
     head, *blocks = commands(SERVER, {"device-0": 0}, folder=keys).split("\n\n")
     assert head.startswith("# ")
     for block in blocks:
-        for name in ("FLWR_TELEMETRY_ENABLED=0", "FLWR_DISABLE_UPDATE_CHECK=1"):
+        for name in ("FLWR_TELEMETRY_ENABLED=0", "FLWR_DISABLE_UPDATE_CHECK=1", "umask 077"):
             assert name in block
 
 
@@ -111,8 +115,8 @@ def test_our_own_commands_are_the_ones_of_this_module(keys, tmp_path, monkeypatc
     monkeypatch.setenv("FLWR_HOME", str(tmp_path))
     text = commands(SERVER, {"device-0": 0}, folder=keys)
     ours = [words[3:] for words in of("python", text)]
-    assert [words[0] for words in ours] == ["connection", "doctor"]
-    assert main(ours[0]) == 0
+    assert [words[0] for words in ours] == ["proxy", "connection", "doctor"]
+    assert main(ours[1]) == 0
 
 
 def test_what_is_missing_is_named(keys, tmp_path):
@@ -154,7 +158,8 @@ def test_help_names_every_command(capsys):
     assert stopped.value.code == 0
     found = re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE)
     assert found == [
-        "keys", "connection", "commands", "wait", "doctor", "example", "spec", "adopt", "free",
+        "keys", "connection", "commands", "proxy", "wait", "doctor", "example", "spec", "adopt",
+        "free",
     ]  # fmt: skip
     for command in found:
         with pytest.raises(SystemExit):

@@ -1,9 +1,10 @@
-"""Every command of docs/deploy.md, as it stands: a server and three devices with TLS and keys."""
+"""Every command of docs/deploy.md, as it stands: server, proxy and three devices, TLS and keys."""
 
 import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,8 @@ def environment(root):
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     """Run the page in a new folder; what is left of it is looked at by the tests."""
+    if shutil.which("nginx") is None:
+        pytest.skip("nginx is not installed")
     root = tmp_path_factory.mktemp("deploy")
     lines = ["set -euo pipefail", "trap 'kill -INT $(jobs -p) 2>/dev/null || true' EXIT"]
     for number, block in enumerate(commands()):
@@ -99,8 +102,24 @@ def test_fedbn_keeps_its_normalization_on_the_devices(told):
         assert (owner["run"], owner["client_id"]) == (run, k)
 
 
+def test_devices_come_through_the_proxy(told):
+    root, output, _ = told
+    assert output.count("ok       proxy: the address refuses what devices do not need") == 3
+    assert "wrote" in output
+    table = json.loads((root / "server" / "run-1" / "devices.json").read_text())
+    assert sorted(table["clients"]) == ["0", "1", "2"]
+    assert not any(entry["key"].startswith("node:") for entry in table["clients"].values())
+    assert table["refused"] == {}
+    # what had to be set aside, and where, is in the device's own log
+    assert str(root / "devices" / "state-0" / "aside") in (
+        root / "devices" / "supernode-0.log"
+    ).read_text(errors="replace")
+
+
 def test_secrets_stay_secret(told):
     root, _, _ = told
+    for path in [root / "server" / "superlink.db", root / "server" / "run-1" / "model.safetensors"]:
+        assert path.stat().st_mode & 0o077 == 0
     for path in [root / "certs" / "ca.key", *(root / "certs" / "devices").glob("device-?")]:
         assert path.stat().st_mode & 0o077 == 0
 

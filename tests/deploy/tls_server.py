@@ -1,4 +1,4 @@
-"""A server on loopback that stands for a SuperLink: TLS by the keys of a folder, or without."""
+"""A server on loopback that stands for a proxied SuperLink: TLS by a folder's keys, or without."""
 
 import ssl
 import threading
@@ -18,7 +18,7 @@ def serving(keys: Path | None, *, status: int = 200, date: str | None = None) ->
         timeout = 5
 
         def do_GET(self) -> None:
-            self.send_response(status if self.path == "/health" else 404)
+            self.send_response(status if self.path == "/health" else 403)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
