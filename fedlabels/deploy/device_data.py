@@ -13,7 +13,7 @@ from fedlabels.data.dataset import ArrayDataset
 from fedlabels.data.image_folder import decode, listing
 from fedlabels.data.npz import Values, plain_samples, read_split
 from fedlabels.data.timeseries_npz import series
-from fedlabels.deploy.spec import DeviceSpec
+from fedlabels.deploy.spec import LARGEST, DeviceSpec
 from fedlabels.errors import ConfigError, DataError
 
 KINDS = ("npz", "timeseries_npz", "image_folder")
@@ -23,8 +23,6 @@ KEYS = (
 )  # fmt: skip
 PACKAGED = "packaged"
 """A ``data-root`` that stands for data sets which ship in Python packages and need no folder."""
-LARGEST = 2**31 - 1
-"""Largest client_id: one that every table, file name and spreadsheet holds as it is."""
 _IN_PACKAGES = ("digits",)
 _NETWORK = ("huggingface",)
 _TESTS = ("test", "val", "valid", "validation")  # as the server looks for test images

@@ -212,6 +212,8 @@ def adopt(run_folder: Path, client_id: int, state_dir: Path) -> Path:
             f"{run_folder} has no state of client {client_id}: the method keeps none, or the client"
             " never took part; its device starts as a new one"
         )
+    if (stranger := foreign(state_dir)) is not None:
+        raise CheckpointError(f"{state_dir} holds {stranger.name}: give an empty folder")
     if states(state_dir):
         raise CheckpointError(f"{state_dir} holds a state already: empty it or give another folder")
     (state_dir / str(client_id)).mkdir(parents=True, exist_ok=True)

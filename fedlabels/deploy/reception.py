@@ -20,6 +20,7 @@ from flwr.serverapp import Grid
 
 from fedlabels import wire
 from fedlabels.deploy.bindings import Bindings, Claim
+from fedlabels.deploy.spec import LARGEST
 from fedlabels.errors import one_line
 
 LOG = logging.getLogger(__name__)
@@ -204,7 +205,12 @@ class Reception:
             text = f"Flower: {one_line(reply.error.reason or str(reply.error.code))}"
             self._refuse(node, text, silent=True)
         else:
-            said = wire.decode_said(reply.content)
+            try:
+                said = wire.decode_said(reply.content)
+            except Exception as error:  # a stranger's answer must not end the run
+                said = wire.Said(error=f"its answer cannot be read ({type(error).__name__})")
+            if said.client_id is not None and said.client_id > LARGEST:
+                said = wire.Said(error=f"it says client {said.client_id}, above {LARGEST}")
             if said.error or said.client_id is None:
                 self._refuse(node, said.error or "it does not say which client it is")
                 return

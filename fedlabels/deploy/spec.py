@@ -16,6 +16,8 @@ from typing import Any
 from fedlabels.errors import ConfigError
 
 FORMAT = 1
+LARGEST = 2**31 - 1
+"""Largest client_id: one that every table, file name and spreadsheet holds as it is."""
 MODS = ("fixed_clipping", "adaptive_clipping", "message_size", "arrays_size")
 PRECISIONS = ("float32", "float64", "bfloat16")
 

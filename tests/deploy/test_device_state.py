@@ -129,6 +129,12 @@ def test_a_folder_of_others_is_not_taken(tmp_path):
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ConfigError, match="holds models, which is no device's state"):
         DeviceState(tmp_path, "run1", 0)
+    run = tmp_path.parent / f"{tmp_path.name}-run"
+    (run / "state" / "0").mkdir(parents=True)
+    (run / "manifest.json").write_text('{"run_id": "run1"}')
+    (run / "state" / "0" / "00000001.safetensors").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="holds models"):
+        adopt(run, 0, tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
     (tmp_path / "disk" / "lost+found").mkdir(parents=True)  # a fresh file system
     DeviceState(tmp_path / "disk", "run1", 0)

@@ -172,6 +172,17 @@ def test_who_answers_as_another_client_is_rejected(devices, tmp_path):
     assert rounds(tmp_path)[1] == [0, 1]
 
 
+@pytest.mark.parametrize("number", [2**31, 2**62, -1, True, "0", 1.5])
+def test_a_number_that_no_client_has(number, devices, tmp_path):
+    def says(message, reply):
+        if _to(message) == 102:
+            reply.content[wire.DEVICE]["client-id"] = number
+        return reply
+
+    record = run(Loopback(devices, says), tmp_path, "rounds=1")
+    assert record["sampled"] == record["ok"] == 2
+
+
 def test_a_silent_device_costs_no_round_anything(devices, tmp_path):
     flaps = {}
 
