@@ -143,6 +143,8 @@ class DataSource:
         Splits with the same sample shape, type, classes and constants.
     empty : bool
         Whether splits may be empty, as at a server that only knows what samples look like.
+    content : str
+        Hash of what was read, before any shift; empty where nobody asked for it.
 
     Raises
     ------
@@ -153,6 +155,7 @@ class DataSource:
     train: ArrayDataset
     test: ArrayDataset
     empty: bool = False
+    content: str = ""
 
     def __post_init__(self) -> None:
         for field in ("shape", "num_classes", "class_names", "mean", "std", "domain_names"):

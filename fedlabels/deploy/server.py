@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import clients
 import strategies
 from fedlabels.cohort import DataSpec, Layout
 from fedlabels.cohort.net import build_seeded
+from fedlabels.data.content import content_hash
 from fedlabels.data.dataset import ArrayDataset, DataSource
 from fedlabels.data.registry import load
 from fedlabels.deploy.bindings import FILE, Bindings
@@ -31,10 +33,12 @@ from fedlabels.federation.ragged import Ragged
 from fedlabels.models import build as build_model
 from fedlabels.run.callbacks import Callback, EarlyStop
 from fedlabels.run.checkpoint import Checkpoint
+from fedlabels.run.code import code_version
 from fedlabels.run.config import check, register
 from fedlabels.run.console import Console
-from fedlabels.run.data import build_data, views_of
+from fedlabels.run.data import build_data, contents_of, views_of
 from fedlabels.run.folder import RunFolder
+from fedlabels.run.identity import check_identity, planned
 from fedlabels.run.loop import Loop
 from fedlabels.run.main import checkpoint_of, own_overrides
 from fedlabels.run.place import Begin, Place, usable
@@ -138,17 +142,27 @@ def execute(config: dict[str, Any], grid: Grid, overrides: str = "") -> dict[str
         If settings or data are wrong, or the devices are lost; what was done is in a checkpoint.
     """
     path = folder_of(config)
+    resumed = config["resume"] is not None
+    if resumed:
+        config = planned(config, path)
     tracking = tracking_of(config)
     world = build_world(config)
-    resumed = config["resume"] is not None
     checkpoint = checkpoint_of(config, path, None) if resumed else None
+    contents, notes = contents_of(config, world.source.content), list[str]()
+    if checkpoint is not None:
+        notes = check_identity(checkpoint, config, contents)
     folder = RunFolder(path, resume=resumed)
     if resumed:
         folder.cut_back(checkpoint.round if checkpoint else 0)
     LOG.info("run folder: %s", folder.path)
     place = Devices(config, world, grid, checkpoint)
     console = Console(log=folder.log, every=1)
-    facts = {"overrides": shlex.split(overrides), "deployed": True}
+    for note in notes:
+        console.warn(note)
+    facts = {
+        "overrides": shlex.split(overrides), "deployed": True, "content": contents,
+        "code": code_version(), "resume_notes": notes,
+    }  # fmt: skip
     called: list[Callback] = [
         EarlyStop(**config["early_stop"]),
         *([tracking] if tracking else []),
@@ -207,7 +221,8 @@ def server_data(config: Mapping[str, Any]) -> DataSource:
     told = dict(config["deploy"]["data"])
     if not told:
         dataset = config["dataset"]
-        return load(dataset["name"], root=dataset["root"], **dataset["options"])
+        source = load(dataset["name"], root=dataset["root"], **dataset["options"])
+        return replace(source, content=content_hash(source))
     allowed = ("shape", "num_classes", "class_names", "mean", "std", "pixels")
     unknown = sorted(set(told) - set(allowed))
     missing = [key for key in ("shape", "mean", "std") if key not in told]

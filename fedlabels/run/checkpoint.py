@@ -350,9 +350,10 @@ def _read_states(file: Path, hashes: Mapping[str, str]) -> dict[int, Version] | 
 
 
 def _check_config(path: Path, manifest: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    if manifest["config_hash"] == config_hash(config):
+    differing = differing_keys(manifest["config"], config)
+    if not differing:
         return
-    lines = "\n  ".join(differing_keys(manifest["config"], config))
+    lines = "\n  ".join(differing)
     raise CheckpointError(
         f"{path} was made with other settings (saved -> now):\n  {lines}\n"
         "Set them back to resume, or start a run in another folder."

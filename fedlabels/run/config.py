@@ -51,6 +51,9 @@ class RunConfig:
         Clients drawn each round, from 1 to ``clients``.
     rounds : int
         Rounds, >= 1; may be raised when a run is resumed.
+    schedule_rounds : int or None
+        Rounds over which schedules are planned, >= 1; None is ``rounds`` of the first run. Past
+        them a schedule keeps its last value.
     seed : int
         Decides every draw, >= 0.
     evaluate_every : int
@@ -67,12 +70,15 @@ class RunConfig:
         The run folder; None is a new one by date below ``runs``.
     resume : str or None
         Run folder to go on from, with its settings.
+    resume_code : {"same", "any"}
+        Whether a run goes on with the version and commit that made it alone.
     """
 
     name: str = "run"
     clients: int = 100
     per_round: int = 10
     rounds: int = 50
+    schedule_rounds: int | None = None
     seed: int = 0
     evaluate_every: int = 1
     evaluate_clients: bool | None = None
@@ -81,6 +87,7 @@ class RunConfig:
     precision: str = "float32"
     run_dir: str | None = None
     resume: str | None = None
+    resume_code: str = "same"
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     partition: Any = None
     labels: Any = None
@@ -202,6 +209,9 @@ def check(config: Mapping[str, Any]) -> None:
     for key in ("clients", "per_round", "rounds", "evaluate_every", "checkpoint_every"):
         if config[key] < 1:
             raise ConfigError(f"{key} must be >= 1, got {config[key]}")
+    if (config.get("schedule_rounds") or 1) < 1:
+        raise ConfigError(f"schedule_rounds must be >= 1, got {config['schedule_rounds']}")
+    _one_of("resume_code", config.get("resume_code", "same"), ("same", "any"))
     if config["seed"] < 0:
         raise ConfigError(f"seed must be >= 0, got {config['seed']}")
     if config["per_round"] > config["clients"]:

@@ -125,6 +125,17 @@ class Console:
         self._to_log(f"error: {text}")
         self._write(self._errors, f"error: {text}")
 
+    def warn(self, text: str) -> None:
+        """Show what may be wrong, and go on.
+
+        Parameters
+        ----------
+        text : str
+            What was found.
+        """
+        self._to_log(f"warning: {text}")
+        self._write(self._errors, f"warning: {text}")
+
     def _line(self, record: Mapping[str, Any], index: int) -> str:
         parts = [f"round {index:>{len(str(self._rounds))}}/{self._rounds}"]
         for key, label, digits in _SHOWN:

@@ -1,6 +1,8 @@
 """From settings to data: read, shifted and dealt. A device that holds a partition needs it, too."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +11,11 @@ from numpy.typing import NDArray
 import clients
 from fedlabels.cohort import Client
 from fedlabels.data import ArrayDataset, DataSource, load
+from fedlabels.data.content import content_hash
 from fedlabels.data.ground import views_for
 from fedlabels.data.layout import described
 from fedlabels.data.shift import Shift, shift_clients, shift_domains
-from fedlabels.errors import ConfigError
+from fedlabels.errors import ConfigError, DataError
 from fedlabels.federation import (
     PARTITIONS,
     POLICIES,
@@ -26,6 +29,7 @@ from fedlabels.federation import (
     build,
     make,
 )
+from fedlabels.run.hashing import FILES, file_sha256
 
 Settings = Mapping[str, Any]
 
@@ -40,6 +44,11 @@ def read_data(config: Settings) -> DataSource:
     """
     dataset = config["dataset"]
     return load(dataset["name"], root=dataset["root"], **dataset["options"])
+
+
+def read_content(config: Settings) -> str:
+    """Return the hash of the content of what :func:`read_data` reads."""
+    return content_hash(read_data(config))
 
 
 def sample_of(dataset: ArrayDataset) -> str:
@@ -78,12 +87,46 @@ def build_data(
     """
     shift = Shift(**config["shift"])
     source = read_data(config) if source is None else source
+    content = content_hash(source) if rendered else ""
     source = shift_domains(source, shift, config["seed"], rendered=rendered)
     federation = build_federation(config, source)
     owner = _single_owner(federation, shift)
     if not rendered:
         return source, federation
-    return shift_clients(source, shift, owner, len(federation), config["seed"]), federation
+    source = shift_clients(source, shift, owner, len(federation), config["seed"])
+    return replace(source, content=content), federation
+
+
+def contents_of(config: Settings, dataset: str) -> dict[str, str]:
+    """Return hashes of the content of all that settings name by a path.
+
+    Parameters
+    ----------
+    config : mapping
+        Resolved settings.
+    dataset : str
+        Hash of the data set; empty where it is not known.
+
+    Returns
+    -------
+    dict of str to str
+        ``dataset`` and the keys of files that are set -> SHA-256.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read.
+    """
+    found = {"dataset": dataset} if dataset else {}
+    for key in FILES:
+        group, _, name = key.partition(".")
+        path = config[group].get(name)
+        if path is not None:
+            try:
+                found[key] = file_sha256(Path(path))
+            except OSError as error:
+                raise DataError(f"{key}={path} cannot be read ({error})") from error
+    return found
 
 
 def _single_owner(federation: Federation, shift: Shift) -> NDArray[np.int64]:

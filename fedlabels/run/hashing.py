@@ -4,15 +4,25 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 MAY_DIFFER = (
-    "rounds", "checkpoint_every", "backend", "tracker", "callbacks", "deploy", "sweep",
+    "rounds", "checkpoint_every", "name", "run_dir", "resume", "resume_code", "tracker",
+    "callbacks", "deploy", "sweep",
 )  # fmt: skip
 """Settings, with everything below them, that may change when a run is resumed."""
 
+MACHINE = ("backend.device", "backend.execution", "backend.stack_size", "backend.block_size")
+"""Settings that change the last bits, and may follow the machine on which a run goes on."""
+
+FILES = ("strategy.anchor_file",)
+"""Settings that name a file: what counts is its content."""
+
+_ROOT = "dataset.root"  # a place, too: the data's content is compared apart
+_SCHEDULE = "schedule_rounds"
+_BITS = (*MACHINE, "backend.threads", "backend.tf32")
 _CHUNK = 1 << 20  # bytes read at once
 _ABSENT = object()
 
@@ -56,7 +66,43 @@ def may_differ(key: str) -> bool:
     >>> may_differ("backend.num_workers"), may_differ("seed")
     (True, False)
     """
-    return key.split(".", 1)[0] in MAY_DIFFER or key.startswith("report")
+    top = key.split(".", 1)[0]
+    if top == "backend":
+        return key not in _BITS
+    return top in MAY_DIFFER or key == _ROOT or key.startswith("report")
+
+
+def schedule_of(config: Mapping[str, Any]) -> int:
+    """Return over how many rounds schedules are planned: as many as the first run had.
+
+    Parameters
+    ----------
+    config : mapping
+        Resolved settings, nested or flat.
+    """
+    return int(config.get("schedule_rounds") or config["rounds"])
+
+
+def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that decide the bits of a round.
+
+    Parameters
+    ----------
+    config : mapping
+        Resolved settings, nested or flat.
+
+    Returns
+    -------
+    dict
+        Dotted key -> value, without those for which `may_differ` holds; a file's path is replaced
+        by a mark. ``schedule_rounds`` is there where it is not ``rounds``.
+    """
+    flat = flatten(config)
+    found = {key: value for key, value in flat.items() if not may_differ(key)}
+    found |= {key: "(a file)" for key in FILES if found.get(key) is not None}
+    if found.get(_SCHEDULE) in (None, flat.get("rounds")):
+        found.pop(_SCHEDULE, None)
+    return found
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -70,11 +116,10 @@ def config_hash(config: Mapping[str, Any]) -> str:
     Returns
     -------
     str
-        SHA-256 in hexadecimal. Two configs with the same hash may resume each other: the settings
-        for which `may_differ` holds are left out.
+        SHA-256 in hexadecimal, of what `deciding` returns. Two configs with the same hash may
+        resume each other.
     """
-    fixed = {key: value for key, value in flatten(config).items() if not may_differ(key)}
-    return hashlib.sha256(_canonical(fixed).encode()).hexdigest()
+    return hashlib.sha256(_canonical(deciding(config)).encode()).hexdigest()
 
 
 def differing_keys(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
@@ -88,10 +133,26 @@ def differing_keys(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[s
     Returns
     -------
     list of str
-        ``"key: saved -> given"``, sorted by key, without the keys for which `may_differ` holds.
+        ``"key: saved -> given"``, sorted by key, without the keys for which `may_differ` holds
+        and those of `MACHINE`.
     """
-    old, new = flatten(saved), flatten(given)
-    keys = (key for key in sorted({*old, *new}) if not may_differ(key))
+    return _differing(saved, given, lambda key: key not in MACHINE)
+
+
+def machine_keys(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """List the settings of `MACHINE` that a resume changes, as `differing_keys` does."""
+    return _differing(saved, given, lambda key: key in MACHINE)
+
+
+def _differing(
+    saved: Mapping[str, Any], given: Mapping[str, Any], wanted: Callable[[str], bool]
+) -> list[str]:
+    old, new = deciding(saved), deciding(given)
+    if flatten(given).get(_SCHEDULE) is None:  # more rounds alone: whoever resumes plans as before
+        old.pop(_SCHEDULE, None)
+    elif "rounds" in flatten(saved):
+        old[_SCHEDULE], new[_SCHEDULE] = schedule_of(saved), schedule_of(given)
+    keys = (key for key in sorted({*old, *new}) if wanted(key))
     pairs = ((key, _text(old, key), _text(new, key)) for key in keys)
     return [f"{key}: {before} -> {after}" for key, before, after in pairs if before != after]
 

@@ -23,7 +23,7 @@ from fedlabels.run.checkpoint import Checkpoint, write_checkpoint, write_model
 from fedlabels.run.console import Console
 from fedlabels.run.data import sample_of
 from fedlabels.run.folder import RunFolder
-from fedlabels.run.hashing import config_hash, flatten
+from fedlabels.run.hashing import config_hash, flatten, schedule_of
 from fedlabels.run.merged import aggregated
 from fedlabels.run.place import Begin, Place, Simulated, usable
 from fedlabels.run.setup import World
@@ -172,7 +172,7 @@ class Loop:
         strategy.bind(
             Server(
                 seed=self._config["seed"],
-                rounds=self._config["rounds"],
+                rounds=schedule_of(self._config),
                 clients_per_round=self._config["per_round"],
                 min_clients=self._place.min_clients,
                 deadline_seconds=self._place.deadline_seconds,
@@ -298,7 +298,7 @@ class Loop:
         asked = [k for k in range(self._config["clients"]) if len(shards[k])]
         tasks = tuple(Task(k, strategy.own("evaluate", index, k)) for k in asked)
         shared = {wire.MODEL: arrays, **strategy.shared("evaluate", index)}
-        result = backend.run(Job("evaluate", index, self._config["rounds"], tasks, shared))
+        result = backend.run(Job("evaluate", index, schedule_of(self._config), tasks, shared))
         self._check_failures(index, "evaluate", result.rows)
         figures, self._personal = personal(result.rows, self._world.source.test, shards)
         return figures
@@ -378,6 +378,7 @@ class Loop:
             "federation_hash": self._world.federation.hash,
             "seconds": self._seconds(),
             **self._place.kept(),
+            **{key: self._facts[key] for key in ("code", "content") if key in self._facts},
         }
         state = (done.strategy.arrays, done.strategy.values)
         backend.sync()

@@ -17,11 +17,14 @@ from fedlabels.errors import CheckpointError, ConfigError, FedLabelsError, RunEr
 from fedlabels.report import write_report
 from fedlabels.run.callbacks import Callback, EarlyStop
 from fedlabels.run.checkpoint import Checkpoint, latest_checkpoint, read_checkpoint
+from fedlabels.run.code import code_version
 from fedlabels.run.config import check
 from fedlabels.run.console import Console
+from fedlabels.run.data import contents_of
 from fedlabels.run.decomposition import decomposition_of
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.hashing import may_differ
+from fedlabels.run.identity import check_identity, planned
 from fedlabels.run.loop import Loop
 from fedlabels.run.profile import profile_of
 from fedlabels.run.setup import build_world
@@ -122,17 +125,24 @@ def execute(
         The last round's record.
     """
     keep_memory()  # the sums of every round are as large as those before
+    resumed = config.get("resume") is not None
+    if resumed:
+        config = planned(config, path)
     profile, tracking = profile_of(config), tracking_of(config)
     world = build_world(config)
     decomposition = decomposition_of(config, world.strategy)
-    resumed = config.get("resume") is not None
+    contents, notes = contents_of(config, world.source.content), list[str]()
     checkpoint = checkpoint_of(config, path, world.federation.hash) if resumed else None
-    if checkpoint is not None and checkpoint.states is not None:
-        verify(path / "state", checkpoint.states)
+    if checkpoint is not None:
+        notes = check_identity(checkpoint, config, contents)
+        verify(path / "state", checkpoint.states or {})
     folder = RunFolder(path, resume=resumed)
     if resumed:
         folder.cut_back(checkpoint.round if checkpoint else 0)
     console = Console(log=folder.log)
+    for note in notes:
+        console.warn(note)
+    facts = {**facts, "content": contents, "code": code_version(), "resume_notes": notes}
     # the profile comes last: what others do after a round is part of it
     called: list[Callback] = [
         EarlyStop(**config["early_stop"]),

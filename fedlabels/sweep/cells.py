@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fedlabels.run.hashing import flatten
+from fedlabels.errors import FedLabelsError
+from fedlabels.run.data import contents_of, read_content
+from fedlabels.run.hashing import deciding
 
 Status = Literal["new", "begun", "finished"]
 
-# What changes no result, or says where a run is: not part of the fingerprint.
-_APART = ("resume", "run_dir", "sweep", "backend", "callbacks", "tracker", "deploy", "name")
-_APART_KEYS = ("checkpoint_every",)
 _PLACES = ("sweep.", "hydra.", "run_dir=", "resume=")  # of the sweep, not of one run
 
 
@@ -52,6 +51,12 @@ class Cell:
             return "finished"
         return "begun" if (self.folder / "config.yaml").exists() else "new"
 
+    def code(self) -> dict[str, Any] | None:
+        """Return the version and commit that finished it; None where that is not known."""
+        manifest = read_json(self.folder / "manifest.json")
+        found = manifest.get("code") if manifest.get("status") == "finished" else None
+        return found if isinstance(found, dict) else None
+
     def accuracy(self) -> float | None:
         """Return the last accuracy in its table, in [0, 1]; None where there is none."""
         path = self.folder / "rounds.csv"
@@ -66,14 +71,38 @@ class Cell:
         return None
 
 
-def fingerprint(config: Mapping[str, Any]) -> str:
-    """Return the fingerprint of a setting: equal for equal results, wherever it runs."""
-    flat = {
-        key: value
-        for key, value in flatten(config).items()
-        if key.split(".", 1)[0] not in _APART and key not in _APART_KEYS
-    }
-    return hashlib.sha256(json.dumps(flat, sort_keys=True, default=str).encode()).hexdigest()
+def fingerprint(config: Mapping[str, Any], contents: Mapping[str, str] | None = None) -> str:
+    """Return the fingerprint of a setting: equal for equal results, wherever it runs.
+
+    Parameters
+    ----------
+    config : mapping
+        Resolved settings.
+    contents : mapping of str to str, or None
+        Hashes of the data, as `fedlabels.run.data.contents_of` returns them.
+    """
+    decides = {**deciding(config), "rounds": config["rounds"], "content": dict(contents or {})}
+    return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
+
+
+class Contents:
+    """Content of what settings name by a path; a data set is read once for all cells of a sweep."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, str] = {}
+
+    def of(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """Return hashes; none of data that cannot be read: their cells say why."""
+        dataset = config["dataset"]
+        place = {key: dataset[key] for key in ("name", "root", "options")}
+        key = json.dumps(place, sort_keys=True, default=str)
+        try:
+            if key not in self._read:
+                self._read[key] = ""
+                self._read[key] = read_content(config)
+            return contents_of(config, self._read[key])
+        except (FedLabelsError, OSError):
+            return {}
 
 
 def make_cells(
@@ -88,17 +117,18 @@ def make_cells(
     root : Path
         The sweep's folder.
     """
-    cells: dict[str, Cell] = {}
+    cells, contents = dict[str, Cell](), Contents()
     common = set.intersection(*(set(overrides) for overrides, _ in configs)) if configs else set()
     for overrides, config in configs:
-        mark = fingerprint(config)
+        mark = fingerprint(config, contents.of(config))
         method = method_of(overrides)
         name = re.sub(r"[^A-Za-z0-9_.-]+", "-", method or str(config["client"]["name"]))
         shown = tuple(o for o in overrides if o not in common)
         folder = root / f"{name}-{mark[:12]}"
+        told = _told(with_method(config["sweep"]["per_method"], overrides))
         facts = {
-            "overrides": list(shown),
-            "command": _command(with_method(config["sweep"]["per_method"], overrides)),
+            "overrides": told,  # all of them: a cell can be resumed alone
+            "command": shlex.join(["python", "run_sim.py", *told]),
             "method": method or config["client"]["name"],
         }
         cells.setdefault(mark, Cell(shown, config, folder, facts))
@@ -118,9 +148,8 @@ def with_method(per_method: Mapping[str, Any], overrides: Sequence[str]) -> list
     return [*map(str, also), *overrides]
 
 
-def _command(overrides: Sequence[str]) -> str:
-    told = [override for override in overrides if not override.startswith(_PLACES)]
-    return shlex.join(["python", "run_sim.py", *told])
+def _told(overrides: Sequence[str]) -> list[str]:
+    return [override for override in overrides if not override.startswith(_PLACES)]
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from fedlabels.errors import ConfigError, FedLabelsError
 from fedlabels.machine import allowed_cores
 from fedlabels.report.comparison.compare import Question, compare
 from fedlabels.report.comparison.files import PAGE, write_comparison
+from fedlabels.run.code import code_version, described, is_other
 from fedlabels.run.config import check
 from fedlabels.run.console import Console
 from fedlabels.sweep.cells import Cell, make_cells, with_method
@@ -139,6 +140,8 @@ def run_sweep(cells: Sequence[Cell], root: Path, settings: dict[str, Any]) -> in
     console.finish(
         [f"{len(cells)} cells in {root}: {len(cells) - len(todo)} finished, {begun} to resume"]
     )
+    for note in made_by_others(cells):
+        console.warn(note)
     progress = Progress(lambda line: console.finish([line]), len(cells), len(cells) - len(todo))
     try:
         if settings["address"] is None:
@@ -171,6 +174,20 @@ def _compared(root: Path, question: Question) -> list[str]:
         return [f"no comparison: {error}"]
     page = os.path.relpath(root / COMPARISON / PAGE)
     return [f"comparison: {root / COMPARISON / PAGE if page.startswith('..') else page}"]
+
+
+def made_by_others(cells: Sequence[Cell]) -> list[str]:
+    """Say which finished cells are of another version or commit than this one."""
+    makers: dict[str, int] = {}
+    for cell in cells:
+        made = cell.code()
+        if made is not None and is_other(made, code_version()):
+            makers[described(made)] = makers.get(described(made), 0) + 1
+    return [
+        f"{count} finished {'cell was' if count == 1 else 'cells were'} made with {maker}, this is"
+        f" {described(code_version())}: move them away to have them run again"
+        for maker, count in makers.items()
+    ]
 
 
 def write_index(cells: Sequence[Cell], root: Path) -> None:

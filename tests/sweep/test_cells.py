@@ -4,13 +4,16 @@ import json
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from fedlabels.run.code import code_version
 from fedlabels.run.config import register
+from fedlabels.run.hashing import config_hash
 from fedlabels.sweep.cells import fingerprint, make_cells, with_method
-from fedlabels.sweep.launcher import resolved
+from fedlabels.sweep.launcher import made_by_others, resolved
 from tests.end_to_end.harness import REPO, config_of
 
 PRESETS = sorted(path.stem for path in (REPO / "configs" / "sweep").glob("*.yaml"))
@@ -28,9 +31,59 @@ def test_the_fingerprint_is_that_of_the_result():
             "callbacks=profile", "checkpoint_every=1")  # fmt: skip
     for override in same:
         assert fingerprint(config_of("dataset=digits", "seed=1", override)) == base
+    for override in ("backend.threads=2", "backend.execution=stacked", "schedule_rounds=9"):
+        assert fingerprint(config_of("dataset=digits", "seed=1", override)) != base
     for override in ("rounds=7", "client.threshold=0.3", "partition.alpha=0.2", "per_round=3"):
         assert fingerprint(config_of("dataset=digits", "seed=1", override)) != base
     assert fingerprint(config_of("dataset=digits", "seed=2")) != base
+
+
+def test_the_fingerprint_and_the_check_of_a_resume_know_the_same_settings():
+    first = config_of("dataset=digits", "seed=1")
+    # of those that a resume may change, rounds alone decides what a cell is
+    for override in ("backend.tf32=false", "name=x", "resume_code=any", "dataset.root=/x", "seed=2",
+                     "evaluate_every=2", "tracker.project=x", "early_stop.patience=3"):  # fmt: skip
+        other = config_of("dataset=digits", "seed=1", override)
+        assert (fingerprint(first) == fingerprint(other)) == (
+            config_hash(first) == config_hash(other)
+        ), override
+
+
+def test_other_data_are_another_cell(tmp_path):
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(40, 3)).astype(np.float32), np.arange(40) % 2
+
+    def cell(folder, values):
+        folder.mkdir(exist_ok=True)
+        for split in ("train", "test"):
+            np.savez(folder / f"{split}.npz", x=values, y=y)
+        config = config_of("dataset=npz", f"dataset.root={folder}", "model=mlp")
+        return make_cells([(("seed=0",), config)], tmp_path / "sweep")[0].folder.name
+
+    first = cell(tmp_path / "data", x)
+    assert cell(tmp_path / "moved", x) == first
+    assert cell(tmp_path / "data", x + 1) != first
+    config = config_of("dataset=npz", f"dataset.root={tmp_path / 'nowhere'}", "model=mlp")
+    assert len(make_cells([(("seed=0",), config)], tmp_path)) == 1  # the cell says what is missing
+
+
+def test_cells_of_other_code_are_named(tmp_path):
+    config = config_of("dataset=digits")
+    cells = make_cells([((f"seed={k}",), {**config, "seed": k}) for k in range(3)], tmp_path)
+    codes = ({"version": "0.0.1"}, code_version(), {"version": "0.0.1"})
+    for cell, code in zip(cells, codes, strict=True):
+        cell.folder.mkdir()
+        (cell.folder / "manifest.json").write_text(json.dumps({"status": "finished", "code": code}))
+    (note,) = made_by_others(cells)
+    assert note.startswith("2 finished cells were made with version 0.0.1, this is version")
+
+
+def test_a_cell_knows_what_is_common_to_the_sweep(tmp_path):
+    config = config_of("dataset=digits", "method=fedavg")
+    jobs = [["method=fedavg", "sweep.name=x", f"seed={seed}"] for seed in (0, 1)]
+    cells = make_cells([(job, {**config, "seed": k}) for k, job in enumerate(jobs)], tmp_path)
+    assert [cell.label for cell in cells] == ["seed=0", "seed=1"]
+    assert cells[1].facts["overrides"] == ["method=fedavg", "seed=1"]
 
 
 def test_equal_settings_are_one_cell(tmp_path):

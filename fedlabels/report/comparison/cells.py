@@ -21,9 +21,10 @@ ABSENT = ""  # the level of a setting that a run does not have
 # "rounds" may differ between a run and its resumption, too, but it decides which round is the last.
 IGNORED = (
     "backend", "callbacks", "checkpoint_every", "deploy", "sweep", "tracker",
-    "name", "resume", "run_dir", "seed",
+    "name", "resume", "resume_code", "run_dir", "seed",
 )  # fmt: skip
 _IGNORED_KEYS = ("dataset.root",)  # where the files lie
+_LATER = ("schedule_rounds",)
 _NO_KEYS = ("seed", "run_dir", "resume")
 _FIRST = (
     "dataset.name", "partition.name", "partition.alpha", "labels.name", "labels.fraction",
@@ -265,10 +266,13 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
 def _columns(runs: Sequence[Run], chosen: Sequence[str]) -> dict[str, Column]:
     keys = sorted({key for run in runs for key in run.settings})
     kept = [key for key in keys if key in chosen or not _ignored(key)]
-    return {
-        key: tuple(level(r.settings[key]) if key in r.settings else ABSENT for r in runs)
-        for key in sorted(kept, key=_priority)
-    }
+    return {key: tuple(_level(run, key) for run in runs) for key in sorted(kept, key=_priority)}
+
+
+def _level(run: Run, key: str) -> str:
+    # null is what runs from before there was this setting have
+    absent = key not in run.settings or (key in _LATER and run.settings[key] is None)
+    return ABSENT if absent else level(run.settings[key])
 
 
 def _ignored(key: str) -> bool:

@@ -1,0 +1,67 @@
+"""Which code made a run: the package's version, and the commit of a checkout."""
+
+import hashlib
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fedlabels import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+_SECONDS = 5.0  # for git, which answers in some milliseconds
+
+
+@cache
+def code_version(root: Path = ROOT) -> dict[str, str]:
+    """Return what the code is.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that holds the package.
+
+    Returns
+    -------
+    dict of str to str
+        ``version``; for a checkout that git knows ``commit``, and, where files differ from it,
+        ``changes``, a hash of the differences. A package that is installed, also inside somebody
+        else's repository, has a version only.
+    """
+    found = {"version": __version__}
+    if not (root / ".git").exists():
+        return found
+    commit = _git(root, "rev-parse", "HEAD")
+    if commit:
+        found["commit"] = commit.decode().strip()
+        changes = _git(root, "diff", "HEAD", "--", "*.py", "*.yaml")
+        if changes:
+            found["changes"] = hashlib.sha256(changes).hexdigest()[:12]
+    return found
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    """Ask git; nothing is answered where it is missing, or will not read this checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "--no-optional-locks", "-C", str(root), *arguments],
+            capture_output=True, check=False, timeout=_SECONDS,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return b""
+    return done.stdout if done.returncode == 0 else b""
+
+
+def described(code: Mapping[str, Any]) -> str:
+    """Return a version for messages."""
+    commit = code.get("commit")
+    text = f"version {code.get('version', '(unknown)')}"
+    text += f", commit {str(commit)[:12]}" if commit else ""
+    return text + (" with changes" if code.get("changes") else "")
+
+
+def is_other(saved: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Say whether two codes are known to differ in version or commit."""
+    both = set(saved) & set(now) & {"version", "commit"}
+    return any(saved[key] != now[key] for key in both)
