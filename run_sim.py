@@ -8,6 +8,8 @@ telemetry.disable()  # before Flower and Ray are imported
 import os
 import sys
 from datetime import datetime
+from functools import cache
+from pathlib import Path
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from fedlabels.run.config import register
+from fedlabels.run.folder import new_folder
 from fedlabels.run.main import main, own_overrides
 
 _STARTED = datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
@@ -22,7 +25,12 @@ _STARTED = datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
 
 def _folder(resume: str | None, run_dir: str | None, method: str) -> str:
     """Choose the run folder: the one to resume, the one given, or a new one by date."""
-    return resume or run_dir or os.path.join("runs", f"{_STARTED}-{method}")
+    return resume or run_dir or _new(method)
+
+
+@cache  # the settings are resolved more than once
+def _new(method: str) -> str:
+    return str(new_folder(Path("runs", f"{_STARTED}-{method}")))
 
 
 def _sweep_folder(folder: str | None, name: str) -> str:

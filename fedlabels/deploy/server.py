@@ -31,16 +31,18 @@ from fedlabels.errors import CheckpointError, ConfigError
 from fedlabels.federation.federation import Federation
 from fedlabels.federation.ragged import Ragged
 from fedlabels.models import build as build_model
-from fedlabels.run.callbacks import Callback, EarlyStop
+from fedlabels.run.callbacks import Callback
 from fedlabels.run.checkpoint import Checkpoint
 from fedlabels.run.code import code_version
 from fedlabels.run.config import check, register
 from fedlabels.run.console import Console
 from fedlabels.run.data import build_data, contents_of, views_of
-from fedlabels.run.folder import RunFolder
+from fedlabels.run.early_stop import TEST, EarlyStop
+from fedlabels.run.folder import RunFolder, new_folder
 from fedlabels.run.identity import check_identity, planned
 from fedlabels.run.loop import Loop
-from fedlabels.run.main import checkpoint_of, own_overrides
+from fedlabels.run.main import checkpoint_of, early_end, own_overrides
+from fedlabels.run.owner import owned
 from fedlabels.run.place import Begin, Place, usable
 from fedlabels.run.setup import World
 from fedlabels.run.trackers import tracking_of
@@ -116,7 +118,7 @@ def folder_of(config: Mapping[str, Any]) -> Path:
         return Path(given).expanduser().absolute()
     home = Path(os.environ.get("FLWR_HOME", Path.home() / ".flwr"))
     stamp = datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
-    return home / "runs" / f"{stamp}-{config['client']['name']}"
+    return new_folder(home / "runs" / f"{stamp}-{config['client']['name']}")
 
 
 def execute(config: dict[str, Any], grid: Grid, overrides: str = "") -> dict[str, Any]:
@@ -142,12 +144,19 @@ def execute(config: dict[str, Any], grid: Grid, overrides: str = "") -> dict[str
         If settings or data are wrong, or the devices are lost; what was done is in a checkpoint.
     """
     path = folder_of(config)
+    with owned(path):
+        return _execute(config, grid, overrides, path)
+
+
+def _execute(config: dict[str, Any], grid: Grid, overrides: str, path: Path) -> dict[str, Any]:
     resumed = config["resume"] is not None
     if resumed:
         config = planned(config, path)
     tracking = tracking_of(config)
     world = build_world(config)
-    checkpoint = checkpoint_of(config, path, None) if resumed else None
+    early_stop = EarlyStop(**config["early_stop"])
+    early_stop.choose([TEST] if (world.source.test.y >= 0).any() else [])
+    checkpoint = checkpoint_of(config, path, None, early_stop, reports=False) if resumed else None
     contents, notes = contents_of(config, world.source.content), list[str]()
     if checkpoint is not None:
         notes = check_identity(checkpoint, config, contents)
@@ -164,19 +173,15 @@ def execute(config: dict[str, Any], grid: Grid, overrides: str = "") -> dict[str
         "code": code_version(), "resume_notes": notes,
     }  # fmt: skip
     called: list[Callback] = [
-        EarlyStop(**config["early_stop"]),
         *([tracking] if tracking else []),
     ]
-    loop = Loop(config, world, folder, console, checkpoint, called, facts, place)
+    loop = Loop(config, world, folder, console, checkpoint, called, facts, place, early_stop)
     try:
         record = loop.run()
-    except BaseException:
-        console.finish()
-        raise
     finally:
         if tracking:
             tracking.close()
-    console.finish([f"run folder: {folder.path}"])
+    console.finish([*early_end(folder), f"run folder: {folder.path}"])
     return record
 
 

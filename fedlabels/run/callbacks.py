@@ -1,6 +1,5 @@
 """What is called while a run goes on."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -8,8 +7,6 @@ from typing import Any, Protocol, runtime_checkable
 from fedlabels.run.folder import RunFolder
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.job import Arrays, EachTerm
-
-LOG = logging.getLogger(__name__)
 
 
 class Callback(Protocol):
@@ -19,10 +16,24 @@ class Callback(Protocol):
         """Before the first round of this process; ``folder`` has the rows of earlier rounds."""
 
     def on_round_end(self, *, record: Mapping[str, Any]) -> bool:
-        """After a round, with its row of rounds.csv; True stops the run."""
+        """After a round, with its row of rounds.csv; True stops the run.
+
+        The answer is part of the round's checkpoint, which is written after it.
+        """
 
     def on_run_end(self, *, folder: RunFolder) -> None:
-        """After the last round, before the report is written."""
+        """After the last round, before the report is written.
+
+        Again when a run that was killed since then is resumed, so it must not matter how often.
+        """
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """What a callback has, too, when it comes after all else of a round."""
+
+    def on_round_closed(self, *, record: Mapping[str, Any]) -> None:
+        """After the other callbacks, the checkpoint and what is shown of a round."""
 
 
 @dataclass(frozen=True)
@@ -60,46 +71,3 @@ class Measure(Protocol):
 
     def measure(self, seen: Seen) -> Mapping[str, float]:
         """Return figures for the round's row of rounds.csv, by column."""
-
-
-@dataclass
-class EarlyStop:
-    """Stops a run by its test accuracy.
-
-    Parameters
-    ----------
-    target : float or None
-        Stop as soon as it is reached.
-    patience : int or None
-        Stop after so many evaluations in a row without a new best.
-    """
-
-    target: float | None = None
-    patience: int | None = None
-    _best: float = -1.0
-    _waited: int = 0
-
-    def on_run_start(self, *, folder: RunFolder, config: Mapping[str, Any]) -> None:
-        """Take up what earlier rounds of a resumed run have seen."""
-        for row in folder.rounds.rows():
-            if row.get("test_accuracy"):
-                self._see(float(row["test_accuracy"]))
-
-    def on_round_end(self, *, record: Mapping[str, Any]) -> bool:
-        """Return whether to stop."""
-        accuracy = record.get("test_accuracy")
-        if accuracy is None:
-            return False
-        self._see(float(accuracy))
-        reached = self.target is not None and accuracy >= self.target
-        tired = self.patience is not None and self._waited >= self.patience
-        if reached or tired:
-            LOG.info("early stop in round %s: best accuracy %.4f", record["round"], self._best)
-        return reached or tired
-
-    def on_run_end(self, *, folder: RunFolder) -> None:
-        """Do nothing."""
-
-    def _see(self, accuracy: float) -> None:
-        self._waited = 0 if accuracy > self._best else self._waited + 1
-        self._best = max(self._best, accuracy)

@@ -20,6 +20,7 @@ from fedlabels.cohort.device import DEVICES
 from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import ConfigError
 from fedlabels.federation import PARTITIONS, POLICIES
+from fedlabels.run.early_stop import EarlyStop
 from fedlabels.run.groups import (
     ArchitecturesConfig,
     BackendConfig,
@@ -225,7 +226,18 @@ def check(config: Mapping[str, Any]) -> None:
         )
     _one_of("precision", config["precision"], ("float32", "float64", "bfloat16"))
     _check_backend(config["backend"])
+    _check_early_stop(config)
     _check_variants(config["client"], config["strategy"])
+
+
+def _check_early_stop(config: Mapping[str, Any]) -> None:
+    every, rounds = config["evaluate_every"], config["rounds"]
+    if EarlyStop(**config["early_stop"]).wanted and every > rounds:
+        raise ConfigError(
+            f"early_stop needs evaluations, but evaluate_every={every} is more than"
+            f" rounds={rounds}: lower evaluate_every, or set early_stop.target=null"
+            " early_stop.patience=null"
+        )
 
 
 def _check_backend(backend: Mapping[str, Any]) -> None:

@@ -1,11 +1,12 @@
 """The run folder: the whole truth of one run, laid out the same way for every method."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
-from fedlabels.errors import DataError, RunError
-from fedlabels.run.files import json_bytes, write_atomic
+from fedlabels.errors import DataError, RunError, writing
+from fedlabels.run.files import TEMPORARY, json_bytes, write_atomic
 from fedlabels.run.table import Table
 
 ROUND_FIRST = ("round", "sampled", "ok", "empty", "failed", "rejected", "weight")
@@ -33,6 +34,35 @@ CLIENT_FIRST = (
 DECOMPOSITION_FIRST = ("round", "client_id", "samples", "weight")
 PROFILE_FIRST = ("round", "side", "phase")
 PROFILE_LAST = ("seconds", "share")
+
+
+def new_folder(wanted: Path) -> Path:
+    """Make a folder that nobody else has, whoever chooses the same name at the same time.
+
+    Parameters
+    ----------
+    wanted : Path
+        Its name; taken, it gets a number: ``NAME-2``, ``NAME-3``, ...
+
+    Returns
+    -------
+    Path
+        The folder, empty.
+
+    Raises
+    ------
+    DiskError
+        If it cannot be made.
+    """
+    with writing(wanted):
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        path, numbers = wanted, itertools.count(2)
+        while True:
+            try:
+                path.mkdir()
+                return path
+            except FileExistsError:
+                path = wanted.with_name(f"{wanted.name}-{next(numbers)}")
 
 
 class RunFolder:
@@ -93,16 +123,19 @@ class RunFolder:
         if not resume:
             self._refuse_existing()
         for folder in (self.state, self.checkpoints, self.figures):
-            folder.mkdir(parents=True, exist_ok=True)
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
 
     def cut_back(self, last: int) -> None:
-        """Drop what the tables say of rounds after a checkpoint.
+        """Drop what the tables say of rounds after a checkpoint, and what a killed process left.
 
         Parameters
         ----------
         last : int
             Last round that stays; 0 empties the tables.
         """
+        for leftover in self.path.glob(f"{TEMPORARY}*"):
+            leftover.unlink()
         for table in self._tables:
             table.cut_back(last)
 

@@ -65,8 +65,9 @@ class BackendConfig:
 
 @dataclass
 class EarlyStopConfig:
-    """Stop when the test accuracy reached a target, or has not risen for some evaluations."""
+    """Stop when an accuracy has reached a target, or has not risen for some evaluations."""
 
+    metric: str = "auto"
     target: float | None = None
     patience: int | None = None
 

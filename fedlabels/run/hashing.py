@@ -10,7 +10,7 @@ from typing import Any
 
 MAY_DIFFER = (
     "rounds", "checkpoint_every", "name", "run_dir", "resume", "resume_code", "tracker",
-    "callbacks", "deploy", "sweep",
+    "callbacks", "deploy", "sweep", "early_stop",
 )  # fmt: skip
 """Settings, with everything below them, that may change when a run is resumed."""
 

@@ -4,11 +4,10 @@ import platform
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import numpy as np
 import yaml
 from flwr.app import ArrayRecord
 
@@ -18,14 +17,17 @@ from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import RunError
 from fedlabels.machine import allowed_cores
 from fedlabels.machine.blas import one_blas_thread
-from fedlabels.run.callbacks import Callback, Measure, Seen
+from fedlabels.run.callbacks import Callback, Closing, Measure, Seen
 from fedlabels.run.checkpoint import Checkpoint, write_checkpoint, write_model
 from fedlabels.run.console import Console
 from fedlabels.run.data import sample_of
+from fedlabels.run.early_stop import BY_CALLBACK, EarlyStop, still_stopped
+from fedlabels.run.ending import status_of, tried
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.hashing import config_hash, flatten, schedule_of
 from fedlabels.run.merged import aggregated
 from fedlabels.run.place import Begin, Place, Simulated, usable
+from fedlabels.run.records import made_record, record_of
 from fedlabels.run.setup import World
 from fedlabels.run.signals import terminable
 from fedlabels.simulation.backend import SimulationBackend
@@ -46,6 +48,9 @@ class Done:
     round: int
     arrays: ArrayRecord
     strategy: State
+    early_stop: Mapping[str, Any] = field(default_factory=dict)
+    stopped: str | None = None  # why no further round follows
+    lost: tuple[int, bool] = (0, False)  # rounds without use up to here, and if any was of use
 
 
 class Loop:
@@ -69,6 +74,8 @@ class Loop:
         Further values of the manifest, such as the command.
     place : Place or None
         Where the clients are; None simulates them.
+    early_stop : EarlyStop or None
+        With the checkpoint's state; None never stops.
     """
 
     def __init__(
@@ -81,10 +88,12 @@ class Loop:
         callbacks: Sequence[Callback] = (),
         facts: Settings = EMPTY,
         place: Place | None = None,
+        early_stop: EarlyStop | None = None,
     ) -> None:
         self._config, self._world, self._folder, self._console = config, world, folder, console
         self._checkpoint, self._callbacks, self._facts = checkpoint, list(callbacks), facts
         self._place = Simulated(config, world) if place is None else place
+        self._early_stop = EarlyStop() if early_stop is None else early_stop
         self._first = checkpoint.round + 1 if checkpoint else 1
         self._saved = checkpoint.round if checkpoint else -1
         self._resumable = 0
@@ -92,51 +101,112 @@ class Loop:
         self._last: Evaluation | None = None
         self._personal: list[dict[str, Any]] = []
         self._done: Done | None = None
-        self._lost = 0  # rounds without a usable reply or a new model, one after the other
-        self._useful = self._first > 1
+        # rounds without a usable reply or a new model, one after the other; and if any was of use
+        known = checkpoint.manifest if checkpoint else EMPTY
+        self._lost, self._useful = known.get("lost", (0, self._first > 1))
 
     @one_blas_thread()
     def run(self) -> dict[str, Any]:
         """Run to the end and return the last round's record.
+
+        A run whose rounds are all done, but whose end was killed, is ended: nothing is computed.
 
         Raises
         ------
         RunError
             If all sampled clients failed, or more than ``max_client_failures``; a checkpoint of
             the last good round is written before.
+        DiskError
+            If a file cannot be written; a checkpoint is tried all the same.
         KeyboardInterrupt
-            At Ctrl-C or SIGTERM, after a checkpoint was written.
+            At Ctrl-C, SIGTERM or SIGHUP, after a checkpoint was written.
         """
         self._began = time.time()
+        if (ended := self._ended()) is not None:
+            return self._conclude(ended)
         states = self._checkpoint.states if self._checkpoint else None
         backend = self._place.start(self._folder, self._first - 1, states)
-        status = "failed"
-        try:
-            self._announce()  # only now: a folder in which nothing could start holds no run
-            with terminable():
+        record: dict[str, Any] = {}
+        first: BaseException | None = None
+        with terminable():
+            try:
+                self._announce()  # only now: a folder in which nothing could start holds no run
                 record = self._rounds(backend, self._start(backend))
-            status = "finished"
-        except KeyboardInterrupt:
-            status = "stopped"
-            raise
-        finally:
-            self._end(backend, status)
+            except BaseException as error:
+                self._console.finish()
+                first = error
+            first = self._end(backend, first)
+        if first is not None:
+            raise first
         return record
 
-    def _end(self, backend: SimulationBackend, status: str) -> None:
+    def _end(self, backend: SimulationBackend, first: BaseException | None) -> BaseException | None:
+        """Save, stop the workers, say how the run ended; return what went wrong first."""
         done = self._done
-        try:
+
+        def save() -> None:
             if done is not None:
                 self._save(backend, done)
-        finally:  # a full disk must not leave workers behind
-            backend.close()
-            self._folder.update_manifest(
-                status=status,
-                finished=time.time(),
-                seconds=self._seconds(),
-                rounds_done=done.round if done else self._first - 1,
-                execution=backend.executions(),
-            )
+
+        for step in (save, backend.close):  # a full disk must not leave workers behind
+            first = tried(step, first)
+        told = {
+            "rounds_done": done.round if done else self._first - 1,
+            "stopped_early": self._stopped_early(done),
+            "execution": backend.executions(),
+        }
+        return tried(lambda: self._tell(status_of(first), **told), first)
+
+    def _ended(self) -> Done | None:
+        """Return the state of a run without a further round; None if one follows."""
+        last = self._checkpoint
+        if last is None:
+            return None
+        stopped = still_stopped(self._early_stop, last.manifest, self._config["rounds"])
+        if stopped is None and last.round < self._config["rounds"]:
+            return None
+        state = State(last.strategy_arrays, last.strategy_values)
+        return Done(
+            last.round, wire.to_record(last.arrays), state, self._early_stop.state(), stopped
+        )
+
+    def _conclude(self, done: Done) -> dict[str, Any]:
+        """Do what comes after the last round; it may have been done in part, or wholly."""
+        assert self._checkpoint is not None
+        saved = self._checkpoint.manifest
+        told = {
+            "rounds_done": done.round,
+            "stopped_early": self._stopped_early(done),
+            **{name: saved[name] for name in ("execution",) if name in saved},
+        }
+        with terminable():
+            first = tried(lambda: self._close(done), None)
+            first = tried(lambda: self._tell(status_of(first), **told), first)
+        if first is not None:
+            raise first
+        *_, row = self._folder.rounds.rows()
+        return record_of(row)
+
+    def _close(self, done: Done) -> None:
+        self._announce()
+        for callback in self._callbacks:
+            callback.on_run_start(folder=self._folder, config=self._config)
+        for callback in self._callbacks:
+            callback.on_run_end(folder=self._folder)
+        write_model(self._folder.model, wire.from_record(done.arrays))
+
+    def _tell(self, status: str, **values: Any) -> None:
+        if status == "finished":
+            # one of fewer rounds: whoever finds a finished run without a report writes it
+            self._folder.report.unlink(missing_ok=True)
+        self._folder.update_manifest(
+            status=status, finished=time.time(), seconds=self._seconds(), **values
+        )
+
+    def _stopped_early(self, done: Done | None) -> dict[str, Any] | None:
+        if done is None or done.stopped is None or done.round >= self._config["rounds"]:
+            return None
+        return {"round": done.round, "reason": done.stopped}
 
     def _seconds(self) -> float:
         """Return the seconds that this process and those before it took."""
@@ -156,6 +226,7 @@ class Loop:
             seed=self._config["seed"],
             status="running",
             started=self._began,
+            stopped_early=None,
             package=_versions(),
             hardware={"machine": platform.machine(), "cores": allowed_cores()},
             config_hash=config_hash(config),
@@ -192,7 +263,10 @@ class Loop:
             return Done(0, wire.to_record(initial), strategy.state())
         state = State(self._checkpoint.strategy_arrays, self._checkpoint.strategy_values)
         strategy.load_state(state)
-        return Done(self._checkpoint.round, wire.to_record(self._checkpoint.arrays), state)
+        return Done(
+            self._checkpoint.round, wire.to_record(self._checkpoint.arrays), state,
+            self._early_stop.state(),
+        )  # fmt: skip
 
     def _rounds(self, backend: SimulationBackend, done: Done) -> dict[str, Any]:
         grid = self._place.grid(self._folder, backend)
@@ -206,15 +280,23 @@ class Loop:
             arrays, record, rows = self._round(grid, backend, index, done.arrays)
             with phase("write"):
                 self._write(index, record, rows)
+            self._check_lost(index, rows)  # first: what ends a run is run again when it is resumed
             # one assignment: an interrupt finds the old round or the new one, never a mixture
-            self._done = done = Done(index, arrays, self._world.strategy.state())
+            self._done = done = Done(
+                index, arrays, self._world.strategy.state(), self._early_stop.state(),
+                self._early_stop.reason(), (self._lost, self._useful),
+            )  # fmt: skip
+            stops = [callback.on_round_end(record=record) for callback in self._callbacks]
+            if any(stops) and done.stopped is None:
+                self._done = done = replace(done, stopped=BY_CALLBACK)
             if index % self._config["checkpoint_every"] == 0:
                 with phase("write"):
                     self._save(backend, done)
             self._console.round(record)
-            self._check_lost(index, rows)
-            stops = [callback.on_round_end(record=record) for callback in self._callbacks]
-            if any(stops):
+            for callback in self._callbacks:
+                if isinstance(callback, Closing):
+                    callback.on_round_closed(record=record)
+            if done.stopped is not None:
                 break
         for callback in self._callbacks:
             callback.on_run_end(folder=self._folder)
@@ -247,11 +329,14 @@ class Loop:
             models = grid.kept.get(wire.MODEL, models)
         trained = time.perf_counter()
         self._count_lost(index, rows, metrics)
-        record = _record(index, rows, weight, metrics)
+        record = made_record(index, rows, weight, metrics)
         if evaluates:
             with whole("evaluate"):
-                record |= self._evaluate(backend, index, wire.from_record(arrays))
-                if self._place.asks_at_the_end and index == self._config["rounds"]:
+                figures = self._evaluate(backend, index, wire.from_record(arrays))
+                record |= figures
+                self._early_stop.see(index, figures)
+                last = index == self._config["rounds"] or self._early_stop.reason() is not None
+                if self._place.asks_at_the_end and last:
                     record |= self._ask_clients(grid, index, arrays)
         ended = time.perf_counter()
         record["seconds_train"], record["seconds_evaluate"] = trained - began, ended - trained
@@ -379,6 +464,10 @@ class Loop:
             "seconds": self._seconds(),
             **self._place.kept(),
             **{key: self._facts[key] for key in ("code", "content") if key in self._facts},
+            "early_stop": done.early_stop,
+            "stopped_early": done.stopped,
+            "execution": backend.executions(),
+            "lost": list(done.lost),
         }
         state = (done.strategy.arrays, done.strategy.values)
         backend.sync()
@@ -389,24 +478,6 @@ class Loop:
         # two checkpoints are kept: a resume may start from the one before
         self._resumable, self._saved = max(self._saved, 0), done.round
         backend.prune(self._resumable, self._saved)
-
-
-def _record(
-    index: int, rows: Sequence[ClientRow], weight: float, metrics: Mapping[str, float]
-) -> dict[str, Any]:
-    counts = dict.fromkeys(("ok", "empty", "failed", "rejected"), 0)
-    for row in rows:
-        counts[row.status] += 1
-    finite = {k: v for k, v in metrics.items() if np.isfinite(v)}
-    return {
-        **finite,
-        "round": index,
-        "sampled": len(rows),
-        **counts,
-        "weight": weight,
-        "bytes_down": sum(row.bytes_down for row in rows),
-        "bytes_up": sum(row.bytes_up for row in rows),
-    }
 
 
 def _versions() -> dict[str, str]:

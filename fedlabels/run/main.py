@@ -15,25 +15,28 @@ from fedlabels.cohort import clock
 from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import CheckpointError, ConfigError, FedLabelsError, RunError
 from fedlabels.report import write_report
-from fedlabels.run.callbacks import Callback, EarlyStop
+from fedlabels.run.callbacks import Callback
 from fedlabels.run.checkpoint import Checkpoint, latest_checkpoint, read_checkpoint
 from fedlabels.run.code import code_version
 from fedlabels.run.config import check
 from fedlabels.run.console import Console
-from fedlabels.run.data import contents_of
+from fedlabels.run.data import contents_of, evaluates_clients
 from fedlabels.run.decomposition import decomposition_of
+from fedlabels.run.early_stop import PERSONAL, TEST, EarlyStop, still_stopped
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.hashing import may_differ
 from fedlabels.run.identity import check_identity, planned
 from fedlabels.run.loop import Loop
+from fedlabels.run.owner import owned
 from fedlabels.run.profile import profile_of
-from fedlabels.run.setup import build_world
+from fedlabels.run.setup import World, build_world
+from fedlabels.run.signals import INTERRUPTED, terminable
+from fedlabels.run.table import Table
 from fedlabels.run.trackers import tracking_of
 from fedlabels.simulation.flower_compat import quiet
 from fedlabels.simulation.memory import keep_memory
 from fedlabels.simulation.state import verify
 
-INTERRUPTED = 130
 _PLACES = ("resume=", "run_dir=")  # overrides that say where a run is, not what it is
 
 
@@ -43,15 +46,17 @@ def main(composed: DictConfig) -> int:
     Returns
     -------
     int
-        Exit status: 0 finished, 1 an error that was explained, 130 interrupted.
+        Exit status: 0 finished, 1 an error that was explained, 130 interrupted by Ctrl-C, SIGTERM
+        or SIGHUP.
     """
     quiet()
     console = Console()
     path = Path(HydraConfig.get().runtime.output_dir)
     try:
-        config = settings(composed)
-        check(config)
-        execute(config, path, facts=_facts())
+        with terminable():
+            config = settings(composed)
+            check(config)
+            execute(config, path, facts=_facts())
     except KeyboardInterrupt:
         begun = (path / "config.yaml").exists()
         then = f"; go on with: python run_sim.py resume={shlex.quote(str(path))}" if begun else ""
@@ -123,7 +128,24 @@ def execute(
     -------
     dict
         The last round's record.
+
+    Raises
+    ------
+    RunError
+        If another process owns the folder, or the run cannot go on.
     """
+    with terminable(), owned(path):
+        return execute_owned(config, path, facts=facts, callbacks=callbacks)
+
+
+def execute_owned(
+    config: dict[str, Any],
+    path: Path,
+    *,
+    facts: Mapping[str, Any] = EMPTY,
+    callbacks: list[Callback] | None = None,
+) -> dict[str, Any]:
+    """Do what `execute` does in a folder that the caller owns, see :func:`~.owner.owned`."""
     keep_memory()  # the sums of every round are as large as those before
     resumed = config.get("resume") is not None
     if resumed:
@@ -131,8 +153,10 @@ def execute(
     profile, tracking = profile_of(config), tracking_of(config)
     world = build_world(config)
     decomposition = decomposition_of(config, world.strategy)
+    early_stop = EarlyStop(**config["early_stop"])
+    early_stop.choose(_measured(config, world))
     contents, notes = contents_of(config, world.source.content), list[str]()
-    checkpoint = checkpoint_of(config, path, world.federation.hash) if resumed else None
+    checkpoint = checkpoint_of(config, path, world.federation.hash, early_stop) if resumed else None
     if checkpoint is not None:
         notes = check_identity(checkpoint, config, contents)
         verify(path / "state", checkpoint.states or {})
@@ -145,29 +169,32 @@ def execute(
     facts = {**facts, "content": contents, "code": code_version(), "resume_notes": notes}
     # the profile comes last: what others do after a round is part of it
     called: list[Callback] = [
-        EarlyStop(**config["early_stop"]),
         *([decomposition] if decomposition else []),
         *(callbacks or []),
         *([tracking] if tracking else []),
         *([profile] if profile else []),
     ]
-    loop = Loop(config, world, folder, console, checkpoint, called, facts)
+    loop = Loop(
+        config, world, folder, console, checkpoint, called, facts, early_stop=early_stop
+    )  # fmt: skip
     try:
         record = loop.run()
-    except BaseException:
-        console.finish()
-        raise
     finally:
         clock.stop()  # also after a round that did not end
         if tracking:
             tracking.close()
     report = write_report(folder.path)
-    console.finish([*(profile.lines() if profile else []), *_closing(record, report, path)])
+    console.finish([*(profile.lines() if profile else []), *_closing(record, report, folder)])
     return record
 
 
 def checkpoint_of(
-    config: dict[str, Any], path: Path, federation_hash: str | None
+    config: dict[str, Any],
+    path: Path,
+    federation_hash: str | None,
+    early_stop: EarlyStop,
+    *,
+    reports: bool = True,
 ) -> Checkpoint | None:
     """Read the newest checkpoint of a run that is to be resumed.
 
@@ -179,6 +206,10 @@ def checkpoint_of(
         The run folder.
     federation_hash : str or None
         Who holds what; None where that is not known, with real devices.
+    early_stop : EarlyStop
+        Gets the checkpoint's state.
+    reports : bool
+        Whether a report belongs to what a finished run has.
 
     Returns
     -------
@@ -190,21 +221,72 @@ def checkpoint_of(
     CheckpointError
         If it is damaged, or other settings made it.
     RunError
-        If all rounds are done.
+        If the run has finished.
     """
     newest = latest_checkpoint(path)
     if newest is None:
         return None  # killed before the first checkpoint: begin again, in the same folder
     compared = {k: v for k, v in config.items() if k != "resume"}
     checkpoint = read_checkpoint(newest, config=compared, federation_hash=federation_hash)
-    if checkpoint.round >= config["rounds"]:
-        raise RunError(
-            f"{path} has finished its {checkpoint.round} rounds; give a larger rounds=... to go on"
-        )
+    if "early_stop" in checkpoint.manifest:
+        early_stop.load_state(checkpoint.manifest["early_stop"])
+    else:
+        rows = Table(path / "rounds.csv").rows()
+        early_stop.replay(row for row in rows if int(row["round"]) <= checkpoint.round)
+    _refuse_finished(config, path, checkpoint, early_stop, reports)
     return checkpoint
 
 
-def _closing(record: dict[str, Any], report: Path, path: Path) -> list[str]:
+def _refuse_finished(
+    config: dict[str, Any],
+    path: Path,
+    checkpoint: Checkpoint,
+    early_stop: EarlyStop,
+    reports: bool,
+) -> None:
+    done, rounds = checkpoint.round, config["rounds"]
+    if done > rounds:
+        raise RunError(f"{path} has done {done} rounds already, more than rounds={rounds}")
+    stopped = still_stopped(early_stop, checkpoint.manifest, rounds)
+    if stopped is None and done < rounds:
+        return
+    if not is_finished(path, reports=reports):
+        return  # it was killed on the way from its last round to its end
+    if stopped is None:
+        raise RunError(f"{path} has finished its {done} rounds; give a larger rounds=... to go on")
+    raise RunError(
+        f"{path} has finished: it stopped early in round {done}, because {stopped}; to go on,"
+        " change that (early_stop.patience=null, early_stop.target=null or other values), or give a"
+        " larger rounds=... where a callback stopped it"
+    )
+
+
+def is_finished(path: Path, *, reports: bool = True) -> bool:
+    """Say whether a run has come to its end, its report included.
+
+    Parameters
+    ----------
+    path : Path
+        The run folder.
+    reports : bool
+        Whether a report belongs to it.
+    """
+    try:
+        manifest = json.loads((path / "manifest.json").read_bytes())
+        finished = manifest["status"] == "finished"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return finished and (not reports or (path / "report.html").exists())
+
+
+def _measured(config: dict[str, Any], world: World) -> list[str]:
+    """Return the accuracies that a run measures."""
+    tested = world.strategy.has_model and bool((world.source.test.y >= 0).any())
+    own = evaluates_clients(config, world.client) and bool(world.federation.test.sizes.any())
+    return [*([TEST] if tested else []), *([PERSONAL] if own else [])]
+
+
+def _closing(record: dict[str, Any], report: Path, folder: RunFolder) -> list[str]:
     accuracy = record.get("test_accuracy")
     shown = "not evaluated" if accuracy is None else f"{100 * accuracy:.2f} %"
     what = "accuracy on the global test set"
@@ -213,10 +295,17 @@ def _closing(record: dict[str, Any], report: Path, path: Path) -> list[str]:
         shown = f"{100 * record['personal_accuracy']:.2f} %"
     return [
         f"{what}: {shown} after round {record.get('round')}",
+        *early_end(folder),
         f"report: {report}",
         "next: python run_sim.py method=fedavg dataset=fashion_mnist partition.alpha=0.3"
         " labels.fraction=0.05",
     ]
+
+
+def early_end(folder: RunFolder) -> list[str]:
+    """Say that a run has stopped early, and why; nothing of one that went through."""
+    stopped = folder.read_manifest().get("stopped_early")
+    return [f"stopped early in round {stopped['round']}: {stopped['reason']}"] if stopped else []
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

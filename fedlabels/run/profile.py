@@ -127,6 +127,10 @@ class Profile:
         clock.start("round")
 
     def on_round_end(self, *, record: Mapping[str, Any]) -> bool:
+        """Never stop the run."""
+        return False
+
+    def on_round_closed(self, *, record: Mapping[str, Any]) -> None:
         """Write where the round's time went; what that takes belongs to no round."""
         source = CLOCK.running.source if CLOCK.running is not None else None
         server = clock.stop()
@@ -139,7 +143,6 @@ class Profile:
             if traced:
                 write_atomic(self._folder.trace, trace(index, server, workers))
         clock.start("round")
-        return False
 
     def on_run_end(self, *, folder: RunFolder) -> None:
         """Stop the clock."""

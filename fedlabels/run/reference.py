@@ -42,9 +42,9 @@ from fedlabels.models.recipe import Recipe, make_norm
 from fedlabels.models.registry import STANDARDIZATION
 from fedlabels.run import config as schema
 from fedlabels.run import groups
-from fedlabels.run.callbacks import EarlyStop
 from fedlabels.run.decomposition import Decomposition
 from fedlabels.run.docstrings import Docs, explained, markdown, parameters, summary
+from fedlabels.run.early_stop import EarlyStop
 from fedlabels.run.files import write_atomic
 from fedlabels.run.hashing import flatten
 from fedlabels.run.profile import Profile

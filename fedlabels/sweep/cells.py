@@ -12,6 +12,7 @@ from typing import Any, Literal
 from fedlabels.errors import FedLabelsError
 from fedlabels.run.data import contents_of, read_content
 from fedlabels.run.hashing import deciding
+from fedlabels.run.main import is_finished
 
 Status = Literal["new", "begun", "finished"]
 
@@ -46,10 +47,7 @@ class Cell:
 
     def status(self) -> Status:
         """Say how far it is, from its folder alone."""
-        manifest = read_json(self.folder / "manifest.json")
-        if manifest.get("status") == "finished":
-            return "finished"
-        return "begun" if (self.folder / "config.yaml").exists() else "new"
+        return status_of(self.folder)
 
     def code(self) -> dict[str, Any] | None:
         """Return the version and commit that finished it; None where that is not known."""
@@ -59,16 +57,28 @@ class Cell:
 
     def accuracy(self) -> float | None:
         """Return the last accuracy in its table, in [0, 1]; None where there is none."""
-        path = self.folder / "rounds.csv"
-        if not path.exists():
-            return None
-        lines = path.read_text(encoding="utf-8").splitlines()
-        names = lines[0].split(",") if lines else []
-        for key in ("test_accuracy", "personal_accuracy"):
-            if key in names and len(lines) > 1:
-                text = lines[-1].split(",")[names.index(key)]
-                return float(text) if text else None
+        return accuracy_of(self.folder)
+
+
+def status_of(folder: Path) -> Status:
+    """Say how far a cell is, from its folder alone; without its report it is not finished."""
+    if is_finished(folder):
+        return "finished"
+    return "begun" if (folder / "config.yaml").exists() else "new"
+
+
+def accuracy_of(folder: Path) -> float | None:
+    """Return the last accuracy in a cell's table, in [0, 1]; None where there is none."""
+    path = folder / "rounds.csv"
+    if not path.exists():
         return None
+    lines = path.read_text(encoding="utf-8").splitlines()
+    names = lines[0].split(",") if lines else []
+    for key in ("test_accuracy", "personal_accuracy"):
+        if key in names and len(lines) > 1:
+            text = lines[-1].split(",")[names.index(key)]
+            return float(text) if text else None
+    return None
 
 
 def fingerprint(config: Mapping[str, Any], contents: Mapping[str, str] | None = None) -> str:
@@ -81,7 +91,11 @@ def fingerprint(config: Mapping[str, Any], contents: Mapping[str, str] | None = 
     contents : mapping of str to str, or None
         Hashes of the data, as `fedlabels.run.data.contents_of` returns them.
     """
-    decides = {**deciding(config), "rounds": config["rounds"], "content": dict(contents or {})}
+    decides = {
+        **deciding(config),
+        **{key: config[key] for key in ("rounds", "early_stop")},  # which round is the last
+        "content": dict(contents or {}),
+    }
     return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
 
 

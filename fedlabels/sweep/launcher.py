@@ -1,7 +1,9 @@
 """Hydra's launcher of sweeps: all cells are known before the first one runs."""
 
 import csv
+import io
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +21,14 @@ from fedlabels.report.comparison.files import PAGE, write_comparison
 from fedlabels.run.code import code_version, described, is_other
 from fedlabels.run.config import check
 from fedlabels.run.console import Console
-from fedlabels.sweep.cells import Cell, make_cells, with_method
+from fedlabels.run.files import write_atomic
+from fedlabels.run.owner import owned
+from fedlabels.run.signals import INTERRUPTED, terminable
+from fedlabels.sweep.cells import Cell, accuracy_of, make_cells, status_of, with_method
 from fedlabels.sweep.runner import Progress, error_file, run_here
 
 COMPARISON = "comparison"
+INDEX = "cells.csv"
 # Settings without a meaning on backend=serial: who gives one of them wants workers.
 _OF_WORKERS = {
     f"backend.{key}" for key in ("name", "num_workers", "gpus_per_worker", "num_gpus", "address")
@@ -48,10 +54,15 @@ class CellsLauncher(Launcher):
         """Run all cells that are not finished."""
         console = Console()
         try:
-            status = self._launch([list(overrides) for overrides in job_overrides])
+            with terminable():
+                status = self._launch([list(overrides) for overrides in job_overrides])
+        except KeyboardInterrupt:
+            status = INTERRUPTED
         except FedLabelsError as error:
             console.error(str(error))
             status = 1
+        if status == INTERRUPTED:
+            console.error("stopped; the same command goes on")
         if status:
             sys.exit(status)
         done = JobReturn(overrides=[], status=JobStatus.COMPLETED)
@@ -119,7 +130,7 @@ def run_sweep(cells: Sequence[Cell], root: Path, settings: dict[str, Any]) -> in
     Returns
     -------
     int
-        0 if all are finished, 1 if some failed, 130 if interrupted.
+        0 if all are finished, 1 if some failed, 130 if interrupted by Ctrl-C, SIGTERM or SIGHUP.
     """
     if (settings["jobs"] is not None and settings["jobs"] < 1) or settings["cpus"] <= 0:
         raise ConfigError(
@@ -191,12 +202,34 @@ def made_by_others(cells: Sequence[Cell]) -> list[str]:
 
 
 def write_index(cells: Sequence[Cell], root: Path) -> None:
-    """Write which folder holds which setting, and how far it is."""
-    temporary = root / "cells.csv.tmp"
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+    """Write which folder holds which setting, and how far it is.
+
+    Cells of earlier calls stay, unless their folder is gone; what is new comes last. A row has all
+    overrides of its cell: what distinguishes the cells of one call is not enough for those of two.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+        Of this call.
+    root : Path
+        The sweep's folder.
+    """
+    with owned(root, wait=True):  # for a moment: two sweeps may end at once
+        told = _told(root / INDEX)
+        told |= {cell.folder.name: shlex.join(cell.facts["overrides"]) for cell in cells}
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["folder", "status", "accuracy", "overrides"])
-        for cell in cells:
-            row = [cell.folder.name, cell.status(), cell.accuracy(), cell.label]
+        for name, overrides in told.items():
+            row = [name, status_of(root / name), accuracy_of(root / name), overrides]
             writer.writerow(["" if value is None else value for value in row])
-    temporary.replace(root / "cells.csv")
+        write_atomic(root / INDEX, text.getvalue().encode())
+
+
+def _told(path: Path) -> dict[str, str]:
+    """Return the overrides that earlier calls have noted, by folder."""
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [(row.get("folder"), row.get("overrides")) for row in csv.DictReader(file)]
+    return {str(name): str(told) for name, told in rows if name and (path.parent / name).is_dir()}

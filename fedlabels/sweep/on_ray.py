@@ -13,9 +13,10 @@ import ray
 from ray.exceptions import RayError
 
 from fedlabels.machine import SHARE
+from fedlabels.run.signals import INTERRUPTED, terminable
 from fedlabels.simulation.pool import worker_environment
 from fedlabels.sweep.cells import Cell
-from fedlabels.sweep.runner import Progress, run_cell, told
+from fedlabels.sweep.runner import GRACE_SECONDS, Progress, run_cell, told
 
 
 def run_there(cells: Sequence[Cell], address: str, cpus: float, progress: Progress) -> int:
@@ -31,7 +32,13 @@ def run_there(cells: Sequence[Cell], address: str, cpus: float, progress: Progre
         CPUs that a cell takes, > 0.
     progress : Progress
         Is told of every end.
+
+    Returns
+    -------
+    int
+        0, or 130 when interrupted: then those that ran have written a checkpoint.
     """
+    asked = dict[Any, Cell]()
     ray.init(
         address=address,
         include_dashboard=False,
@@ -43,18 +50,29 @@ def run_there(cells: Sequence[Cell], address: str, cpus: float, progress: Progre
         # a fresh process for every cell, as on one machine
         task: Any = ray.remote(num_cpus=cpus, max_calls=1, max_retries=1)(run_cell)
         began = time.monotonic()
-        asked = {
+        asked |= {
             task.remote(dict(cell.config), str(cell.folder), dict(cell.facts)): cell
             for cell in cells
         }
-        while asked:
-            (done,), _ = ray.wait(list(asked), num_returns=1)
-            cell, problem = asked.pop(done), None
-            try:
-                ray.get(done)
-            except RayError as error:
-                problem = told(cell, str(error).strip().splitlines()[-1])
-            progress.ended(cell, time.monotonic() - began, problem)
+        with terminable():  # again: Ray has put a handler of its own in place
+            _follow(asked, progress, began)
+    except KeyboardInterrupt:
+        for waiting in asked:  # a cell that runs hears it as Ctrl-C: it writes a checkpoint
+            ray.cancel(waiting)
+        ray.wait(list(asked), num_returns=len(asked), timeout=GRACE_SECONDS)
+        return INTERRUPTED
     finally:
         ray.shutdown()
     return 0
+
+
+def _follow(asked: dict[Any, Cell], progress: Progress, began: float) -> None:
+    """Tell of every end; what has not ended yet stays in `asked`."""
+    while asked:
+        (done,), _ = ray.wait(list(asked), num_returns=1)
+        cell, problem = asked.pop(done), None
+        try:
+            ray.get(done)
+        except RayError as error:
+            problem = told(cell, str(error).strip().splitlines()[-1])
+        progress.ended(cell, time.monotonic() - began, problem)

@@ -8,8 +8,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -17,11 +18,20 @@ from typing import Any
 
 from fedlabels.errors import FedLabelsError
 from fedlabels.machine import SHARE
-from fedlabels.sweep.cells import Cell, read_json
+from fedlabels.run.files import write_atomic
+from fedlabels.run.owner import owned
+from fedlabels.run.signals import INTERRUPTED, ask_to_end, terminable
+from fedlabels.sweep.cells import Cell
 
 Say = Callable[[str], None]
 _PRELOAD = ["fedlabels.run.main", "fedlabels.sweep.runner", "torch"]
-FAILED, INTERRUPTED = 1, 130
+FAILED = 1
+GRACE_SECONDS = 60.0
+"""How long a cell that was told to end may take for its checkpoint before it is ended."""
+
+_ENDING = {
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
+}
 
 
 @dataclass
@@ -62,22 +72,24 @@ class Progress:
 
 
 def run_cell(config: Mapping[str, Any], folder: str, facts: Mapping[str, Any]) -> None:
-    """Run or resume one cell in this process.
+    """Run or resume one cell in this process; where another process does, wait for its result.
 
     Raises
     ------
     FedLabelsError
         If its settings or data are wrong. Whatever it is, ``<folder>.error`` says so.
+    KeyboardInterrupt
+        At a signal, after a checkpoint was written.
     """
     log = error_file(folder)
     try:
         _run(config, folder, facts)
         log.unlink(missing_ok=True)
     except FedLabelsError as error:
-        log.write_text(str(error), encoding="utf-8")
+        _leave_word(log, str(error))
         raise
     except Exception as error:
-        log.write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
+        _leave_word(log, f"{type(error).__name__}: {error}")
         raise
 
 
@@ -102,12 +114,13 @@ def _run(config: Mapping[str, Any], folder: str, facts: Mapping[str, Any]) -> No
 
     quiet()
     path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
-    with _alone(path), contextlib.redirect_stdout(io.StringIO()):
-        if read_json(path / "manifest.json").get("status") == "finished":
+    with terminable(), owned(path, wait=True), contextlib.redirect_stdout(io.StringIO()):
+        if entry.is_finished(path):
             return  # by another sweep, for which this one waited
         begun = (path / "config.yaml").exists()
-        entry.execute({**config, "resume": folder if begun else None}, path, facts=dict(facts))
+        entry.execute_owned(
+            {**config, "resume": folder if begun else None}, path, facts=dict(facts)
+        )  # fmt: skip
 
 
 def run_here(cells: Sequence[Cell], jobs: int, progress: Progress, cores: int) -> int:
@@ -131,11 +144,13 @@ def run_here(cells: Sequence[Cell], jobs: int, progress: Progress, cores: int) -
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
+    _start_fork_server()
     waiting, running = list(cells), dict[Any, tuple[BaseProcess, Cell, float]]()
     interrupted = False
-    # Nothing is ever written: a cell that reads the end of it knows that the sweep is gone. Its
-    # parent is the fork server, which lives as long as any cell does, so that tells nothing.
-    life, _held = context.Pipe(duplex=False)
+    # Nothing is ever written: a cell that reads the end of it knows that it is to end, because
+    # the sweep was interrupted or is gone. Its parent is the fork server, which lives as long as
+    # any cell does, so that tells nothing.
+    life, held = context.Pipe(duplex=False)
     while waiting or running:
         try:
             while waiting and len(running) < jobs and not interrupted:
@@ -152,10 +167,21 @@ def run_here(cells: Sequence[Cell], jobs: int, progress: Progress, cores: int) -
                 if ended.exitcode != INTERRUPTED:
                     problem = _problem(ended.exitcode, cell)
                     progress.ended(cell, time.monotonic() - began, problem)
-        except KeyboardInterrupt:  # it reached the cells, too: they write a checkpoint and end
+        except KeyboardInterrupt:  # it may have reached the cells, too: they hear one of both
             interrupted = True
             waiting.clear()
+            held.close()
     return INTERRUPTED if interrupted else 0
+
+
+def _start_fork_server() -> None:
+    """Start it deaf to what ends a sweep: it must outlive the cells, whose ends it reports."""
+    resource_tracker.ensure_running()  # first: it would let the signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _child(
@@ -165,15 +191,22 @@ def _child(
     life: Connection,
     cores: int,
 ) -> None:
-    threading.Thread(target=_end_with, args=(life,), daemon=True).start()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ[SHARE] = str(cores)
     try:
-        run_cell(config, folder, facts)
+        with terminable():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)  # of the fork server
+            threading.Thread(target=_end_with, args=(life,), daemon=True).start()
+            run_cell(config, folder, facts)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except FedLabelsError:
         sys.exit(FAILED)
+
+
+def _leave_word(log: Path, text: str) -> None:
+    with contextlib.suppress(OSError):  # on a full disk the exit status has to do
+        write_atomic(log, text.encode())
 
 
 def _problem(exitcode: int | None, cell: Cell) -> str | None:
@@ -185,23 +218,12 @@ def _problem(exitcode: int | None, cell: Cell) -> str | None:
 
 
 def _end_with(life: Connection) -> None:
-    """End this process at once when the sweep is gone: its next call resumes the cell."""
+    """End this process when the sweep is gone or interrupted, in order as far as that is quick."""
     with contextlib.suppress(EOFError, OSError):
         life.recv_bytes()
-    os._exit(FAILED)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a cell's lock: a second sweep over the same folder waits for the first."""
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    ask_to_end()
+    time.sleep(GRACE_SECONDS)
+    os._exit(INTERRUPTED)
 
 
 def _duration(seconds: float) -> str:

@@ -348,6 +348,15 @@ def test_early_stops_and_other_versions_are_told(tmp_path: Path) -> None:
     assert text.count("different versions") == 2
 
 
+def test_who_stopped_early_is_told(tmp_path: Path) -> None:
+    why = {"round": 2, "reason": "test_accuracy has not risen for 1 evaluations"}
+    write_run(tmp_path / "a", [0.5, 0.4], {"rounds": 9}, stopped_early=why)
+    write_run(tmp_path / "b", [0.5] * 9, {"rounds": 9, "seed": 1}, stopped_early=None)
+    found = compare([tmp_path], Question())
+    assert "1 run stopped early (fedavg 1 of 2): not all planned rounds were run" in told(found)
+    assert [row["stopped_early"] for row in run_rows(found)] == [why["reason"], None]
+
+
 def test_unfinished_runs_are_listed_and_left_out(golden: list[Path], tmp_path: Path) -> None:
     write_run(tmp_path / "going", [0.5], status="running")
     found = compare([*golden, tmp_path], Question())

@@ -238,6 +238,7 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_ignored_is_what_may_differ_at_a_resume() -> None:
-    # rounds decide which round is the last: they may differ at a resume, but not here
-    assert set(MAY_DIFFER) - {"rounds"} <= set(IGNORED)
-    assert "rounds" not in IGNORED
+    # both decide which round is the last: they may differ at a resume, but not here
+    ends = {"rounds", "early_stop"}
+    assert set(MAY_DIFFER) - ends <= set(IGNORED)
+    assert not ends & set(IGNORED)

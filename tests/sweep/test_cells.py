@@ -40,13 +40,17 @@ def test_the_fingerprint_is_that_of_the_result():
 
 def test_the_fingerprint_and_the_check_of_a_resume_know_the_same_settings():
     first = config_of("dataset=digits", "seed=1")
-    # of those that a resume may change, rounds alone decides what a cell is
+    # of those that a resume may change, what says which round is the last decides what a cell is
     for override in ("backend.tf32=false", "name=x", "resume_code=any", "dataset.root=/x", "seed=2",
-                     "evaluate_every=2", "tracker.project=x", "early_stop.patience=3"):  # fmt: skip
+                     "evaluate_every=2", "tracker.project=x"):  # fmt: skip
         other = config_of("dataset=digits", "seed=1", override)
         assert (fingerprint(first) == fingerprint(other)) == (
             config_hash(first) == config_hash(other)
         ), override
+    for override in ("rounds=7", "early_stop.patience=3"):
+        other = config_of("dataset=digits", "seed=1", override)
+        assert fingerprint(first) != fingerprint(other)
+        assert config_hash(first) == config_hash(other)
 
 
 def test_other_data_are_another_cell(tmp_path):
@@ -102,6 +106,8 @@ def test_status_is_read_from_the_folder(tmp_path):
     (cell.folder / "config.yaml").write_text("a: 1")
     assert cell.status() == "begun"
     (cell.folder / "manifest.json").write_text(json.dumps({"status": "finished"}))
+    assert cell.status() == "begun"  # its report is missing
+    (cell.folder / "report.html").write_text("")
     assert cell.status() == "finished"
     (cell.folder / "manifest.json").write_text("{")
     assert cell.status() == "begun"

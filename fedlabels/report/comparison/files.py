@@ -173,6 +173,7 @@ def _run_row(found: Comparison, run: Run) -> Row:
         **{key: show(levels[key]) for key in keys},
         "seed": run.seed,
         "last_round": int(run.rounds[-1]),
+        "stopped_early": run.stopped_early or None,
         "last": run.last,
         "best": run.best(lower_is_better=lower),
         "seconds": run.total_seconds,

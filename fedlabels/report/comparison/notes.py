@@ -59,6 +59,7 @@ def notes(found: Comparison) -> list[str]:
         *_seeds(found),
         *_unpaired(found),
         *_last_rounds(found),
+        *_stopped_early(found),
         *_versions(found),
     ]
 
@@ -175,6 +176,27 @@ def _last_rounds(found: Comparison) -> Iterator[str]:
                 f"{_where(found, row, '')}: the last evaluated round is not the same for all:"
                 f" {', '.join(map(str, ends))}."
             ).removeprefix(": ")
+
+
+def _stopped_early(found: Comparison) -> Iterator[str]:
+    """Say which runs did fewer rounds than their setting says."""
+    early = {run.label for run in found.runs if run.stopped_early}
+    if not early:
+        return
+    by = [
+        f"{show(name)} {len(early & _labels(found, name))} of {len(_labels(found, name))}"
+        for name in found.contenders
+        if early & _labels(found, name)
+    ]
+    yield (
+        f"{plural(len(early), 'run')} stopped early ({', '.join(by)}): not all planned rounds were"
+        " run; the result is of the round where each stopped, and so are its bytes and seconds."
+    )
+
+
+def _labels(found: Comparison, contender: str) -> set[str]:
+    cells = [cell for cell in found.cells if cell.contender == contender]
+    return {run.label for cell in cells for run in cell.runs.values()}
 
 
 def _versions(found: Comparison) -> Iterator[str]:

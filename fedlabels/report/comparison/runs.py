@@ -81,6 +81,12 @@ class Run:
     window: int = 1
 
     @property
+    def stopped_early(self) -> str:
+        """Why it did fewer rounds than its setting says; empty if it did all."""
+        stopped = self.manifest.get("stopped_early")
+        return str(stopped.get("reason")) if isinstance(stopped, Mapping) else ""
+
+    @property
     def last(self) -> float:
         """The metric at the last evaluated rounds, their mean where these are several."""
         return float(np.nanmean(self.metric[-self.window :]))

@@ -112,10 +112,20 @@ def _story(data: RunData, method: str) -> str:
         share = small_percent(labels / samples if samples else math.nan)
         start += f" on {plural(data.holdings.num_clients, 'client')} that hold"
         start += f" {plural(samples, 'sample')}, {labels:,} of them labeled ({share})"
+    start += _stopped_early(data)
     if math.isnan(_last(data)):
         return start + ". The model was not evaluated."
     best, where = best_round(data)
     return f"{start}. Best test accuracy: {percent(best)}, in round {where:,.0f}."
+
+
+def _stopped_early(data: RunData) -> str:
+    stopped = data.manifest.get("stopped_early")
+    if not isinstance(stopped, Mapping):
+        return ""
+    planned = data.settings.get("rounds") if isinstance(data.settings, Mapping) else None
+    of = f" of {planned:,} planned rounds" if isinstance(planned, int) else ""
+    return f". It stopped early, after round {stopped.get('round')}{of}: {stopped.get('reason')}"
 
 
 def _result(data: RunData) -> Markup:
