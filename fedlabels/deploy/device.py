@@ -16,11 +16,13 @@ from fedlabels.federation.federation import Federation
 from fedlabels.federation.ragged import Ragged
 from fedlabels.machine import allowed_cores
 from fedlabels.simulation.convert import arrays_of
+from fedlabels.simulation.judge import check_state
 from fedlabels.simulation.order import Item, Order
 from fedlabels.simulation.outcome import Outcome
 from fedlabels.simulation.population import Group, Population
 from fedlabels.simulation.serial import ProcessSettings
 from fedlabels.simulation.state import Arrays
+from fedlabels.simulation.terms import finite
 from fedlabels.simulation.worker import Worker, WorkerSpec
 
 EVALUATION = "device_"
@@ -109,8 +111,12 @@ class Device:
             If the client's code raised.
         """
         out = self._outcome(exchange, down, state)
+        if out.state is not None:
+            check_state(out.state)
         terms = {name: _up(name, term, out) for name, term in out.terms.items()}
-        return wire.Uplink(terms, out.weight(), out.metrics), out.state
+        # the server rejects what is not finite, and then the state must be the old one
+        good = all(finite(term) for term in out.terms.values())
+        return wire.Uplink(terms, out.weight(), out.metrics), out.state if good else None
 
     def evaluate(self, down: wire.Downlink, state: Arrays | None) -> wire.Metrics:
         """Test what was received, with what this device remembers, on its own test samples."""
@@ -131,8 +137,9 @@ class Device:
             cohort=1,
         )  # fmt: skip
         out = self._worker.alone(order, down.shared)
-        if out.error is not None:
-            raise RunError(out.error)
+        problem = out.error or out.problem
+        if problem is not None:
+            raise RunError(problem)
         return out
 
 

@@ -14,7 +14,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, RecordDict
@@ -22,12 +22,13 @@ from flwr.serverapp import Grid
 
 from fedlabels import wire
 from fedlabels.deploy.bindings import Bindings
-from fedlabels.deploy.reception import Fleet, Reception
+from fedlabels.deploy.reception import Fleet, Held, Reception
 from fedlabels.errors import WireError, one_line
-from fedlabels.simulation.flower_compat import LazyArray, error_reply, peek
+from fedlabels.simulation.flower_compat import LazyArray, error_reply, lazy_record, peek
 from fedlabels.simulation.grid import RoundGrid
-from fedlabels.simulation.job import Arrays, ClientRow, JobResult, Need
-from strategies.support.replies import Expected, Limits, check_uplink
+from fedlabels.simulation.job import Arrays, ClientRow, JobResult, Need, num_bytes
+from fedlabels.simulation.judge import MAX_WEIGHT, Form, Votes, difference, vote, winners
+from strategies.support.replies import SLACK, Due, Expected, Limits, check_uplink
 from strategies.support.sampling import GridBefore
 
 LOG = logging.getLogger(__name__)
@@ -85,6 +86,8 @@ class DeviceGrid(GridBefore, RoundGrid):
         Oldest round that this server may go back to.
     tested : mapping of str to Arrays
         Payloads that only that test needs.
+    floored : frozenset of str
+        Tensors that are never negative; set by whoever knows the model.
     """
 
     def __init__(
@@ -112,6 +115,9 @@ class DeviceGrid(GridBefore, RoundGrid):
         self.evaluate = False
         self.kept_from = 0
         self.tested: Mapping[str, Arrays] = {}
+        self.floored: frozenset[str] = frozenset()
+        self._judgements: dict[int, tuple[wire.Uplink, dict[str, Form]]] = {}
+        self._named: set[str] = set()
 
     # ---- Flower's interface
 
@@ -150,6 +156,7 @@ class DeviceGrid(GridBefore, RoundGrid):
         task = wire.Task(self._spec, committed, self.kept_from, self.evaluate)
         answers = self._ask(sent, task, timeout or self._patience.round)
         rows, out, strangers = list[ClientRow](), list[Message](), list[int]()
+        self._judgements = {}
         for message in sent:
             answer = answers.get(message.metadata.message_id)
             row, reply = self._judged(message, answer)
@@ -158,11 +165,14 @@ class DeviceGrid(GridBefore, RoundGrid):
                 row = ClientRow(row.client_id, "rejected", text, bytes_down=row.bytes_down)
                 reply = error_reply(message, text)
                 strangers.append(message.metadata.dst_node_id)
+                self._judgements.pop(row.client_id, None)
+            rows.append(row)
+            out.append(reply)
+        self._agree(sent, rows, out)
+        for row in rows:
             if row.error:
                 row.error = one_line(row.error)
                 LOG.warning("round %d, client %d: %s", first, row.client_id, row.error)
-            rows.append(row)
-            out.append(reply)
         self.last = [JobResult(sorted(rows, key=lambda row: row.client_id))]
         self._doubted = strangers
         return out
@@ -213,7 +223,6 @@ class DeviceGrid(GridBefore, RoundGrid):
         if reply.has_error():
             row.error = f"Flower: {reply.error.reason or reply.error.code}"
             return row, error_reply(message, row.error)
-        row.bytes_up = _bytes(reply.content)
         said = wire.decode_said(reply.content)
         if said.note:
             LOG.warning("client %d: %s", client_id, said.note)
@@ -222,13 +231,80 @@ class DeviceGrid(GridBefore, RoundGrid):
                 row.error = said.error
                 raise WireError(said.error)
             row.status = "rejected"
-            up = check_uplink(reply.content, self.expected or _anything, self._limits)
+            up, forms = check_uplink(reply.content, self._due(message), self._limits_of(client_id))
+            row.bytes_up = sum(num_bytes(term.value) for term in up.terms.values())
             row.status = "ok" if up.weight > 0 and up.terms else "empty"
             row.weight, row.metrics = up.weight, dict(up.metrics)
+            self._judgements[client_id] = up, forms
             return row, reply
-        except WireError as error:
-            row.error = str(error)
+        except Exception as error:  # whatever a device sends, the run goes on without it
+            row.error = str(error) if isinstance(error, WireError) else f"{type(error).__name__}"
             return row, error_reply(message, row.error)
+
+    def _due(self, message: Message) -> Due:
+        asked = message.metadata.message_type.partition(".")[0]
+        needs = {} if asked == "evaluate" else self.needs
+        tested = self.evaluate or asked == "evaluate"
+        return Due(needs, self.reduces, self.expected or _anything, self.floored, tested)
+
+    def _limits_of(self, client_id: int) -> Limits:
+        """Return the limits of a device: where no number of examples is set, by what it holds."""
+        if self._limits.examples is not None:
+            return self._limits
+        held = self._fleet.held.get(client_id, Held())
+        samples = max(1, held.labeled + held.unlabeled, held.test)
+        return replace(self._limits, examples=min(SLACK * samples, MAX_WEIGHT))
+
+    def _agree(
+        self, sent: Sequence[Message], rows: list[ClientRow], replies: list[Message]
+    ) -> None:
+        """Keep of the good replies what was judged, and what most devices agree on."""
+        votes: Votes = {}
+        for client_id, (_, forms) in sorted(self._judgements.items()):
+            vote(votes, client_id, forms)
+        like = winners(votes)
+        self._name_metrics()
+        for place, row in enumerate(rows):
+            if row.client_id not in self._judgements:
+                continue
+            try:
+                replies[place].content = self._agreed(row.client_id, row, like)
+            except WireError as error:
+                rows[place] = ClientRow(
+                    row.client_id, "rejected", str(error), bytes_down=row.bytes_down
+                )
+                replies[place] = error_reply(sent[place], str(error))
+
+    def _agreed(self, client_id: int, row: ClientRow, like: Mapping[str, Form]) -> RecordDict:
+        """Return a good reply as it was judged; of most devices it must have the form.
+
+        Raises
+        ------
+        WireError
+            If it has another one.
+        """
+        up, forms = self._judgements[client_id]
+        for name, form in forms.items():
+            if form != like[name]:
+                raise WireError(f"term {name!r}: {difference(form, like[name])}")
+        row.metrics = {k: v for k, v in up.metrics.items() if k in self._named}
+        return wire.encode_up(replace(up, metrics=row.metrics), write=lazy_record)
+
+    def _name_metrics(self) -> None:
+        """Note the metrics that more than half of the devices report which report any.
+
+        One device alone cannot make columns of its own. What tests found counts by itself, because
+        not all devices have test samples.
+        """
+        self._named = {"device_loss", "device_accuracy"}
+        for tested in (True, False):
+            sent = [
+                {name for name in up.metrics if name.startswith("device_") == tested}
+                for up, _ in self._judgements.values()
+            ]
+            voters = sum(map(bool, sent))
+            names = {name for one in sent for name in one}
+            self._named |= {n for n in names if 2 * sum(n in one for one in sent) > voters}
 
 
 def _another(reply: Message, client_id: int) -> int | None:

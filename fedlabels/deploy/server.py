@@ -310,6 +310,7 @@ class Devices(Place):
             self._flower, spec.dumps(), self._fleet, patience, limits, self._bindings
         )
         self._grid.expected = self._world.strategy.expected
+        self._grid.floored = self._world.layout.floored
         self._grid.least = self.min_clients
         return self._grid
 

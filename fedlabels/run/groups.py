@@ -197,13 +197,16 @@ class DeployConfig:
     round_seconds : float
         Deadline of a round, > 0: who is later does not count.
     lost_rounds : int
-        So many rounds without any answer end the run, >= 1.
+        So many rounds, one after the other, without any usable answer or new model end the run,
+        >= 1.
     final_evaluation : bool
         Whether devices test the last model, in an exchange of its own.
     max_update_norm : float or None
-        Largest distance of an update from the sent model, > 0; None is any.
+        Largest Euclidean distance of a term from what was sent, > 0. None is 1000 times the sum of
+        the norm of what was sent and the root of its number of entries.
     max_examples : float or None
-        Most examples that a device may claim, > 0; None is any.
+        Largest weight of a device, > 0, in all terms and entries. None is 1000 times the samples
+        that it said it has when it joined.
     partitions : bool
         Whether devices hold partitions of ``dataset``, dealt as in the simulator.
     mods : list of str

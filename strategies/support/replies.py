@@ -3,17 +3,30 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from flwr.app import ArrayRecord, Message, RecordDict
 from numpy.typing import NDArray
 
 from fedlabels import wire
-from fedlabels.cohort.types import Reduce
+from fedlabels.cohort.types import Reduce, Term
 from fedlabels.errors import WireError
-from fedlabels.simulation.flower_compat import peek
+from fedlabels.simulation.flower_compat import LazyArray, peek
 from fedlabels.simulation.job import Arrays, EachTerm, Need, Status, SumTerm
+from fedlabels.simulation.judge import (
+    MAX_WEIGHT,
+    Form,
+    Judge,
+    Known,
+    Like,
+    RejectedError,
+    check_metrics,
+    is_reserved,
+    said,
+)
 from fedlabels.simulation.replies import Replies
 
 Expected = Callable[[str], Mapping[str, NDArray[Any]] | None]
@@ -124,10 +137,13 @@ def check(
             got.add("failed")
             continue
         try:
-            up = wire.decode_up(reply.content, read=_read)
+            # only this process makes lazy arrays: of values that were judged
+            known = finite or _is_ours(reply.content)
+            up = wire.decode_up(reply.content, read=_read if known else wire.from_stranger)
             for name, term in up.terms.items():
-                _check_term(name, term, expected(name), finite)
-        except WireError:
+                _check_term(name, term, expected(name), known)
+            check_metrics(up.metrics, is_reserved, finite=False)
+        except Exception:  # of a stranger's bytes nothing is sure
             got.add("rejected")
             continue
         full = up.weight > 0 and bool(up.terms)
@@ -145,17 +161,54 @@ class Limits:
     ----------
     norm : float or None
         Largest Euclidean distance of a term from what was sent, or of its value where nothing like
-        it was sent, > 0; None has no bound.
+        it was sent, > 0. None is `SLACK` times the sum of the norm of what was sent and the root
+        of its number of entries: what is beyond is no training, whatever the method.
     examples : float or None
-        Largest number of examples that a device may claim, > 0; None has no bound.
+        Largest weight of a device, in all terms and entries, > 0; None is that of `judge`.
     """
 
     norm: float | None = None
     examples: float | None = None
 
 
-def check_uplink(content: RecordDict, expected: Expected, limits: Limits) -> wire.Uplink:
-    """Read a device's reply and check it.
+SLACK = 1000.0
+"""How much larger than usual an update, or a weight, may be where no limit is given."""
+
+
+@dataclass(frozen=True)
+class Due:
+    """What is due from a device in an exchange.
+
+    Parameters
+    ----------
+    needs : mapping of str to {"sum", "each"}
+        Terms that are read; the others are not even decoded.
+    reduces : mapping of str to {"mean", "sum"}
+        How they are reduced; a mean where nothing is said.
+    expected : callable
+        Term -> arrays that it must be like; None takes any.
+    floored : frozenset of str
+        Tensors that are never negative.
+    tested : bool
+        Whether the device was asked to test what it received.
+    """
+
+    needs: Mapping[str, Need]
+    reduces: Mapping[str, Reduce]
+    expected: Expected
+    floored: frozenset[str] = frozenset()
+    tested: bool = False
+
+
+def check_uplink(
+    content: RecordDict, due: Due, limits: Limits
+) -> tuple[wire.Uplink, dict[str, Form]]:
+    """Read a device's reply and judge it, as a simulated client's result is judged.
+
+    Returns
+    -------
+    Uplink, dict of str to Form
+        The terms that are due, their tensors in the order that is due.
 
     Raises
     ------
@@ -163,15 +216,66 @@ def check_uplink(content: RecordDict, expected: Expected, limits: Limits) -> wir
         If it is not of the agreed form, a term does not fit what is expected or is not finite, or
         it is beyond the limits.
     """
-    up = wire.decode_up(content, read=_read)
-    if limits.examples is not None and up.weight > limits.examples:
-        raise WireError(f"claims {up.weight:g} examples, allowed are {limits.examples:g}")
+    try:
+        return _judged(content, due, limits)
+    except (WireError, RejectedError) as error:
+        raise WireError(str(error)) from error
+    except Exception as error:  # of a stranger's bytes nothing is sure
+        raise WireError(f"the reply cannot be read: {said(error)}") from error
+
+
+def _judged(content: RecordDict, due: Due, limits: Limits) -> tuple[wire.Uplink, dict[str, Form]]:
+    like = {name: due.expected(name) for name in due.needs}
+    up = wire.decode_up(
+        content,
+        read=wire.from_stranger,
+        wanted=lambda name: name in due.needs,
+        read_as=lambda name, record: wire.from_stranger(record, like[name]),
+    )
+    heaviest = limits.examples or MAX_WEIGHT
+    if up.weight > heaviest:
+        raise WireError(f"claims {up.weight:g} examples, allowed are {heaviest:g}")
+    order = like.get(wire.MODEL) or next((v for v in like.values() if v is not None), {})
+    judge = Judge(
+        tuple(order or ()),
+        due.floored,
+        {name: Known(_likes(arrays), True) for name, arrays in like.items() if arrays is not None},
+        {name: due.reduces.get(name, "mean") for name in due.needs},
+        heaviest,
+    )
+    _, forms = judge.terms({name: _as_term(term) for name, term in up.terms.items()})
+    check_metrics(up.metrics, _may_be_tested if due.tested else None)
+    made = {}
     for name, term in up.terms.items():
-        like = expected(name)
-        _check_term(name, term, like, finite=False)
-        if limits.norm is not None and (norm := _distance(term, like)) > limits.norm:
-            raise WireError(f"term {name!r} moved by {norm:.3g}, allowed is {limits.norm:g}")
-    return up
+        names, weight = forms[name].names, term.weight
+        if isinstance(weight, Mapping):
+            weight = {key: weight[key] for key in names}
+        made[name] = wire.UpTerm({key: term.value[key] for key in names}, weight, term.reduce)
+        norm, allowed = _distance(made[name], like[name]), _allowed(term, like[name], limits)
+        if norm > allowed:
+            raise WireError(f"term {name!r} moved by {norm:.3g}, allowed is {allowed:.3g}")
+    return wire.Uplink(made, up.weight, up.metrics), forms
+
+
+def _may_be_tested(name: str) -> bool:
+    return name.startswith("device_")
+
+
+def _likes(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Like]:
+    return {k: Like(torch.Size(v.shape), _dtype(v.dtype)) for k, v in arrays.items()}
+
+
+@lru_cache
+def _dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    return torch.from_numpy(np.zeros(0, dtype)).dtype
+
+
+def _as_term(term: wire.UpTerm) -> Term:
+    value = {k: torch.from_numpy(v) for k, v in term.value.items()}
+    weight: Any = term.weight
+    if isinstance(weight, Mapping):
+        weight = {k: torch.from_numpy(v) for k, v in weight.items()}
+    return Term(value, weight, term.reduce)
 
 
 def _distance(term: wire.UpTerm, like: Mapping[str, NDArray[Any]] | None) -> float:
@@ -181,6 +285,14 @@ def _distance(term: wire.UpTerm, like: Mapping[str, NDArray[Any]] | None) -> flo
             moved = value.astype(np.float64) - (0.0 if like is None else like[key])
             total += float(np.vdot(moved, moved))
     return math.sqrt(total)
+
+
+def _allowed(term: wire.UpTerm, like: Mapping[str, NDArray[Any]] | None, limits: Limits) -> float:
+    if limits.norm is not None:
+        return limits.norm
+    entries = sum(v.size for v in term.value.values() if v.dtype.kind == "f")
+    sent = 0.0 if like is None else _distance(wire.UpTerm(dict(like)), None)
+    return SLACK * (math.sqrt(entries) + sent)
 
 
 def count_rows(replies: Replies) -> Collected:
@@ -223,9 +335,24 @@ def _check_term(
         # One pass without a mask array: any nan or infinity makes the sum not finite.
         if not finite and not np.isfinite(np.sum(value, dtype=np.float64)):
             raise WireError(f"tensor {key!r} of term {name!r} is not finite")
-    weights = term.weight.values() if isinstance(term.weight, Mapping) else ()
-    if not all(bool(np.all(np.isfinite(w) & (w >= 0))) for w in weights):
-        raise WireError(f"weights of term {name!r} must be finite and >= 0")
+    if isinstance(term.weight, Mapping):
+        _check_weights(name, term, term.weight)
+
+
+def _check_weights(name: str, term: wire.UpTerm, weights: Mapping[str, NDArray[Any]]) -> None:
+    if set(weights) != set(term.value):
+        raise WireError(f"weights of term {name!r} have other names than its values")
+    for key, weight in weights.items():
+        shape = term.value[key].shape
+        if np.broadcast_shapes(weight.shape, shape) != shape:
+            raise WireError(f"weight {key!r} of term {name!r} does not broadcast to {shape}")
+        if not np.all(np.isfinite(weight) & (weight >= 0) & (weight <= MAX_WEIGHT)):
+            raise WireError(f"weights of term {name!r} must be finite and >= 0")
+
+
+def _is_ours(content: RecordDict) -> bool:
+    records = content.array_records.values()
+    return all(isinstance(array, LazyArray) for record in records for array in record.values())
 
 
 def _summed(terms: Sequence[wire.UpTerm]) -> SumTerm:
