@@ -201,7 +201,7 @@ def _record(record: ArrayRecord, random: np.random.Generator) -> ArrayRecord:
     elif kind == 4:
         declared[1] = (int(random.choice([-(10**12), 2**50, 0, 7])),)
     elif kind == 5:
-        value = _values(array.numpy(), random)
+        value = _values(_readable(array), random)
         buffer = BytesIO()
         np.save(buffer, value)
         data, declared = bytearray(buffer.getvalue()), [str(value.dtype), value.shape, array.stype]
@@ -220,6 +220,13 @@ def _record(record: ArrayRecord, random: np.random.Generator) -> ArrayRecord:
         return ArrayRecord(dict(reversed(made.items())))
     made[name] = Array(*declared, bytes(data))
     return ArrayRecord(made)
+
+
+def _readable(array: Array) -> Any:
+    try:
+        return array.numpy()
+    except Exception:  # it was changed before
+        return np.ones(3, np.float32)
 
 
 def _values(value: Any, random: np.random.Generator) -> Any:
