@@ -28,6 +28,7 @@ from fedlabels.simulation.judge import (
     said,
 )
 from fedlabels.simulation.replies import Replies
+from fedlabels.simulation.stranger import from_stranger
 
 Expected = Callable[[str], Mapping[str, NDArray[Any]] | None]
 """Term -> arrays of the names, shapes and dtypes that it must have; None takes any."""
@@ -139,7 +140,7 @@ def check(
         try:
             # only this process makes lazy arrays: of values that were judged
             known = finite or _is_ours(reply.content)
-            up = wire.decode_up(reply.content, read=_read if known else wire.from_stranger)
+            up = wire.decode_up(reply.content, read=_read if known else from_stranger)
             for name, term in up.terms.items():
                 _check_term(name, term, expected(name), known)
             check_metrics(up.metrics, is_reserved, finite=False)
@@ -228,9 +229,9 @@ def _judged(content: RecordDict, due: Due, limits: Limits) -> tuple[wire.Uplink,
     like = {name: due.expected(name) for name in due.needs}
     up = wire.decode_up(
         content,
-        read=wire.from_stranger,
+        read=from_stranger,
         wanted=lambda name: name in due.needs,
-        read_as=lambda name, record: wire.from_stranger(record, like[name]),
+        read_as=lambda name, record: from_stranger(record, like[name]),
     )
     heaviest = limits.examples or MAX_WEIGHT
     if up.weight > heaviest:

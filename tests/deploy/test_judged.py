@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from fedlabels import wire
 from fedlabels.errors import RunError, WireError
+from fedlabels.simulation.stranger import from_stranger
 from tests.deploy.fuzz import ROGUE, Bench
 from tests.deploy.loopback import Loopback, error, nodes_of, write_devices
 from tests.deploy.test_fleet import run, spoil, with_model
@@ -176,14 +176,14 @@ def test_a_device_alone_makes_no_columns(benches: dict[str, Bench]) -> None:
 def test_headers_are_read_before_anything_is_allocated() -> None:
     due = {"w": np.zeros((2, 3), np.float32)}
     good = Array(np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)))
-    read = wire.from_stranger(ArrayRecord({"w": good}), due)
+    read = from_stranger(ArrayRecord({"w": good}), due)
     np.testing.assert_array_equal(read["w"], np.arange(6).reshape(2, 3))
     vast = Array(
         "float32", (2**50,), "numpy.ndarray", good.data.replace(b"(2, 3)", b"(%d,)" % 2**50)
     )
     for like in (due, None):
         with pytest.raises(WireError, match="'w'"):
-            wire.from_stranger(ArrayRecord({"w": vast}), like)
+            from_stranger(ArrayRecord({"w": vast}), like)
 
 
 def test_rounds_in_which_all_are_rejected_end_the_run(tmp_path: Any) -> None:
