@@ -410,15 +410,13 @@ def decode_up(
         Content as :func:`encode_up` makes it.
     read : callable
         Turns a record into arrays.
-    wanted : callable
-        Whether a term is read at all; the others are left out.
-    read_as : callable or None
-        Takes the place of ``read``, and is told of which term the record is.
+    wanted, read_as : callable
+        Whether a term is read at all, and what reads it: it is told the term's name.
 
     Returns
     -------
     Uplink
-        The parts; nothing is checked against a model here.
+        Nothing of it is checked against a model here.
 
     Raises
     ------
@@ -434,17 +432,12 @@ def decode_up(
         raise WireError(f"record {TERMS!r} must be a config record, got {type(notes).__name__}")
     terms: dict[str, UpTerm] = {}
     for key, record in content.array_records.items():
-        if key == ARRAYS or key.startswith(TERM):
-            name = MODEL if key == ARRAYS else key.removeprefix(TERM)
-            if not wanted(name):
-                continue
+        name = MODEL if key == ARRAYS else key.removeprefix(TERM)
+        if (key == ARRAYS or key.startswith(TERM)) and wanted(name):
             value = read(record) if read_as is None else read_as(name, record)
-            weights = content.get(WEIGHT + name)
-            if isinstance(weights, ArrayRecord):
-                given = read(weights)
-                terms[name] = _term(name, value, weight, notes, given)
-            else:
-                terms[name] = _term(name, value, weight, notes, None)
+            by_entry = content.get(WEIGHT + name)
+            given = read(by_entry) if isinstance(by_entry, ArrayRecord) else None
+            terms[name] = _term(name, value, weight, notes, given)
     return Uplink(terms, weight, _metrics(metrics))
 
 
