@@ -27,7 +27,7 @@ def content_hash(source: DataSource) -> str:
     str
         In hexadecimal; of samples, labels, origins, names and constants, not of the data set's name
         or place. The same on every machine: arrays count as little-endian bytes with dtype and
-        shape. About half a second a GB.
+        shape. About a second or two a GB.
     """
     digest = hashlib.sha256()
     for split in (source.train, source.test):
