@@ -169,16 +169,17 @@ class OwnModelClient(LabeledClient):
         self, batch: Batch, guesses: Mapping[str, Tensor], held: Tensor, loss: Tensor
     ) -> dict[str, Tensor]:
         right = {name: (guess == batch.y).to(loss.dtype) for name, guess in guesses.items()}
-        chosen, known = right[self.rule()], held[batch.y.clamp_min(0)].to(loss.dtype)
+        labeled = (batch.y >= 0).to(loss.dtype)  # nobody is scored on a class that nobody knows
+        chosen, known = right[self.rule()], held[batch.y.clamp_min(0)].to(loss.dtype) * labeled
         sums = {f"hit_{name}": batch.sum(hits) for name, hits in right.items()}
         return {
             **sums,
             "loss": batch.sum(loss),
-            "n": batch.n,
+            "n": batch.sum(labeled),
             "hit_held": batch.sum(chosen * known),
             "n_held": batch.sum(known),
-            "hit_lacking": batch.sum(chosen * (1 - known)),
-            "n_lacking": batch.sum(1 - known),
+            "hit_lacking": batch.sum(chosen * (labeled - known)),
+            "n_lacking": batch.sum(labeled - known),
         }
 
     def _scores(self, sums: Sums, rules: Sequence[str]) -> dict[str, Ratio]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from fedlabels.cohort.batches import Batch
     from fedlabels.cohort.cohort import Cohort
 
+UNKNOWN = -1  # label of a sample whose class nobody knows: nobody is scored on it
+
 
 @dataclass(frozen=True)
 class Client:
@@ -73,7 +75,7 @@ class Client:
 
 
 def score(cohort: "Cohort", tree: Tree, part: str, *, own: bool = False) -> dict[str, Ratio]:
-    """Return loss and accuracy on a labeled part, as sums and counts.
+    """Return loss and accuracy on the samples of known class of a part, as sums and counts.
 
     Parameters
     ----------
@@ -90,9 +92,10 @@ def score(cohort: "Cohort", tree: Tree, part: str, *, own: bool = False) -> dict
 
     def step(carry: Tree, fixed: Mapping[str, Tree], batch: "Batch") -> tuple[Tree, Tree]:
         logits = net.at(fixed["model"])(batch.x)
-        loss = functional.cross_entropy(logits, batch.y.clamp_min(0), reduction="none")
+        loss = functional.cross_entropy(logits, batch.y, reduction="none", ignore_index=UNKNOWN)
         hit = (logits.argmax(-1) == batch.y).to(loss.dtype)
-        return carry, {"loss": batch.sum(loss), "hit": batch.sum(hit), "n": batch.n}
+        known = (batch.y != UNKNOWN).to(loss.dtype)
+        return carry, {"loss": batch.sum(loss), "hit": batch.sum(hit), "n": batch.sum(known)}
 
     batches = cohort.batches(samples, size=512, epochs=1, views=("plain",), purpose="score")
     given = {"own" if own else "shared": {"model": tree}}
@@ -127,7 +130,7 @@ def sample_loss(cohort: "Cohort", request: FitRequest) -> dict[str, Ratio]:
 
     def step(carry: Tree, fixed: Mapping[str, Tree], batch: "Batch") -> tuple[Tree, Tree]:
         logits = net.at(fixed["model"])(batch.x)
-        loss = functional.cross_entropy(logits, batch.y.clamp_min(0), reduction="none").double()
+        loss = functional.cross_entropy(logits, batch.y, reduction="none").double()
         return carry, {"loss": batch.sum(loss), "square": batch.sum(loss * loss), "n": batch.n}
 
     if "model" in request.own:

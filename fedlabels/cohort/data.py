@@ -133,7 +133,12 @@ class Shard:
     unlabeled : integer array, shape (nU,)
         Positions of the unlabeled samples. Their labels are not here, so no client can read them.
     test, test_labels : integer arrays, shape (nT,)
-        The client's own test samples.
+        The client's own test samples, of known class all of them.
+
+    Raises
+    ------
+    ValueError
+        If a test sample has no label: nobody is scored on it.
     """
 
     client_id: int
@@ -142,6 +147,10 @@ class Shard:
     unlabeled: Indices = field(default_factory=_none)
     test: Indices = field(default_factory=_none)
     test_labels: Indices = field(default_factory=_none)
+
+    def __post_init__(self) -> None:
+        if (self.test_labels < 0).any():
+            raise ValueError(f"client {self.client_id}: a test sample has no label")
 
     def part(self, name: str) -> tuple[Indices, Indices]:
         """Return positions and visible labels (-1 where unlabeled) of a part.

@@ -141,6 +141,14 @@ def numbered(*groups: NDArray[Any]) -> tuple[list[NDArray[np.int64]], tuple[str,
     return numbers, tuple(str(name) for name in names.tolist())
 
 
+def owners(values: NDArray[Any] | None) -> tuple[NDArray[np.int64], tuple[str, ...]] | None:
+    """Replace the natural clients of a split by numbers; None where it does not say them."""
+    if values is None:
+        return None
+    (numbers,), names = numbered(values)
+    return numbers, names
+
+
 def held_out(
     labels: NDArray[np.int64], domains: NDArray[np.int64] | None = None
 ) -> NDArray[np.bool_]:

@@ -190,6 +190,7 @@ def pair(
     std: tuple[float, ...],
     domains: tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]] | None = None,
     owners: tuple[NDArray[np.int64], tuple[str, ...]] | None = None,
+    test_owners: tuple[NDArray[np.int64], tuple[str, ...]] | None = None,
 ) -> DataSource:
     """Make a source of two (x, y) pairs that share everything else.
 
@@ -205,8 +206,9 @@ def pair(
         Normalisation constants per channel.
     domains : (ndarray, ndarray, tuple of str) or None
         Domain of every training and test sample, and the domains' names.
-    owners : (ndarray, tuple of str) or None
-        Natural client of every training sample, and their names.
+    owners, test_owners : (ndarray, tuple of str) or None
+        Natural client of every training and of every test sample, and their names: each split
+        numbers its own, since some may have samples in one of them only.
 
     Returns
     -------
@@ -230,4 +232,6 @@ def pair(
         second = replace(second, domain=domains[1], domain_names=domains[2])
     if owners is not None:
         first = replace(first, owner=owners[0], owner_names=owners[1])
+    if test_owners is not None:
+        second = replace(second, owner=test_owners[0], owner_names=test_owners[1])
     return DataSource(train=first, test=second)

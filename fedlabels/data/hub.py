@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedlabels.data.arrays import held_out, numbered, origins, statistics
+from fedlabels.data.arrays import held_out, numbered, origins, owners, statistics
 from fedlabels.data.dataset import DataSource, pair
 from fedlabels.data.images import MAX_SIDE, to_pixels
 from fedlabels.data.labels import class_names as names_of
@@ -200,7 +200,8 @@ def fetch(
         mean=mean,
         std=std,
         domains=_domains(train, test),
-        owners=_owners(train),
+        owners=owners(train.client),
+        test_owners=owners(test.client),
     )
 
 
@@ -316,10 +317,3 @@ def _domains(train: _Split, test: _Split) -> tuple[Numbers, Numbers, Names] | No
         return None
     (first, second), names = numbered(train.domain, test.domain)
     return first, second, names
-
-
-def _owners(train: _Split) -> tuple[Numbers, Names] | None:
-    if train.client is None:
-        return None
-    (owners,), names = numbered(train.client)
-    return owners, names

@@ -2,8 +2,8 @@
 
 In a folder each file holds ``x`` and ``y``; a single file holds ``x_train``, ``y_train``,
 ``x_test`` and ``y_test``. A label of -1 marks a sample whose class is not known. Optional are
-``domain`` (in both splits) and ``client`` (of the training samples): whole numbers or text, one a
-sample, in a single file ``domain_train``, ``domain_test`` and ``client_train``.
+``domain`` (in both splits) and ``client`` (of the training samples, or of both splits): whole
+numbers or text, one a sample, in a single file ``domain_train``, ``client_test`` and so on.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlabels.data import labels
-from fedlabels.data.arrays import numbered, origins, statistics
+from fedlabels.data.arrays import numbered, origins, owners, statistics
 from fedlabels.data.dataset import DataSource, pair
 from fedlabels.data.layout import ARRAYS, arrays_first
 from fedlabels.data.options import choice, numbers
@@ -134,7 +134,8 @@ def read_archives(
         mean=tuple(mean),
         std=tuple(std),
         domains=_domains(path, train, test),
-        owners=_owners(train),
+        owners=owners(train.client),
+        test_owners=owners(test.client),
     )
 
 
@@ -255,10 +256,3 @@ def _domains(
         raise DataError(f"{path}: {has} has domains, {lacks} has none; store both or neither")
     (first, second), names = numbered(train.domain, test.domain)
     return first, second, names
-
-
-def _owners(train: Split) -> tuple[NDArray[np.int64], tuple[str, ...]] | None:
-    if train.client is None:
-        return None
-    (owners,), names = numbered(train.client)
-    return owners, names

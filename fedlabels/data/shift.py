@@ -139,6 +139,7 @@ def shift_domains(
             x=np.concatenate(tests),
             y=np.tile(test.y, len(names)),
             domain=np.repeat(np.arange(len(names)), len(test)),
+            owner=None if test.owner is None else np.tile(test.owner, len(names)),
             **fixed,  # type: ignore[arg-type]
         ),
     )

@@ -82,7 +82,7 @@ def read_watch(
     Returns
     -------
     DataSource
-        float32 (N, 6, window) with the clients of the training windows, and the arm as domain.
+        float32 (N, 6, window) with the client of every window, and the arm as domain.
         Constants are those of the training windows.
 
     Raises
@@ -112,6 +112,7 @@ def read_watch(
         std=std,
         domains=(arms[0], arms[1], _ARMS),
         owners=_owners(data, windows.recording[windows.train], by_arm),
+        test_owners=_owners(data, windows.recording[windows.test], by_arm),
     )
 
 

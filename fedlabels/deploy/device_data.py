@@ -44,7 +44,7 @@ class DeviceData:
     labels : integer array
         Labels of the labeled ones, as the device sees them.
     tests : integer array
-        Positions in ``test``.
+        Positions in ``test`` of the samples of known class.
     """
 
     client_id: int
@@ -138,8 +138,8 @@ def read(node: Mapping[str, Any], spec: DeviceSpec) -> DeviceData:
         )
     mine, tests = _dataset(folder, train, spec), _dataset(folder, test, spec)
     labeled, unlabeled = np.flatnonzero(mine.y >= 0), np.flatnonzero(mine.y < 0)
-    labels, every = mine.y[labeled], np.arange(len(tests.y))
-    return DeviceData(client_id, mine, tests, labeled, unlabeled, labels, every)
+    known = np.flatnonzero(tests.y >= 0)  # nobody is scored on a class that nobody knows
+    return DeviceData(client_id, mine, tests, labeled, unlabeled, mine.y[labeled], known)
 
 
 def ordered(kind: str) -> Callable[[str, NDArray[Any]], Values]:

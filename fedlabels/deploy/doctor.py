@@ -312,7 +312,7 @@ def _found(node: Mapping[str, Any]) -> Finding:
     count = _count_images if kind == "image_folder" else _count_arrays
     labeled, unlabeled = count(folder, "train", kind)
     tests = test_folder(folder) if kind == "image_folder" else "test"
-    test = sum(count(folder, tests, kind))
+    test, _ = count(folder, tests, kind)  # nobody is scored on those without a label
     more = f"{kind} in {folder}; give --spec to hold them against the model"
     return _counted(labeled, unlabeled, test, more=more)
 

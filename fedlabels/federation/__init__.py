@@ -9,6 +9,7 @@ from fedlabels.federation.layers import (
     LongTail,
     ModelGroups,
     TestShards,
+    floored_counts,
     long_tail_counts,
     mirrored_counts,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "build",
     "cut_by_proportions",
     "draw_class_order",
+    "floored_counts",
     "label_split",
     "long_tail_counts",
     "make",

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from fedlabels.errors import DataError
 from fedlabels.federation import storage
-from fedlabels.federation.ragged import Indices, Ragged
+from fedlabels.federation.ragged import Indices, Ragged, union
 from fedlabels.federation.summary import Summary, summarize
 
 
@@ -88,6 +89,14 @@ class Federation:
         held = [self.labeled.index, self.unlabeled.index]
         if len(self.server) and np.isin(self.server, np.concatenate(held)).any():
             raise DataError("a sample of the server is also held by a client")
+
+    @cached_property
+    def held(self) -> Ragged:
+        """What each client has, labeled or not, ascending; a sample of both lists counts once."""
+        samples = max(len(self.labels), 1)
+        parts = [part.owners * samples + part.index for part in (self.labeled, self.unlabeled)]
+        owners, index = np.divmod(union(*parts), samples)
+        return Ragged(index, np.searchsorted(owners, np.arange(len(self) + 1)).astype(np.int64))
 
     def given_to(self, client_id: int) -> Indices:
         """Return the labels of one client's labeled samples as it sees them, shape (nL,)."""

@@ -163,18 +163,19 @@ class LabelNoise:
 
 @dataclass(frozen=True, kw_only=True)
 class TestShards:
-    """Gives each client test samples with the class mix of its training samples.
+    """Gives each client test samples of its own; those whose class nobody knows go to none.
 
     Parameters
     ----------
     share : float
-        Size of all test shards together over that of the test set, >= 0; 0 is none. With 1 client k
-        has ``floor(n_kc / N * T)`` test samples of class c, for n_kc of N training samples and a
-        test set of T (the rule of FedLoGe's code), or all there are. Shards of different clients
-        may overlap.
-    by : {"classes", "domain", "all"}
+        Size of all test shards together over that of the test set, >= 0; 0 is none. With
+        ``int(share * T)`` of T test samples client k has a part like its part of the training
+        samples, with their class mix, to the nearest whole numbers, or all there are; see
+        :func:`mirrored_counts`. Shards of different clients may overlap.
+    by : {"classes", "domain", "owner", "all"}
         ``"classes"`` is the rule above. ``"domain"`` gives each client all test samples of the
-        domain that most of its training samples are of, whatever their class, if share is not 0.
+        domain that most of its training samples are of, whatever their class, if share is not 0;
+        ``"owner"`` all of the person (writer, device) that most of them are of.
         ``"all"`` draws for each of N clients ``share / N`` of the test set, at most all of it,
         whatever its training samples are: only so can it be tested on classes that it lacks.
     """
@@ -186,21 +187,27 @@ class TestShards:
 
     def __post_init__(self) -> None:
         check_range("test_shards.share", self.share, 0.0, 1e6)
-        if self.by not in ("classes", "domain", "all"):
-            raise ConfigError(
-                f"test_shards.by must be one of classes, domain, all; got {self.by!r}"
-            )
+        check_choice("test_shards.by", self.by, ("classes", "domain", "owner", "all"))
 
     def draw(
         self, shards: Ragged, samples: Samples, test: Samples | None, random: np.random.Generator
     ) -> Ragged:
-        """Return indices into the test set, ascending for each client."""
+        """Return indices into the test set, ascending for each client, of known class only."""
         if not self.share:
             return Ragged(np.zeros(0, dtype=np.int64), np.zeros(len(shards) + 1, dtype=np.int64))
         if test is None or not len(test):
             raise ConfigError("test_shards.share needs a test set; set it to 0")
+        known = np.flatnonzero(test.labels >= 0)
+        dealt = self._deal(shards, samples, test.take(known), random)
+        return Ragged(known[dealt.index], dealt.offsets)
+
+    def _deal(
+        self, shards: Ragged, samples: Samples, test: Samples, random: np.random.Generator
+    ) -> Ragged:
         if self.by == "domain":
             return _of_domain(shards, samples, test)
+        if self.by == "owner":
+            return _of_owner(shards, samples, test)
         if self.by == "all":
             return _of_all(len(shards), self.share, len(test), random)
         counts = mirrored_counts(
@@ -226,31 +233,45 @@ class TestShards:
 
 
 def _of_all(clients: int, share: float, total: int, random: np.random.Generator) -> Ragged:
-    """Draw the same number of test samples for each client, without replacement for each."""
-    size = min(total, int(share * total / clients))
-    parts = [np.sort(random.permutation(total)[:size]) for _ in range(clients)]
-    none = np.zeros(0, dtype=np.int64)
-    return Ragged(np.concatenate([none, *parts]), np.arange(clients + 1, dtype=np.int64) * size)
+    """Draw for each client without replacement; their numbers differ by one at most."""
+    sizes = np.minimum(total, _cut(np.ones(clients, dtype=np.int64), int(share * total)))
+    parts = [np.sort(random.permutation(total)[:size]) for size in sizes.tolist()]
+    return Ragged.from_lists(parts)
 
 
 def _of_domain(shards: Ragged, samples: Samples, test: Samples) -> Ragged:
-    """Give each client the test samples of its most frequent domain, the first one on ties."""
     if samples.domain is None or test.domain is None:
         raise ConfigError(
             "test_shards.by=domain needs data with domains (shift.preset=sfs4, dataset=icons); "
             "use test_shards.by=classes"
         )
-    count = len(samples.domain_names)
-    held = np.bincount(
-        shards.owners * count + samples.domain[shards.index], minlength=len(shards) * count
-    ).reshape(len(shards), count)
-    of_domain = [np.flatnonzero(test.domain == d) for d in range(count)]
-    none = np.zeros(0, dtype=np.int64)
-    parts = [of_domain[int(row.argmax())] if row.any() else none for row in held]
-    sizes = [len(part) for part in parts]
-    return Ragged(
-        np.concatenate([none, *parts]), np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    )
+    return _of_origin(shards, samples.domain, test.domain, len(samples.domain_names))
+
+
+def _of_owner(shards: Ragged, samples: Samples, test: Samples) -> Ragged:
+    if samples.owner is None or test.owner is None:
+        raise ConfigError(
+            "test_shards.by=owner needs data that say whose the training and the test samples are "
+            "(dataset=watch, or client in both splits); use test_shards.by=classes"
+        )
+    number = {name: place for place, name in enumerate(samples.owner_names)}
+    names = [number.get(name, -1) for name in test.owner_names]  # -1: nobody here trains as them
+    theirs = np.array([*names, -1], dtype=np.int64)[test.owner]
+    return _of_origin(shards, samples.owner, theirs, len(samples.owner_names))
+
+
+def _of_origin(shards: Ragged, train: Indices, test: Indices, count: int) -> Ragged:
+    """Give each client the test samples of its most frequent origin, the first one on ties."""
+    cells, held = np.unique(shards.owners * count + train[shards.index], return_counts=True)
+    client, origin = np.divmod(cells, max(count, 1))
+    order = np.lexsort((origin, -held, client))
+    client, origin = client[order], origin[order]
+    first = np.flatnonzero(np.diff(client, prepend=-1))
+    own = Ragged.from_owners(test, count)
+    parts = [np.zeros(0, dtype=np.int64)] * len(shards)
+    for k, number in zip(client[first].tolist(), origin[first].tolist(), strict=True):
+        parts[k] = own[number]
+    return Ragged.from_lists(parts)
 
 
 def mirrored_counts(train: Indices, total: int, available: Indices) -> Indices:
@@ -259,20 +280,56 @@ def mirrored_counts(train: Indices, total: int, available: Indices) -> Indices:
     Parameters
     ----------
     train : ndarray of int64, shape (K, C)
-        Training samples.
+        Training samples n_kc, N in all.
     total : int
-        Test samples of all clients together, before rounding.
+        Test samples T of all clients together.
     available : ndarray of int64, shape (C,)
         Test samples of each class.
 
     Returns
     -------
     ndarray of int64, shape (K, C)
-        ``min(floor(n_kc / N * total), available_c)``.
+        Clients share T by their sizes, and each shares its part out over its classes, both by
+        largest remainders: whoever is next to a further sample gets it, the first client on ties,
+        among a client's classes the one that was given least so far. What a client cannot take for
+        want of test samples others get. A cell is at most one above ``floor(n_kc / N * T)``, the
+        rule of FedLoGe's code, and never above ``available_c``; where that leaves room enough the
+        sum is T.
     """
-    shares = train / max(int(train.sum()), 1)
-    counts: Indices = np.minimum(np.floor(shares * total).astype(np.int64), available)
+    counts = floored_counts(train, total, available)
+    if not train.any():
+        return counts
+    floors = counts.copy()
+    every = int(train.sum())
+    due = _cut(train.sum(axis=1), total) - counts.sum(axis=1)
+    given = np.zeros(train.shape[1], dtype=np.int64)  # above what is due to a class, times N
+    for k in np.flatnonzero(train.any(axis=1)).tolist():
+        exact = train[k] * total
+        able = np.flatnonzero((train[k] > 0) & (counts[k] < available))
+        rest = exact[able] - counts[k][able] * every
+        order = able[np.lexsort((given[able], -rest))]
+        counts[k, order[: int(due[k])]] += 1
+        given += counts[k] * every - exact
+    cells = np.flatnonzero((train > 0) & (counts == floors) & (counts < available))
+    rest = (train * total - counts * every).reshape(-1)[cells]
+    lost = max(total - int(counts.sum()), 0)
+    counts.reshape(-1)[cells[np.argsort(-rest, kind="stable")[:lost]]] += 1
     return counts
+
+
+def floored_counts(train: Indices, total: int, available: Indices) -> Indices:
+    """Return ``min(floor(n_kc / N * T), available_c)``; arguments as of :func:`mirrored_counts`."""
+    counts: Indices = np.minimum(train * total // max(int(train.sum()), 1), available)
+    return counts
+
+
+def _cut(sizes: Indices, total: int) -> Indices:
+    """Share a total out by sizes, by largest remainders, the first ones on ties."""
+    every = max(int(sizes.sum()), 1)
+    parts, rest = np.divmod(sizes * total, every)
+    more = total - int(parts.sum()) if sizes.any() else 0
+    parts[np.argsort(-rest, kind="stable")[:more]] += 1
+    return parts
 
 
 def _class_counts(shards: Ragged, samples: Samples) -> Indices:

@@ -176,5 +176,32 @@ def narrow(keys: NDArray[np.integer[Any]], bound: int) -> NDArray[np.integer[Any
     return keys.astype(np.uint16, copy=False) if bound <= _SMALL else keys
 
 
+def union(first: Indices, second: Indices) -> Indices:
+    """Join two lists in which entries may repeat.
+
+    Parameters
+    ----------
+    first, second : ndarray of int64
+        Entries >= 0.
+
+    Returns
+    -------
+    ndarray of int64
+        Ascending; each entry as often as in the list that has it more often, so that what is in
+        both lists is not doubled.
+    """
+    numbers = [_numbered(part) for part in (first, second)]
+    width = max((int(number.max(initial=0)) for _, number in numbers), default=0) + 1
+    return np.unique(np.concatenate([part * width + number for part, number in numbers])) // width
+
+
+def _numbered(values: Indices) -> tuple[Indices, Indices]:
+    """Sort values and count the repetitions of each from 0."""
+    ordered = np.sort(values)
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    sizes = np.diff(starts, append=len(ordered))
+    return ordered, np.arange(len(ordered)) - np.repeat(starts, sizes)
+
+
 def _offsets(sizes: Indices) -> Indices:
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

@@ -150,10 +150,13 @@ def build_federation(config: Settings, source: DataSource) -> Federation:
     labels = dict(config["labels"])
     reuse, per_client = partition.pop("reuse"), partition.pop("samples_per_client")
     shards = dict(config["test_shards"])
+    by = "classes"
     if not shards["share"] and evaluates_clients(config, clients.build(config["client"])):
         # whoever tests clients wants test samples for them: of their domain, or of their classes
         by = "classes" if source.test.domain is None else "domain"
-        shards = {"share": 1.0, "by": by}
+        shards = {"share": 1.0, "by": None}
+    if shards["by"] is None:
+        shards["by"] = "owner" if partition["name"] == "natural" and _knows_owners(source) else by
     layers = Layers(
         long_tail=LongTail(**config["long_tail"]),
         keep=partition.pop("keep"),
@@ -175,6 +178,12 @@ def build_federation(config: Settings, source: DataSource) -> Federation:
         layers=layers,
         test=samples_of(source.test),
     )
+
+
+def _knows_owners(source: DataSource) -> bool:
+    """Return whether test samples are of people who have training samples, too."""
+    train, test = source.train, source.test
+    return test.owner is not None and not set(test.owner_names).isdisjoint(train.owner_names)
 
 
 def evaluates_clients(config: Settings, client: Client) -> bool:

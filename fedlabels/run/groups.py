@@ -176,10 +176,17 @@ class ArchitecturesConfig:
 
 @dataclass
 class TestShardsConfig:
-    """Test samples of each client's own: size of all over that of the test set, and which."""
+    """Test samples of each client's own: size of all over that of the test set, and which.
+
+    Parameters
+    ----------
+    by : str or None
+        None is ``owner`` for partition=natural where the data say whose the test samples are, else
+        ``classes``.
+    """
 
     share: float = 0.0
-    by: str = "classes"
+    by: str | None = None
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """From predictions on the test set to accuracies: overall, by class, by domain, by client."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -37,16 +37,17 @@ class Evaluation:
     Parameters
     ----------
     loss : float
-        Mean cross-entropy, nats.
+        Mean cross-entropy, nats; nan where no test sample has a label.
     accuracy : float
-        Share of right predictions, in [0, 1].
+        Share of right predictions, in [0, 1]; nan where no test sample has a label.
     recall : ndarray, shape (classes,)
         Per class; nan where the test set has no sample of it.
     parts : mapping of str to float
-        Where the test set has domains ``test_accuracy_<domain>`` and
+        Where the test set has domains ``test_accuracy_<domain>``, see :func:`columns_of`, and
         ``test_accuracy_worst_domain``;
         ``local_accuracy``, the mean over clients of the accuracy on their own test shards, and
-        ``local_accuracy_p10``, its 10th percentile, where there are such shards.
+        ``local_accuracy_p10``, its 10th percentile, where there are such shards. A domain or a
+        client without a test sample of known class has no figure.
     """
 
     loss: float
@@ -63,7 +64,7 @@ def scored(logits: Tensor, truth: Tensor) -> Scored:
 
 
 def evaluate(blocks: Sequence[Scored], test: ArrayDataset, shards: Ragged) -> Evaluation:
-    """Summarize the blocks of a whole test set, in order.
+    """Summarize the blocks of a whole test set, in order; what has no label counts nowhere.
 
     Parameters
     ----------
@@ -84,8 +85,43 @@ def evaluate(blocks: Sequence[Scored], test: ArrayDataset, shards: Ragged) -> Ev
     with np.errstate(invalid="ignore"):
         recall = hits / held
     count = int(known.sum())
-    parts = {**_by_domain(right, known, test), **_by_client(right, shards)}
+    if not count:
+        return Evaluation(float("nan"), float("nan"), recall)
+    mine = shards.keep(known[shards.index])
+    parts = {**_by_domain(right, known, test), **_by_client(right, mine)}
     return Evaluation(total / count, float(hits.sum() / count), recall, parts)
+
+
+def columns_of(prefix: str, names: Sequence[str], taken: Collection[str]) -> dict[str, str]:
+    """Return the columns of figures whose names the data give, by name.
+
+    Parameters
+    ----------
+    prefix : str
+        What the columns begin with.
+    names : sequence of str
+        Such as those of the domains, all of them, each once.
+    taken : collection of str
+        Columns of the same table that mean something else.
+
+    Returns
+    -------
+    dict of str to str
+        ``<prefix><name>``, and ``<prefix><name>_`` with as many underscores as it takes where
+        that is the column of something else.
+
+    Examples
+    --------
+    >>> columns_of("accuracy_", ["photo", "worst"], ["accuracy_worst"])
+    {'photo': 'accuracy_photo', 'worst': 'accuracy_worst_'}
+    """
+    found = {name: prefix + name for name in names}
+    used = {*taken, *found.values()}
+    for name in [name for name, column in found.items() if column in taken]:
+        while found[name] in used:
+            found[name] += "_"
+        used.add(found[name])
+    return found
 
 
 def _by_domain(
@@ -93,12 +129,13 @@ def _by_domain(
 ) -> dict[str, float]:
     if test.domain is None:
         return {}
-    found = {}
+    found, worst = {}, "test_accuracy_worst_domain"
+    columns = columns_of("test_accuracy_", test.domain_names, (worst,))
     for number, name in enumerate(test.domain_names):
         inside = known & (test.domain == number)
         if inside.any():
-            found[f"test_accuracy_{name}"] = float(right[inside].mean())
-    return {**found, "test_accuracy_worst_domain": min(found.values())}
+            found[columns[name]] = float(right[inside].mean())
+    return {**found, worst: min(found.values())}
 
 
 def _by_client(right: NDArray[np.bool_], shards: Ragged) -> dict[str, float]:

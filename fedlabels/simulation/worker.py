@@ -18,6 +18,7 @@ from fedlabels.cohort.probe import CudaMemory, StackSize
 from fedlabels.cohort.types import Indices
 from fedlabels.data import ArrayDataset, make_views
 from fedlabels.federation import Federation
+from fedlabels.federation.ragged import union
 from fedlabels.models import build as build_model
 from fedlabels.simulation.convert import arrays_of, tensors
 from fedlabels.simulation.evaluation import Scored, scored
@@ -204,13 +205,17 @@ class Worker:
         return report
 
     def shard(self, client_id: int, reveal: bool) -> Shard:
-        """Return who may see what; ``reveal`` gives the hidden labels, for the upper bound."""
+        """Return who may see what; ``reveal`` gives the hidden labels, for the upper bound.
+
+        A test sample whose class nobody knows is left out: nobody is scored on it.
+        """
         federation, truth = self._spec.federation, self._spec.train.y
         labeled, unlabeled = federation.labeled[client_id], federation.unlabeled[client_id]
         if reveal:
-            both = np.union1d(labeled, unlabeled)
+            both = union(labeled, unlabeled)
             labeled, unlabeled = both[truth[both] >= 0], both[truth[both] < 0]
         test = federation.test[client_id]
+        test = test[self._spec.test.y[test] >= 0]
         labels = truth[labeled] if reveal else federation.given_to(client_id)
         truth_of_test = self._spec.test.y[test]
         place = test + self._first_test

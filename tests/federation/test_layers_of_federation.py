@@ -16,6 +16,7 @@ from fedlabels.federation import (
     Samples,
     TestShards,
     build,
+    floored_counts,
     long_tail_counts,
     mirrored_counts,
 )
@@ -254,10 +255,64 @@ class TestTestShards:
         others = self.draw(seed=1)[2].test
         assert others.index.tolist() != federation.test.index.tolist()
 
-    def test_counts_round_down_and_stop_at_what_there_is(self):
+    def test_what_is_left_goes_to_the_largest_remainders_and_stops_at_what_there_is(self):
         train = np.array([[5, 0], [1, 4]])
-        assert mirrored_counts(train, 7, np.array([3, 100])).tolist() == [[3, 0], [0, 2]]
+        assert floored_counts(train, 7, np.array([3, 100])).tolist() == [[3, 0], [0, 2]]
+        assert mirrored_counts(train, 7, np.array([3, 100])).tolist() == [[3, 0], [1, 3]]
+        assert mirrored_counts(train, 7, np.array([100, 100])).tolist() == [[4, 0], [0, 3]]
         assert mirrored_counts(0 * train, 7, np.array([3, 100])).tolist() == [[0, 0], [0, 0]]
+
+    @pytest.mark.parametrize(("clients", "total"), [(7, 355), (100, 355), (200, 90), (500, 60)])
+    def test_as_many_are_dealt_as_are_asked_for(self, clients, total):
+        random = np.random.default_rng(clients)
+        train = random.multinomial(1500, random.dirichlet(np.ones(10 * clients)))
+        train = train.reshape(clients, 10)
+        counts = mirrored_counts(train, total, np.full(10, total))
+        exact = train * total / train.sum()
+        assert counts.sum() == total
+        assert (counts >= np.floor(exact)).all()
+        assert (counts <= np.ceil(exact)).all()
+        by_client = exact.sum(1)
+        assert (np.abs(counts.sum(1) - by_client) < 1).all()
+
+    def test_equal_clients_get_equally_many_and_all_classes_alike(self):
+        counts = mirrored_counts(np.full((100, 10), 2), 350, np.full(10, 35))
+        assert sorted(set(counts.sum(1).tolist())) == [3, 4]
+        assert counts.sum(0).tolist() == [35] * 10
+
+    def test_more_clients_than_test_samples(self):
+        found = toy(
+            layers=Layers(test_shards=TestShards(share=1.0)),
+            test=Samples(even_labels(6, CLASSES), CLASSES),
+        ).test
+        assert found.sizes.sum() == 6
+        assert 0 < (found.sizes == 0).sum() < 10
+
+    @pytest.mark.parametrize("by", ["classes", "all", "domain", "owner"])
+    def test_samples_of_unknown_class_are_nobodys(self, by):
+        labels, origin = even_labels(400, CLASSES), np.arange(400) % 4
+        samples = Samples(labels, CLASSES, origin, tuple("abcd"), origin, tuple("abcd"))
+        hidden = np.where(np.arange(400) % 3 == 0, -1, labels)
+        test = Samples(hidden, CLASSES, origin, tuple("abcd"), origin, tuple("abcd"))
+        shards = Ragged.from_lists([np.flatnonzero(origin == d) for d in range(4)])
+        layer = TestShards(share=1.0, by=by)
+        drawn = layer.draw(shards, samples, test, np.random.default_rng(0))
+        assert (hidden[drawn.index] >= 0).all()
+        assert drawn.sizes.min() > 0
+        if by in ("classes", "all"):
+            assert drawn.sizes.sum() == (hidden >= 0).sum()
+
+    def test_by_owner_gives_a_person_its_own_test_samples(self):
+        train = Samples(np.zeros(6, np.int64), 2, owner=np.array([2, 2, 0, 0, 1, 1]),
+                        owner_names=("a", "b", "c"))  # fmt: skip
+        test = Samples(np.array([0, 1, 0, 1, -1]), 2, owner=np.array([0, 2, 2, 1, 2]),
+                       owner_names=("a", "b", "c"))  # fmt: skip
+        shards = Ragged.from_lists([[2, 3], [4, 5], [0, 1], []])
+        layer = TestShards(share=1.0, by="owner")
+        drawn = layer.draw(shards, train, test, np.random.default_rng(0))
+        assert [part.tolist() for part in drawn] == [[0], [3], [1, 2], []]
+        with pytest.raises(ConfigError, match="whose the training and the test samples are"):
+            layer.draw(shards, train, Samples(test.labels, 2), np.random.default_rng(0))
 
     def test_none_by_default(self):
         assert toy().test.sizes.tolist() == [0] * 10
@@ -275,6 +330,13 @@ class TestTestShards:
     def test_wrong_share(self, share):
         with pytest.raises(ConfigError, match=r"test_shards\.share must be in"):
             TestShards(share=share)
+
+    def test_a_rest_of_all_is_dealt_too(self):
+        found = toy(
+            layers=Layers(test_shards=TestShards(share=1.0, by="all")),
+            test=Samples(even_labels(304, CLASSES), CLASSES),
+        ).test
+        assert found.sizes.sum() == 304
 
     def test_of_all_classes_whatever_the_client_holds(self):
         test = Samples(even_labels(300, CLASSES), CLASSES)

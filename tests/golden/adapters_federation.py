@@ -32,5 +32,5 @@ def partition(inputs: dict[str, Any]) -> dict[str, Any]:
     )
     owners = rule.owners(samples, clients=clients, random=np.random.default_rng(0))
     train = summary.class_counts(owners, samples.labels, clients, classes)
-    test = federation.mirrored_counts(train, n_test, np.full(classes, n_test))
+    test = federation.floored_counts(train, n_test, np.full(classes, n_test))
     return {"train_counts": train, "test_counts": test}
