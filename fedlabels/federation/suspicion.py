@@ -1,25 +1,33 @@
 """What is odd about a federation, said before anybody runs it for hours."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedlabels.federation.federation import Federation
 from fedlabels.federation.ragged import Indices
+from fedlabels.federation.samples import Samples
 from fedlabels.federation.summary import class_counts
 
 TINY = 10  # samples; fewer make batches and statistics of little meaning
+LISTED = 10  # classes or domains named in a sentence
 BIASED = -0.5  # correlation of a class's turn and the number of its holders
 
 
-def suspicions(federation: Federation) -> list[str]:
+def suspicions(
+    federation: Federation, test: Samples | None = None, *, sees_all_labels: bool = False
+) -> list[str]:
     """Say what may spoil or explain a result.
 
     Parameters
     ----------
     federation : Federation
         Who holds what.
+    test : Samples or None
+        The test set, where it is to be looked at, too.
+    sees_all_labels : bool
+        Whether the method is shown the hidden labels of the clients' samples.
 
     Returns
     -------
@@ -30,23 +38,50 @@ def suspicions(federation: Federation) -> list[str]:
     return [
         *_sizes(federation),
         *_lost(federation),
-        *_labels(federation),
+        *_labels(federation, sees_all_labels),
         *_classes(held),
         *_bias(federation, held),
+        *([] if test is None else untested(test)),
+        *_own_tests(federation),
     ]
+
+
+def untested(test: Samples) -> list[str]:
+    """Say which test samples and domains no figure is over.
+
+    Parameters
+    ----------
+    test : Samples
+        The test set; an empty one has nothing odd.
+    """
+    known = test.labels >= 0
+    if known.all():
+        return []
+    if not known.any():
+        return ["No test sample has a label: no accuracy is measured."]
+    found = [
+        f"{int((~known).sum())} of {len(known)} test samples have no label: nobody is scored on "
+        "them."
+    ]
+    if test.domain is not None:
+        measured = np.unique(test.domain[known])
+        there = np.setdiff1d(test.domain, measured)
+        if len(there):
+            names = [test.domain_names[d] for d in there.tolist()]
+            found.append(f"Domains without a label in the test set: {_listed(names)}.")
+    return found
 
 
 def _held(federation: Federation) -> Indices:
     """Count what every client holds of every class, shape (K, C)."""
-    clients, classes = len(federation), federation.num_classes
-    total = np.zeros((clients, classes), dtype=np.int64)
-    for part in (federation.labeled, federation.unlabeled):
-        total += class_counts(part.owners, federation.labels[part.index], clients, classes)
-    return total
+    part = federation.held
+    return class_counts(
+        part.owners, federation.labels[part.index], len(federation), federation.num_classes
+    )
 
 
 def _sizes(federation: Federation) -> Iterator[str]:
-    sizes = federation.labeled.sizes + federation.unlabeled.sizes
+    sizes = federation.held.sizes
     empty, tiny = int((sizes == 0).sum()), int(((sizes > 0) & (sizes < TINY)).sum())
     if empty:
         yield f"Clients without any sample, which never contribute: {empty}."
@@ -75,19 +110,27 @@ def _lost(federation: Federation) -> Iterator[str]:
         )
 
 
-def _labels(federation: Federation) -> Iterator[str]:
+def _labels(federation: Federation, sees_all_labels: bool) -> Iterator[str]:
     labels = federation.labeled.sizes
     per_class = np.bincount(
         federation.labels[federation.labeled.index], minlength=federation.num_classes
     )
     if len(federation.server):
-        yield f"{len(federation.server)} labeled samples lie at the server, with no client."
+        yield (
+            f"{len(federation.server)} labeled samples lie at the server, with no client; no "
+            "method here trains on them."
+        )
+    if sees_all_labels:
+        return
     if not labels.any():
-        yield "No client has a label: methods that need labels at the clients cannot run."
+        yield (
+            "No client has a label: methods that need labels at the clients cannot run, the model "
+            "stays as it was drawn."
+        )
         return
     without = np.flatnonzero(per_class == 0)
     if len(without):
-        listed = ", ".join(map(str, without[:10])) + (" ..." if len(without) > 10 else "")
+        listed = _listed([str(c) for c in without])
         yield f"No client has a label of class {listed}: nobody can learn it from labels."
     silent = int((labels == 0).sum())
     if silent:
@@ -98,6 +141,28 @@ def _labels(federation: Federation) -> Iterator[str]:
             f"{wrong} of {len(federation.given)} labels are wrong "
             f"({100 * wrong / len(federation.given):.1f} %)."
         )
+
+
+def _own_tests(federation: Federation) -> Iterator[str]:
+    asked = federation.settings.get("layers", {}).get("test_shards", {}).get("share")
+    sizes = federation.test.sizes
+    if not asked and not sizes.any():
+        return
+    empty, few = int((sizes == 0).sum()), int(((sizes > 0) & (sizes < TINY)).sum())
+    if empty:
+        yield (
+            f"Clients without a test sample of their own: {empty} of {len(sizes)}; the accuracies "
+            f"of clients are over {len(sizes) - empty}."
+        )
+    if few:
+        yield (
+            f"Clients with fewer than {TINY} test samples of their own: {few} of {len(sizes)}; "
+            "their accuracies are coarse, so are the worst and the tenth percentile."
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:LISTED]) + (" ..." if len(names) > LISTED else "")
 
 
 def _classes(held: Indices) -> Iterator[str]:

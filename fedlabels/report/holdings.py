@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,13 +97,27 @@ def read_holdings(path: Path) -> Holdings | None:
         with np.load(path, allow_pickle=False) as file:
             labels, classes = file["labels"], int(file["num_classes"])
             labeled = _count(file["labeled_index"], file["labeled_offsets"], labels, classes)
-            unlabeled = _count(file["unlabeled_index"], file["unlabeled_offsets"], labels, classes)
-            every = labeled + unlabeled
+            index, offsets = _held(file, len(labels))
+            every = _count(index, offsets, labels, classes)
             return Holdings(labeled[:, :-1], every[:, :-1], every[:, -1])
     except _DAMAGE as error:
         raise DataError(
             f"{path} is damaged ({error}): move it away and the report leaves this part out"
         ) from error
+
+
+def _held(file: Mapping[str, Counts], samples: int) -> tuple[Counts, Counts]:
+    """Join the two lists of every client; what is in both counts as often as in the longer one."""
+    keys = []
+    for part in ("labeled", "unlabeled"):
+        offsets = file[f"{part}_offsets"]
+        owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        keys.append(np.unique(owner * samples + file[f"{part}_index"], return_counts=True))
+    every, place = np.unique(np.concatenate([key for key, _ in keys]), return_inverse=True)
+    number = np.zeros(len(every), dtype=np.int64)
+    np.maximum.at(number, place.reshape(-1), np.concatenate([count for _, count in keys]))
+    owner, index = np.divmod(np.repeat(every, number), max(samples, 1))
+    return index, np.searchsorted(owner, np.arange(len(file["labeled_offsets"])))
 
 
 def _count(index: Counts, offsets: Counts, labels: Counts, classes: int) -> Counts:

@@ -17,7 +17,14 @@ from fedlabels.report.holdings import Holdings
 from fedlabels.report.markup import Content, Markup, el
 from fedlabels.report.single.clients import clients
 from fedlabels.report.single.cost import cost
-from fedlabels.report.single.data import classes, holdings, holdings_section, participation
+from fedlabels.report.single.data import (
+    classes,
+    holdings,
+    holdings_section,
+    participation,
+    suspicion_section,
+    suspicious,
+)
 from fedlabels.report.single.decomposition import decomposition
 from fedlabels.report.single.headline import headline, run_title
 from fedlabels.report.single.learning import learning, other_metrics, pseudo_labels
@@ -88,6 +95,7 @@ def run_sections(data: RunData) -> list[Section]:
         decomposition(data),
         classes(data),
         clients(data),
+        suspicious(data),
         holdings(data),
         participation(data),
         cost(data),
@@ -214,7 +222,7 @@ def write_preview(
     lead = "Nothing odd was found." if not notes else "Read this before you run it."
     sections = [
         holdings_section(held, class_names, spread=False),
-        Section("odd", "What is suspicious", lead, [el("ul", [el("li", n) for n in notes])]),
+        suspicion_section(notes, lead),
         *_domains(domains),
         Section(
             "settings", "Settings", "How it is made.", [table(["setting", "value"], rows, texts=2)]

@@ -33,6 +33,7 @@ CLIENT_FIRST = (
 
 DECOMPOSITION_FIRST = ("round", "client_id", "samples", "weight")
 PROFILE_FIRST = ("round", "side", "phase")
+PERSONAL_FIRST = ("round", "client_id", "status", "error", "samples", "domain")
 PROFILE_LAST = ("seconds", "share")
 
 
@@ -112,7 +113,7 @@ class RunFolder:
         self.rounds = Table(self.path / "rounds.csv", first=ROUND_FIRST, last=ROUND_LAST)
         self.clients = Table(self.path / "clients.csv", first=CLIENT_FIRST)
         self.test_class = Table(self.path / "test_class.csv")
-        self.personal = Table(self.path / "personal.csv", first=("round", "client_id", "domain"))
+        self.personal = Table(self.path / "personal.csv", first=PERSONAL_FIRST)
         self.decomposition = Table(self.path / "decomposition.csv", first=DECOMPOSITION_FIRST)
         self.profile = Table(self.path / "profile.csv", first=PROFILE_FIRST, last=PROFILE_LAST)
         self.trace = self.path / "profile.json"

@@ -15,12 +15,13 @@ from fedlabels import wire
 from fedlabels.cohort.clock import phase, whole
 from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import RunError
+from fedlabels.federation.suspicion import suspicions, untested
 from fedlabels.machine import allowed_cores
 from fedlabels.machine.blas import one_blas_thread
 from fedlabels.run.callbacks import Callback, Closing, Measure, Seen
 from fedlabels.run.checkpoint import Checkpoint, write_checkpoint, write_model
 from fedlabels.run.console import Console
-from fedlabels.run.data import sample_of
+from fedlabels.run.data import sample_of, samples_of
 from fedlabels.run.early_stop import BY_CALLBACK, EarlyStop, still_stopped
 from fedlabels.run.ending import status_of, tried
 from fedlabels.run.folder import RunFolder
@@ -34,11 +35,14 @@ from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.evaluation import Evaluation
 from fedlabels.simulation.grid import RoundGrid
 from fedlabels.simulation.job import Arrays, ClientRow, EachTerm, Job, Task
-from fedlabels.simulation.personal import personal
+from fedlabels.simulation.personal import LOST, personal
 from strategies.base import MODEL_REFUSED
 from strategies.support.contract import Server, State
 
 Settings = Mapping[str, Any]
+
+_LISTED = 10  # clients named in a line
+_LONGEST = 200  # characters of an error in a line
 
 
 @dataclass(frozen=True)
@@ -219,6 +223,9 @@ class Loop:
         if self._place.dealt:
             self._world.federation.save(self._folder.federation)
         source = self._world.source
+        notes = self._notes()
+        for note in notes:
+            self._console.note(f"! {note}")
         known = self._folder.read_manifest().get("run_id")
         self._folder.update_manifest(
             run_id=known or secrets.token_hex(8),  # what devices keep belongs to a run
@@ -235,8 +242,17 @@ class Loop:
             dataset=source.train.name,
             sample=sample_of(source.train),
             view_options=dict(self._world.view_options),
+            notes=notes,
             **{"method": self._config["client"]["name"], **self._facts},
         )
+
+    def _notes(self) -> list[str]:
+        """Say what is odd about the data, as far as they are known here."""
+        world = self._world
+        tests = samples_of(world.source.test)
+        if not self._place.dealt:
+            return untested(tests)
+        return suspicions(world.federation, tests, sees_all_labels=world.client.sees_all_labels)
 
     def _start(self, backend: SimulationBackend) -> Done:
         strategy = self._world.strategy
@@ -361,7 +377,7 @@ class Loop:
         """Test the global model, and every client's own where that is asked for."""
         figures: dict[str, float] = {}
         self._last, self._personal = None, []
-        if self._world.strategy.has_model and len(self._world.source.test):
+        if self._world.strategy.has_model and (self._world.source.test.y >= 0).any():
             self._last = backend.evaluate(arrays)
             figures = {"test_loss": self._last.loss, "test_accuracy": self._last.accuracy}
             figures |= self._last.parts
@@ -386,7 +402,20 @@ class Loop:
         result = backend.run(Job("evaluate", index, schedule_of(self._config), tasks, shared))
         self._check_failures(index, "evaluate", result.rows)
         figures, self._personal = personal(result.rows, self._world.source.test, shards)
+        self._name_untested(index, result.rows)
         return figures
+
+    def _name_untested(self, index: int, rows: Sequence[ClientRow]) -> None:
+        """Say whose own accuracy is missing, and why."""
+        failed = [row for row in rows if row.status in LOST]
+        if failed:
+            listed = ", ".join(str(row.client_id) for row in failed[:_LISTED])
+            why = " ".join(str(failed[0].error).split())[:_LONGEST]
+            self._console.note(
+                f"round {index}: {len(failed)} of {len(rows)} clients could not be tested on their "
+                f"own samples: {listed}{' ...' if len(failed) > _LISTED else ''} (client "
+                f"{failed[0].client_id}: {why})"
+            )
 
     def _count_lost(
         self, index: int, rows: Sequence[ClientRow], metrics: Mapping[str, float]
@@ -433,7 +462,7 @@ class Loop:
         if "test_accuracy" in record and self._last is not None:
             recall = {f"recall_{c}": float(v) for c, v in enumerate(self._last.recall)}
             self._folder.test_class.append([{"round": index, **recall}])
-        if "personal_accuracy" in record:
+        if self._personal:
             self._folder.personal.append([{"round": index, **row} for row in self._personal])
         # last, because a round is finished when its row is there
         self._folder.rounds.append([record])

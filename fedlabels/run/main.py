@@ -184,7 +184,8 @@ def execute_owned(
         if tracking:
             tracking.close()
     report = write_report(folder.path)
-    console.finish([*(profile.lines() if profile else []), *_closing(record, report, folder)])
+    closing = _closing(record, report, config["clients"], folder)
+    console.finish([*(profile.lines() if profile else []), *closing])
     return record
 
 
@@ -286,15 +287,21 @@ def _measured(config: dict[str, Any], world: World) -> list[str]:
     return [*([TEST] if tested else []), *([PERSONAL] if own else [])]
 
 
-def _closing(record: dict[str, Any], report: Path, folder: RunFolder) -> list[str]:
-    accuracy = record.get("test_accuracy")
-    shown = "not evaluated" if accuracy is None else f"{100 * accuracy:.2f} %"
-    what = "accuracy on the global test set"
-    if accuracy is None and "personal_accuracy" in record:
-        what = "accuracy of the clients' own models, mean over clients"
-        shown = f"{100 * record['personal_accuracy']:.2f} %"
+def _closing(record: dict[str, Any], report: Path, clients: int, folder: RunFolder) -> list[str]:
+    accuracy, own = record.get("test_accuracy"), record.get("personal_accuracy")
+    after = f"after round {record.get('round')}"
+    lines = []
+    if accuracy is not None or own is None:
+        shown = "not evaluated" if accuracy is None else f"{100 * accuracy:.2f} %"
+        lines = [f"accuracy on the global test set: {shown} {after}"]
+    if own is not None:
+        lines.append(
+            f"accuracy of the clients' own models: {100 * own:.2f} % {after}, mean over "
+            f"{int(record['personal_clients'])} of {clients} clients, "
+            f"{int(record['personal_samples'])} test samples"
+        )
     return [
-        f"{what}: {shown} after round {record.get('round')}",
+        *lines,
         *early_end(folder),
         f"report: {report}",
         "next: python run_sim.py method=fedavg dataset=fashion_mnist partition.alpha=0.3"

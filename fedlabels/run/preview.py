@@ -12,14 +12,15 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import clients
 import fedlabels
-from fedlabels.data import ArrayDataset
+from fedlabels.data import ArrayDataset, DataSource
 from fedlabels.errors import ConfigError, FedLabelsError
 from fedlabels.federation import Federation, suspicions
 from fedlabels.federation.summary import class_counts
 from fedlabels.report import Holdings, write_preview
 from fedlabels.run.config import check, register
-from fedlabels.run.data import build_data, read_data, sample_of, views_of
+from fedlabels.run.data import build_data, read_data, sample_of, samples_of, views_of
 
 USAGE = """usage: python -m fedlabels.federation preview [KEY=VALUE ...] [picture=FILE.html]
 
@@ -87,7 +88,7 @@ def preview(overrides: Sequence[str], picture: Path) -> str:
     pairs = [("one sample", sample_of(source.train)), *describe(federation, source.train)]
     if "fill" in views:
         pairs.insert(1, ("views fill with", f"{views['fill']:g} (0 black, 1 white)"))
-    notes = suspicions(federation)
+    notes = _notes(config, source, federation)
     story = _story(config)
     rows = [(k, str(v)) for key in _SHOWN for k, v in _flat(key, config[key])]
     page = write_preview(
@@ -103,11 +104,17 @@ def preview(overrides: Sequence[str], picture: Path) -> str:
     )
     width = max(len(name) for name, _ in pairs)
     lines = [story, "", *(f"  {name:<{width}}  {value}" for name, value in pairs), ""]
-    for name, samples, clients in _domains(federation, source.train):
-        lines.append(f"  domain {name}: {samples} samples, {clients} clients")
+    for name, samples, holders in _domains(federation, source.train):
+        lines.append(f"  domain {name}: {samples} samples, {holders} clients")
     lines += [f"  ! {note}" for note in notes] or ["  Nothing odd was found."]
     seconds = time.perf_counter() - began
     return "\n".join([*lines, "", f"picture: {page}   ({seconds:.1f} s)", ""])
+
+
+def _notes(config: Mapping[str, Any], source: DataSource, federation: Federation) -> list[str]:
+    client = clients.build(config["client"])
+    tests = samples_of(source.test)
+    return suspicions(federation, tests, sees_all_labels=client.sees_all_labels)
 
 
 def describe(federation: Federation, train: ArrayDataset) -> list[tuple[str, str]]:
@@ -123,7 +130,7 @@ def describe(federation: Federation, train: ArrayDataset) -> list[tuple[str, str
     s = federation.summary()
     labels = [str(n) for n in s["labeled_per_class"]]
     shown = " ".join(labels[:20]) + (" ..." if len(labels) > 20 else "")
-    share = s["labeled"] / max(s["labeled"] + s["unlabeled"], 1)
+    share = s["labeled"] / max(len(federation.held.index), 1)
     pairs = [
         ("samples dealt", f"{s['samples']:,} of {len(train):,}"),
         ("clients", f"{s['clients']:,}"),
@@ -139,7 +146,10 @@ def describe(federation: Federation, train: ArrayDataset) -> list[tuple[str, str
     ]
     if federation.test.sizes.any():
         sizes = federation.test.sizes
-        pairs.append(("own test samples", f"{sizes.min()} / {np.median(sizes):g} / {sizes.max()}"))
+        pairs += [
+            ("own test samples", f"{sizes.min()} / {np.median(sizes):g} / {sizes.max()}"),
+            ("clients without own test samples", f"{int((sizes == 0).sum()):,}"),
+        ]
     return [*pairs, ("hash", federation.hash[:16])]
 
 
@@ -158,8 +168,7 @@ def _domains(federation: Federation, train: ArrayDataset) -> list[tuple[str, str
     """Return name, samples and clients of every domain."""
     if train.domain is None:
         return []
-    held = np.concatenate([federation.labeled.index, federation.unlabeled.index])
-    owners = np.concatenate([federation.labeled.owners, federation.unlabeled.owners])
+    held, owners = federation.held.index, federation.held.owners
     found = []
     for number, name in enumerate(train.domain_names):
         inside = train.domain[held] == number
@@ -168,15 +177,14 @@ def _domains(federation: Federation, train: ArrayDataset) -> list[tuple[str, str
 
 
 def _holdings(federation: Federation) -> Holdings:
-    clients, classes = len(federation), federation.num_classes
-    labeled, every = (
-        class_counts(part.owners, federation.labels[part.index], clients, classes)
-        for part in (federation.labeled, federation.unlabeled)
+    number, classes = len(federation), federation.num_classes
+    labeled, total = (
+        class_counts(part.owners, federation.labels[part.index], number, classes)
+        for part in (federation.labeled, federation.held)
     )
-    unlabeled = federation.unlabeled
-    hidden = federation.labels[unlabeled.index] < 0
-    unknown = np.bincount(unlabeled.owners[hidden], minlength=clients)
-    return Holdings(labeled, labeled + every, unknown)
+    hidden = federation.labels[federation.held.index] < 0
+    unknown = np.bincount(federation.held.owners[hidden], minlength=number)
+    return Holdings(labeled, total, unknown)
 
 
 def _composed(overrides: Sequence[str]) -> dict[str, Any]:

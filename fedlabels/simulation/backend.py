@@ -1,5 +1,6 @@
 """What serial and Ray backends share: the order of a cohort, its ranges, the merge of reports."""
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -86,7 +87,9 @@ class SimulationBackend(ABC):
         return None
 
     def run(self, job: Job) -> JobResult:
-        """Run one exchange with a cohort."""
+        """Run one exchange with a cohort, which may be empty."""
+        if not job.tasks:
+            return JobResult([])
         began = time.perf_counter()
         clock.follow(self.tracks)
         with phase("ship"):
@@ -115,7 +118,12 @@ class SimulationBackend(ABC):
         return evaluate(found, self.spec.test, self.spec.federation.test)
 
     def test_loss(self, model: Arrays, part: Indices) -> float:
-        """Return the mean loss on some test samples of known class, in nats; the same bits, too."""
+        """Return the mean loss on some test samples of known class, in nats; the same bits, too.
+
+        It is nan when there are none.
+        """
+        if not len(part):
+            return math.nan
         found = self._evaluate(model, -(-len(part) // EVALUATION_ROWS), part)
         return sum(block.loss for block in found) / len(part)
 

@@ -7,9 +7,13 @@ import numpy as np
 
 from fedlabels.data import ArrayDataset
 from fedlabels.federation import Ragged
+from fedlabels.federation.ragged import Indices
+from fedlabels.simulation.evaluation import columns_of
 from fedlabels.simulation.job import ClientRow
 
 PREFIX = "personal_"
+LOST = ("failed", "rejected")  # whoever could not be tested
+_FIRST = ("client_id", "status", "error", "samples", "domain")
 
 
 def personal(
@@ -20,7 +24,7 @@ def personal(
     Parameters
     ----------
     rows : sequence of ClientRow
-        Answers to the exchange ``"evaluate"``; clients without scores are left out.
+        Answers to the exchange ``"evaluate"`` of the clients with test samples.
     test : ArrayDataset
         The test set.
     shards : Ragged
@@ -29,51 +33,70 @@ def personal(
     Returns
     -------
     dict of str to float
-        ``personal_<metric>``, the mean over clients. Of the accuracy also
+        ``personal_<metric>``, the mean over the clients that have it. Of the accuracy also
         ``personal_accuracy_pooled`` (right over all samples), ``_p10`` (10th percentile),
-        ``_worst``, and where there are domains ``personal_accuracy_<domain>``.
+        ``_worst``, and where there are domains ``personal_accuracy_<domain>``, see
+        :func:`~fedlabels.simulation.evaluation.columns_of`. ``personal_clients`` and
+        ``personal_samples`` are how many clients and test samples these are over,
+        ``personal_failed`` how many clients could not be tested. Without any client nothing.
     list of dict
-        ``client_id``, ``domain`` and the metrics of every client.
+        Every client that was tested or could not be: ``client_id``, ``status``, ``error``,
+        ``samples`` (its test samples), ``domain`` and its metrics, none where its test failed.
     """
-    made = [_client(row, test, shards) for row in rows]
-    scored = [one for one in made if len(one) > 2]
-    if not scored:
+    if not rows:
         return {}, []
-    names = sorted({name for one in scored for name in one} - {"client_id", "domain"})
+    made = [_client(row, test, shards) for row in rows]
+    scored = [one for one in made if len(one) > len(_FIRST)]
+    names = sorted({name for one in scored for name in one}.difference(_FIRST))
     figures = {PREFIX + name: _mean(scored, name) for name in names}
     if "accuracy" in names:
-        figures.update(_accuracies(rows, scored))
-    return figures, scored
+        figures.update(_accuracies(rows, scored, test.domain_names, figures))
+    counts = {
+        f"{PREFIX}clients": len(scored),
+        f"{PREFIX}samples": sum(one["samples"] for one in scored),
+        f"{PREFIX}failed": sum(one["status"] in LOST for one in made),
+    }
+    shown = [one for one in made if len(one) > len(_FIRST) or one["status"] in LOST]
+    return {**figures, **counts}, shown
 
 
 def _client(row: ClientRow, test: ArrayDataset, shards: Ragged) -> dict[str, Any]:
-    means = {name: total / count for name, (total, count) in row.metrics.items() if count}
-    return {"client_id": row.client_id, "domain": _domain(row.client_id, test, shards), **means}
+    own = shards[row.client_id]
+    own = own[test.y[own] >= 0]
+    used = () if row.status in LOST else row.metrics.items()
+    means = {name: s / n for name, (s, n) in used if n and name not in _FIRST}
+    first = (row.client_id, row.status, row.error, len(own), _domain(own, test))
+    return {**dict(zip(_FIRST, first, strict=True)), **means}
 
 
-def _domain(client_id: int, test: ArrayDataset, shards: Ragged) -> str | None:
+def _domain(own: Indices, test: ArrayDataset) -> str | None:
     """Return the most frequent domain of a client's test samples."""
-    held = shards[client_id]
-    if test.domain is None or not len(held):
+    if test.domain is None or not len(own):
         return None
-    return str(test.domain_names[int(np.bincount(test.domain[held]).argmax())])
+    return str(test.domain_names[int(np.bincount(test.domain[own]).argmax())])
 
 
 def _mean(scored: Sequence[Mapping[str, Any]], name: str) -> float:
     return float(np.mean([one[name] for one in scored if name in one]))
 
 
-def _accuracies(rows: Sequence[ClientRow], scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    values = np.array([one["accuracy"] for one in scored if "accuracy" in one])
-    sums = [row.metrics["accuracy"] for row in rows if "accuracy" in row.metrics]
+def _accuracies(
+    rows: Sequence[ClientRow],
+    scored: Sequence[Mapping[str, Any]],
+    domains: Sequence[str],
+    known: Mapping[str, float],
+) -> dict[str, float]:
     name = f"{PREFIX}accuracy"
+    values = {one["client_id"]: one["accuracy"] for one in scored if "accuracy" in one}
+    sums = [row.metrics["accuracy"] for row in rows if row.client_id in values]
+    each = np.array(list(values.values()))
     figures = {
         f"{name}_pooled": sum(s for s, _ in sums) / max(sum(c for _, c in sums), 1),
-        f"{name}_p10": float(np.quantile(values, 0.1)),
-        f"{name}_worst": float(values.min()),
+        f"{name}_p10": float(np.quantile(each, 0.1)),
+        f"{name}_worst": float(each.min()),
     }
-    domains = sorted({str(one["domain"]) for one in scored if one["domain"] is not None})
-    for domain in domains:
+    for domain, column in columns_of(f"{name}_", domains, {*known, *figures}).items():
         inside = [one for one in scored if one["domain"] == domain and "accuracy" in one]
-        figures[f"{name}_{domain}"] = _mean(inside, "accuracy")
+        if inside:
+            figures[column] = _mean(inside, "accuracy")
     return figures

@@ -51,6 +51,12 @@ class TestOrigins:
         assert source.train.domain.tolist() == [0, 1] * 3
         assert source.test.domain.tolist() == [1, 1]
 
+    def test_clients_of_the_test_samples(self, tmp_path):
+        who = {"client_train": np.array(["bo", "al"] * 3), "client_test": np.array(["cy", "al"])}
+        source = load("npz", root=save(tmp_path, **who))
+        assert source.train.owner_names == ("al", "bo")
+        assert [source.test.owner_names[i] for i in source.test.owner] == ["cy", "al"]
+
     def test_none_is_needed(self, tmp_path):
         source = load("npz", root=save(tmp_path))
         assert source.train.owner is source.train.domain is source.test.domain is None

@@ -130,6 +130,12 @@ class TestSamples:
         ]
         assert [names[i] for i in source.train.owner] == owner
 
+    def test_test_windows_know_their_subject(self, file):
+        source = load("watch", root=str(file), **SMALL)
+        recording, _ = moments(source.test.x)
+        names = [source.test.owner_names[i] for i in source.test.owner]
+        assert names == [f"subject {content()['subject'][r]}" for r in recording]
+
     def test_a_short_recording_gives_none(self, tmp_path):
         raw = content()
         raw["X"][3] = raw["X"][3][:5]

@@ -49,6 +49,15 @@ def test_npz_with_unlabeled_samples(tmp_path):
     assert data.train.mean == (0.5,)  # of the federation, not of this device
 
 
+def test_samples_without_a_label_are_not_tested_on(tmp_path):
+    x, y = arrays()
+    for split in ("train", "test"):
+        np.savez(tmp_path / f"{split}.npz", x=x, y=y)
+    data = read(node(tmp_path), spec_of())
+    assert data.tests.tolist() == [0, 1, 3]
+    assert data.counts()["test"] == 3
+
+
 def test_time_series(tmp_path):
     x = np.random.default_rng(0).normal(size=(5, 20))
     np.savez(tmp_path / "train.npz", x=x, y=np.array([0, 1, 1, -1, -1]))

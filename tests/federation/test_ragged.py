@@ -3,7 +3,7 @@ import pytest
 
 from fedlabels.errors import DataError
 from fedlabels.federation import Ragged
-from fedlabels.federation.ragged import stable_order
+from fedlabels.federation.ragged import stable_order, union
 
 
 def ints(*values):
@@ -65,3 +65,10 @@ def test_order_is_stable_for_small_and_large_keys(bound):
 def test_arrays_that_are_no_lists(index, offsets, message):
     with pytest.raises(DataError, match=message):
         Ragged(index, offsets)
+
+
+def test_a_union_keeps_repetitions_and_doubles_nothing():
+    joined = union(np.array([3, 1, 1]), np.array([1, 2, 2, 3]))
+    assert joined.tolist() == [1, 1, 2, 2, 3]
+    assert union(np.zeros(0, np.int64), np.array([4, 4])).tolist() == [4, 4]
+    assert union(np.zeros(0, np.int64), np.zeros(0, np.int64)).tolist() == []

@@ -266,6 +266,18 @@ def test_holdings_read_what_a_federation_saves(tmp_path: Path) -> None:
     assert held.sizes.tolist() == [3, 1, 2]
 
 
+def test_samples_that_are_labeled_and_unlabeled_count_once(tmp_path: Path) -> None:
+    labeled = Ragged(np.array([0, 1, 1]), np.array([0, 1, 3]))
+    unlabeled = Ragged(np.array([0, 2, 1, 1, 3]), np.array([0, 2, 5]))
+    made = Federation.plain(labeled, unlabeled, np.array([0, 1, 2, -1]), 3, {})
+    made.save(tmp_path / "federation.npz")
+    held = read_holdings(tmp_path / "federation.npz")
+    assert held is not None
+    assert held.total.tolist() == [[1, 0, 1], [0, 2, 0]]
+    assert held.unknown.tolist() == [0, 1]
+    assert held.sizes.tolist() == made.held.sizes.tolist() == [2, 3]
+
+
 def test_the_same_folder_gives_the_same_page(make_run: MakeRun) -> None:
     folder = make_run()
     first = write_report(folder).read_bytes()

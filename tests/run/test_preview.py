@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedlabels.federation import PARTITIONS, POLICIES, Federation, Ragged, suspicions
+from fedlabels.federation import PARTITIONS, POLICIES, Federation, Ragged, Samples, suspicions
 from fedlabels.federation.suspicion import late_class_trend
 from fedlabels.run.data import build_data
 from fedlabels.run.preview import main, preview
@@ -69,6 +69,38 @@ class TestSuspicions:
         assert "Clients without a label: 2 of 3." in said
         assert "Classes that only one client holds: 1" in said
         assert "Classes that no client holds: 1." in said
+
+    def test_a_sample_of_both_lists_counts_once(self) -> None:
+        y = [0, 1, 2] * 4
+        both = federation([list(range(6))], [list(range(12))], y)
+        assert both.held.sizes.tolist() == [12]
+        assert "fewer than 10 samples: 1" in " ".join(
+            suspicions(federation([list(range(6))], [list(range(8))], y))
+        )
+        apart = federation([[0, 0, 1]], [[2, 2]], y)  # samples that repeat are not lost
+        assert apart.held.index.tolist() == [0, 0, 1, 2, 2]
+
+    def test_labels_that_the_method_sees_anyway(self) -> None:
+        hidden = federation([[], []], [[0], [1]], [0, 1])
+        assert "No client has a label" not in " ".join(suspicions(hidden, sees_all_labels=True))
+
+    def test_test_samples_without_a_label(self) -> None:
+        fine = federation([[0]], [[1]], [0, 1])
+        tests = Samples(np.array([0, -1]), 3, np.array([0, 1]), ("here", "there"))
+        said = " ".join(suspicions(fine, tests))
+        assert "1 of 2 test samples have no label" in said
+        assert "Domains without a label in the test set: there." in said
+        said = " ".join(suspicions(fine, Samples(np.array([-1, -1]), 3)))
+        assert "No test sample has a label" in said
+
+    def test_clients_with_hardly_a_test_sample(self, tmp_path: Path) -> None:
+        asked = ["dataset=digits", "method=fedbn", "clients=500", "partition=iid"]
+        _, dealt = build_data(config_of(*asked))
+        said = " ".join(suspicions(dealt))
+        assert "Clients without a test sample of their own: 145 of 500" in said
+        assert "Clients with fewer than 10 test samples of their own: 355 of 500" in said
+        text = preview(asked, tmp_path / "look.html")
+        assert re.search(r"clients without own test samples +145", text)
 
     def test_no_label_anywhere(self) -> None:
         said = " ".join(suspicions(federation([[], []], [[0], [1]], [0, 1])))

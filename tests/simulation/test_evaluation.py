@@ -52,6 +52,31 @@ def test_domains_and_the_worst_of_them():
     }
 
 
+def test_a_domain_may_be_called_like_the_worst():
+    data = dataset([0, 1, 0, 1], [0, 0, 1, 1], ("worst_domain", "b"))
+    parts = evaluate([Scored(0.0, np.array([0, 1, 0, 0]))], data, none(1)).parts
+    assert parts == {
+        "test_accuracy_worst_domain_": 1.0,
+        "test_accuracy_b": 0.5,
+        "test_accuracy_worst_domain": 0.5,
+    }
+
+
+def test_no_label_no_figure():
+    data = dataset([-1, -1, 0], [0, 0, 1], ("a", "b"))
+    blocks = [Scored(0.5, np.array([0, 1, 0]))]
+    parts = evaluate(blocks, data, Ragged.from_lists([[0, 1], [1, 2]])).parts
+    assert parts == {
+        "test_accuracy_b": 1.0,
+        "test_accuracy_worst_domain": 1.0,
+        "local_accuracy": 1.0,
+        "local_accuracy_p10": 1.0,
+    }
+    found = evaluate([Scored(0.0, np.array([0, 1]))], dataset([-1, -1]), Ragged.from_lists([[0]]))
+    assert np.isnan([found.loss, found.accuracy, *found.recall]).all()
+    assert found.parts == {}
+
+
 def test_clients_weigh_the_same_and_those_without_samples_nothing():
     shards = Ragged.from_lists([[0, 1, 2], [], [3], [0, 3]])
     parts = evaluate([Scored(0.0, np.array([0, 0, 0, 1]))], dataset([0, 0, 1, 2]), shards).parts

@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedlabels.report.blocks import Figure, Section, table
 from fedlabels.report.charts import Axis, Bar, Bars, Line, Lines
 from fedlabels.report.client_spread import client_accuracy
 from fedlabels.report.holdings import Counts, Holdings
-from fedlabels.report.numbers import MISSING, percent
-from fedlabels.report.single.source import Column, RunData
+from fedlabels.report.numbers import MISSING, percent, plural
+from fedlabels.report.single.source import Column, Columns, RunData
+
+Marks = NDArray[np.bool_]
 
 _BINS = 10  # of ten percentage points
 _LOWEST = 8
@@ -87,13 +90,27 @@ def spread(data: RunData) -> Spread | None:
         measured = np.isfinite(own.get("accuracy"))
         last = own.get("round") == own.get("round")[measured].max()
         ids = own.get("client_id")[measured & last].astype(np.int64)
-        return Spread(ids, own.get("accuracy")[measured & last], _MEASURED)
+        source = _measured(own, last, measured & last)
+        return Spread(ids, own.get("accuracy")[measured & last], source)
     recall, held = data.last_recall, data.holdings
     if held is None or recall is None or held.num_classes != len(recall):
         return None
     served = held.total[:, np.isfinite(recall)].sum(axis=1) > 0
     expected = client_accuracy(held.total, recall)
     return Spread(np.flatnonzero(served), expected, _EXPECTED) if len(expected) else None
+
+
+def _measured(own: Columns, asked: Marks, measured: Marks) -> str:
+    """Say over how many clients and test samples, as far as the run wrote it down."""
+    if not own.has("samples"):
+        return _MEASURED
+    tested, failed = int(measured.sum()), int((asked & ~measured).sum())
+    samples = own.get("samples")[measured].sum()
+    lost = f"; {plural(failed, 'client')} could not be tested" if failed else ""
+    return (
+        f"{_MEASURED} {plural(tested, 'client')} with {plural(int(samples), 'test sample')} in all"
+        f"{lost}."
+    )
 
 
 def _histogram(found: Spread) -> Figure:

@@ -1,13 +1,14 @@
 """Who holds what, who took part, and how well each class is known in the end."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from fedlabels.report.blocks import Figure, Section, facts, table
 from fedlabels.report.charts import SOFT, Axis, Bar, Bars, Heatmap, Squares
 from fedlabels.report.holdings import Holdings
-from fedlabels.report.markup import Markup
+from fedlabels.report.markup import Markup, el
 from fedlabels.report.numbers import count, percent, small_percent
 from fedlabels.report.single.source import Column, RunData
 from fedlabels.report.thinning import (
@@ -92,6 +93,38 @@ def _squares(held: Holdings, class_names: list[str]) -> Figure:
     )
     title = "Samples by client and class"
     return Figure("samples-by-client", title, caption, chart, wide=len(chart.clients) > _FEW)
+
+
+def suspicious(data: RunData) -> Section | None:
+    """Show what is odd about the data, as the run said when it began.
+
+    Parameters
+    ----------
+    data : RunData
+        The run.
+
+    Returns
+    -------
+    Section or None
+        None when nothing was found.
+    """
+    notes = data.manifest.get("notes")
+    if not isinstance(notes, list) or not notes:
+        return None
+    return suspicion_section([str(note) for note in notes], "Read the figures with this in mind.")
+
+
+def suspicion_section(notes: Sequence[str], lead: str) -> Section:
+    """List what is odd about a federation.
+
+    Parameters
+    ----------
+    notes : sequence of str
+        A sentence each.
+    lead : str
+        What to make of them.
+    """
+    return Section("odd", "What is suspicious", lead, [el("ul", [el("li", n) for n in notes])])
 
 
 def participation(data: RunData) -> Section | None:

@@ -10,7 +10,7 @@ from fedlabels.report.blocks import Section
 from fedlabels.report.markup import Content, Markup, el
 from fedlabels.report.single.source import RunData
 
-_TOLD_ABOVE = frozenset({"command", "name", "status", "class_names"})
+_TOLD_ABOVE = frozenset({"command", "name", "status", "class_names", "notes"})
 _PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")  # of an address such as a tracker's
 
 
