@@ -45,6 +45,22 @@ class Client:
         """Whether the simulation reveals the labels of all its samples (the upper bound)."""
         return False
 
+    def work(self, labeled: int, unlabeled: int) -> int:
+        """Estimate how long a client trains, in samples; workers get about the same each.
+
+        By default its labeled samples where the setting ``local_epochs`` is given (all of them
+        where it sees all labels), and the same for every client where a round is a number of steps.
+        It changes no result.
+
+        Parameters
+        ----------
+        labeled, unlabeled : int
+            What the client holds, in samples.
+        """
+        if getattr(self, "local_epochs", None) is None:
+            return 0
+        return labeled + (unlabeled if self.sees_all_labels else 0)
+
     def nets(self, model: nn.Module, spec: DataSpec) -> dict[str, nn.Module]:
         """Return the nets by name.
 

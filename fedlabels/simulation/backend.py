@@ -5,6 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,14 @@ from fedlabels.simulation.evaluation import Evaluation, Scored, evaluate
 from fedlabels.simulation.job import Arrays, ClientRow, EachTerm, Job, JobResult, SumTerm, Task
 from fedlabels.simulation.judge import counted, winners
 from fedlabels.simulation.order import Item, Made, Order, Report
+from fedlabels.simulation.ranges import ends
 from fedlabels.simulation.reduce import Key, Node, finish
 from fedlabels.simulation.state import StateStore, Version
 from fedlabels.simulation.worker import EVALUATION_ROWS, WorkerSpec
 
 CPU_BLOCK, GPU_BLOCK = 8, 64
+PORTION = 2  # blocks of every worker, where a cohort runs in portions
+BESIDE = 16  # what a client costs beside its samples, in samples
 
 
 class SimulationBackend(ABC):
@@ -92,11 +96,14 @@ class SimulationBackend(ABC):
             return JobResult([])
         began = time.perf_counter()
         clock.follow(self.tracks)
+        reports: list[Report] = []
         with phase("ship"):
             ordered = self._ordered(job.tasks)
-            orders = self._ranges(job, ordered)
-        with phase("work"):
-            reports = self._agreed(orders, self._dispatch(orders, job.shared), job.shared)
+        for start, stop in self._portions(job, ordered):
+            with phase("ship"):
+                orders = self._ranges(job, ordered, start, stop)
+            with phase("work"):
+                reports += self._agreed(orders, self._dispatch(orders, job.shared), job.shared)
         for report in reports:  # what the first worker has measured holds for all from now on
             self._chosen = {**report.chosen, **self._chosen}
         with phase("reduce"):
@@ -141,18 +148,43 @@ class SimulationBackend(ABC):
     def _block(self) -> int:
         return self._given_block or (GPU_BLOCK if self._gpus else CPU_BLOCK)
 
-    def _ranges(self, job: Job, ordered: Sequence[Task]) -> list[Order]:
+    def _portions(self, job: Job, ordered: Sequence[Task]) -> list[tuple[int, int]]:
+        """Cut a cohort so that the states of few clients are in memory at once.
+
+        What is summed up runs in one go: its cohort is a round's. What only tells figures of
+        every client asks all clients that there are.
+        """
+        if job.needs or job.keep or self._states.empty:
+            return [(0, len(ordered))]
+        size = PORTION * self._block * self.workers
+        return [(i, min(i + size, len(ordered))) for i in range(0, len(ordered), size)]
+
+    def _ranges(
+        self, job: Job, ordered: Sequence[Task], start: int = 0, stop: int | None = None
+    ) -> list[Order]:
         items = [
             Item(position, task.client_id, task.own, self._states.read(task.client_id))
-            for position, task in enumerate(ordered)
+            for position, task in enumerate(ordered[start:stop], start)
         ]
         # A stack must not depend on the number of workers, so blocks stay whole; clients that run
-        # one by one are dealt evenly.
+        # one by one are dealt by what they have to do.
         way = self.spec.execution
         unit = self._block if way == "stacked" or (way == "auto" and self._gpus) else 1
-        share = -(-len(items) // (unit * self.workers)) * unit
-        ranges = [items[i : i + share] for i in range(0, len(items), share)]
-        return [self._order(job, part, len(items)) for part in ranges]
+        work = [self._work(job.exchange, item.client_id) for item in items]
+        cuts = [0, *ends(work, self.workers, unit)]
+        return [self._order(job, items[a:b], len(ordered)) for a, b in pairwise(cuts)]
+
+    def _work(self, exchange: str, client_id: int) -> int:
+        """Estimate what a client has to do, in samples."""
+        federation, population = self.spec.federation, self.spec.population
+        if exchange == "evaluate":
+            return BESIDE + int(federation.test.sizes[client_id])
+        labeled = int(federation.labeled.sizes[client_id])
+        unlabeled = int(federation.unlabeled.sizes[client_id])
+        if exchange != "train":
+            return BESIDE + labeled + unlabeled
+        client = population.groups[int(population.members[client_id])].client
+        return BESIDE + client.work(labeled, unlabeled)
 
     def _order(self, job: Job, items: Sequence[Item], cohort: int) -> Order:
         return Order(

@@ -171,6 +171,11 @@ class StateStore:
     def _path(self, client_id: int, round_index: int) -> Path:
         return _path(self._folder, client_id, round_index)
 
+    @property
+    def empty(self) -> bool:
+        """Whether no client has a state."""
+        return not self._rounds
+
     def read(self, client_id: int) -> Arrays | None:
         """Return a client's newest state, flat, or None for a client never seen.
 
