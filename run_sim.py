@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fedlabels.run.config import register
 from fedlabels.run.folder import new_folder
-from fedlabels.run.main import main, own_overrides
+from fedlabels.run.main import main, own_overrides, pin_kernels
 
 _STARTED = datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
 
@@ -61,6 +61,8 @@ OmegaConf.register_new_resolver("run_folder", _folder, replace=True)
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="config")
 def _job(config: DictConfig) -> None:
+    if config.backend.portable:
+        pin_kernels()
     status = main(config)
     if status:
         sys.exit(status)

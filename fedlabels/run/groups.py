@@ -47,6 +47,8 @@ class BackendConfig:
         One by one, many as one model, CUDA graphs; ``auto`` is ``looped`` on a CPU, else measured.
     threads : int
         torch threads of a worker, >= 1; another number changes the last bits.
+    portable : bool
+        Whether kernels are pinned to AVX2, so that x86-64 machines agree in the last bits; slower.
     """
 
     name: str = "ray"
@@ -61,6 +63,7 @@ class BackendConfig:
     lanes: int = 4
     tf32: bool = True
     threads: int = 1
+    portable: bool = False
 
 
 @dataclass

@@ -22,7 +22,7 @@ FILES = ("strategy.anchor_file",)
 
 _ROOT = "dataset.root"  # a place, too: the data's content is compared apart
 _SCHEDULE = "schedule_rounds"
-_BITS = (*MACHINE, "backend.threads", "backend.tf32")
+_BITS = (*MACHINE, "backend.threads", "backend.tf32", "backend.portable")
 _CHUNK = 1 << 20  # bytes read at once
 _ABSENT = object()
 

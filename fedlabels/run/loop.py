@@ -16,8 +16,8 @@ from fedlabels.cohort.clock import phase, whole
 from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import RunError
 from fedlabels.federation.suspicion import suspicions, untested
-from fedlabels.machine import allowed_cores
 from fedlabels.machine.blas import one_blas_thread
+from fedlabels.machine.kernels import hardware
 from fedlabels.run.callbacks import Callback, Closing, Measure, Seen
 from fedlabels.run.checkpoint import Checkpoint, write_checkpoint, write_model
 from fedlabels.run.console import Console
@@ -26,6 +26,7 @@ from fedlabels.run.early_stop import BY_CALLBACK, EarlyStop, still_stopped
 from fedlabels.run.ending import status_of, tried
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.hashing import config_hash, flatten, schedule_of
+from fedlabels.run.kernels import warnings_of
 from fedlabels.run.merged import aggregated
 from fedlabels.run.place import Begin, Place, Simulated, usable
 from fedlabels.run.records import made_record, record_of
@@ -222,11 +223,12 @@ class Loop:
         self._folder.write_config(yaml.safe_dump(config, sort_keys=False))
         if self._place.dealt:
             self._world.federation.save(self._folder.federation)
-        source = self._world.source
-        notes = self._notes()
+        source, saved = self._world.source, self._folder.read_manifest()
+        known, before = saved.get("run_id"), saved.get("hardware") if self._checkpoint else None
+        now = hardware(self._config["backend"]["threads"])
+        notes = [*self._notes(), *warnings_of(self._config, before or {}, now)]
         for note in notes:
             self._console.note(f"! {note}")
-        known = self._folder.read_manifest().get("run_id")
         self._folder.update_manifest(
             run_id=known or secrets.token_hex(8),  # what devices keep belongs to a run
             name=self._config["name"],
@@ -235,7 +237,7 @@ class Loop:
             started=self._began,
             stopped_early=None,
             package=_versions(),
-            hardware={"machine": platform.machine(), "cores": allowed_cores()},
+            hardware=now,
             config_hash=config_hash(config),
             federation_hash=self._world.federation.hash,
             class_names=list(source.train.class_names),

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from fedlabels.cohort import clock
 from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import CheckpointError, ConfigError, FedLabelsError, RunError
+from fedlabels.machine import portable
 from fedlabels.report import write_report
 from fedlabels.run.callbacks import Callback
 from fedlabels.run.checkpoint import Checkpoint, latest_checkpoint, read_checkpoint
@@ -66,6 +67,15 @@ def main(composed: DictConfig) -> int:
         console.error(str(error))
         return 1
     return 0
+
+
+def pin_kernels() -> None:
+    """Start this program again with pinned kernels; return where they are, end with a reason."""
+    try:
+        portable.restart()
+    except ConfigError as error:
+        Console().error(str(error))
+        sys.exit(1)
 
 
 def settings(composed: DictConfig) -> dict[str, Any]:

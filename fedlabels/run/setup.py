@@ -18,6 +18,7 @@ from fedlabels.models import build as build_model
 from fedlabels.models.base import Classifier
 from fedlabels.run.data import build_data, read_data, views_of
 from fedlabels.run.folder import RunFolder
+from fedlabels.run.kernels import check_portable
 from fedlabels.run.placement import execution_of
 from fedlabels.run.profile import profile_of
 from fedlabels.simulation.backend import SimulationBackend
@@ -117,6 +118,7 @@ def build_backend(
         Those states, as the round's checkpoint has them; None takes what is there.
     """
     settings = config["backend"]
+    check_portable(settings)
     spec = WorkerSpec(
         train=world.source.train,
         test=world.source.test,

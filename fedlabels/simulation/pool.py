@@ -15,6 +15,7 @@ from fedlabels.cohort.clock import Track, in_our_time
 from fedlabels.cohort.types import Indices
 from fedlabels.errors import RunError
 from fedlabels.machine.blas import ONE_THREAD
+from fedlabels.machine.portable import environment, pinned
 from fedlabels.simulation.backend import SimulationBackend, failed_rows
 from fedlabels.simulation.evaluation import Scored
 from fedlabels.simulation.job import Arrays
@@ -137,6 +138,7 @@ def _blocks(order: Order) -> list[Order]:
 
 
 def worker_environment() -> dict[str, str]:
-    """Return what a worker process needs in its environment: where we import from, one thread."""
+    """Return a worker's environment: where we import from, one thread, pinned kernels."""
     paths = [str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)]
-    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), **ONE_THREAD}
+    pins = environment() if pinned() else {}
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), **ONE_THREAD, **pins}

@@ -15,7 +15,7 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from fedlabels.errors import ConfigError, FedLabelsError
-from fedlabels.machine import allowed_cores
+from fedlabels.machine import allowed_cores, portable
 from fedlabels.report.comparison.compare import Question, compare
 from fedlabels.report.comparison.files import PAGE, write_comparison
 from fedlabels.run.code import code_version, described, is_other
@@ -80,6 +80,7 @@ class CellsLauncher(Launcher):
             configs.append((overrides, resolved(composed)))
         root = Path(self._config.hydra.sweep.dir).expanduser().absolute()
         settings = configs[0][1]["sweep"]
+        _pin_kernels([config["backend"]["portable"] for _, config in configs])
         return run_sweep(make_cells(configs, root), root, settings)
 
     def _where(self, overrides: Sequence[str]) -> list[str]:
@@ -96,6 +97,17 @@ class CellsLauncher(Launcher):
         )
         chosen = defaults.overrides.override_choices
         return [] if "backend" in chosen else ["backend=serial"]
+
+
+def _pin_kernels(wanted: Sequence[bool]) -> None:
+    """Let this process, and so its cells, have the kernels that all of them want."""
+    if any(wanted) and not all(wanted):
+        raise ConfigError(
+            "backend.portable must be the same in all cells of a sweep, got true and false: run "
+            "two sweeps"
+        )
+    if any(wanted):
+        portable.restart()
 
 
 def resolved(composed: DictConfig) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from fedlabels.machine.differences import differing
 from fedlabels.report.comparison.cells import ABSENT, Levels, level, order, short_names, show
 from fedlabels.report.comparison.compare import Comparison, doubt
 from fedlabels.report.comparison.format import seed_text
@@ -205,6 +206,7 @@ def _versions(found: Comparison) -> Iterator[str]:
         got = _different(runs, _version(name))
         if got:
             yield f"Made with different versions of {name}: {got}."
+    yield from _kernels(runs)
     machines = _different(runs, lambda r: r.manifest.get("hardware"))
     keys = {key for run in runs for key in run.settings if key.startswith("backend.")}
     backends = [key for key in sorted(keys) if _different(runs, _setting(key))]
@@ -212,6 +214,18 @@ def _versions(found: Comparison) -> Iterator[str]:
         why = ["machines"] if machines else []
         why += [f"settings of {key}" for key in backends]
         yield f"Seconds are not comparable: they come from different {', '.join(why)}."
+
+
+def _kernels(runs: Sequence[Run]) -> Iterator[str]:
+    """Say where kernels differ: then equal settings have different last bits."""
+    known = [_part(run.manifest, "hardware") for run in runs]
+    known = [one for one in known if "aten" in one]
+    changes = sorted({line for one in known[1:] for line in differing(known[0], one)})
+    if changes:
+        yield (
+            f"Made with different kernels ({'; '.join(changes)}): equal settings have other last "
+            "bits there, and after many rounds other accuracies; backend.portable=true pins them."
+        )
 
 
 def _setting(key: str) -> Callable[[Run], Any]:
