@@ -22,7 +22,8 @@ FILES = ("strategy.anchor_file",)
 
 _ROOT = "dataset.root"  # a place, too: the data's content is compared apart
 _SCHEDULE = "schedule_rounds"
-_BITS = (*MACHINE, "backend.threads", "backend.tf32", "backend.portable")
+_PORTABLE = "backend.portable"
+_BITS = (*MACHINE, "backend.threads", "backend.tf32", _PORTABLE)
 _CHUNK = 1 << 20  # bytes read at once
 _ABSENT = object()
 
@@ -100,6 +101,8 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     flat = flatten(config)
     found = {key: value for key, value in flat.items() if not may_differ(key)}
     found |= {key: "(a file)" for key in FILES if found.get(key) is not None}
+    if not found.get(_PORTABLE):  # runs from before it was there have the usual kernels
+        found.pop(_PORTABLE, None)
     if found.get(_SCHEDULE) in (None, flat.get("rounds")):
         found.pop(_SCHEDULE, None)
     return found

@@ -14,6 +14,7 @@ from fedlabels.machine.differences import DECIDES, differing
 from fedlabels.machine.kernels import cost_of_bfloat16, hardware, has_bfloat16
 from fedlabels.run import kernels
 from fedlabels.run.folder import RunFolder
+from fedlabels.run.hashing import config_hash, differing_keys
 from fedlabels.run.setup import build_backend, build_world
 from tests.end_to_end.harness import FEDAVG, REPO, TINY, config_of, prints, simulate
 
@@ -71,6 +72,14 @@ def test_the_cost_is_measured(monkeypatch):
     assert cost_of_bfloat16() > 0
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     assert not has_bfloat16()
+
+
+def test_portable_is_another_setting_and_its_absence_is_not():
+    plain, other = config_of(*TINY), config_of(*TINY, "backend.portable=true")
+    older = {**plain, "backend": {k: v for k, v in plain["backend"].items() if k != "portable"}}
+    assert differing_keys(older, plain) == []
+    assert len(differing_keys(plain, other)) == 1
+    assert config_hash(older) == config_hash(plain) != config_hash(other)
 
 
 def test_portable_is_refused_where_it_would_not_hold(tmp_path, monkeypatch):
