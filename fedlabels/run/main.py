@@ -1,5 +1,6 @@
 """The entry point behind ``run_sim.py``: from a composed config to a finished run folder."""
 
+import contextlib
 import json
 import shlex
 import sys
@@ -71,6 +72,9 @@ def main(composed: DictConfig) -> int:
 
 def pin_kernels() -> None:
     """Start this program again with pinned kernels; return where they are, end with a reason."""
+    if not portable.pinned():  # the next start chooses a folder of its own
+        with contextlib.suppress(OSError):
+            Path(HydraConfig.get().runtime.output_dir).rmdir()
     try:
         portable.restart()
     except ConfigError as error:
