@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from fedlabels.run.arguments import with_choices
 from fedlabels.run.config import register
 from fedlabels.run.folder import new_folder
 from fedlabels.run.main import main, own_overrides, pin_kernels
@@ -40,6 +41,7 @@ def _sweep_folder(folder: str | None, name: str) -> str:
 
 def _arguments(given: list[str]) -> list[str]:
     """Put the overrides of a run to resume first: then it is composed of the same groups."""
+    given = with_choices(given)
     named = [argument for argument in given if argument.startswith("resume=")]
     if not named:
         return given

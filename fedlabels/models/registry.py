@@ -1,7 +1,10 @@
 """Models by name."""
 
 import inspect
-from typing import Any
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from fedlabels.cohort.types import DataSpec
 from fedlabels.errors import ConfigError
@@ -32,6 +35,19 @@ MODELS: dict[str, type[Classifier]] = {
 
 STANDARDIZATION = ("nonlinearity_gain", "ws_unbiased", "ws_linear")
 """Further settings of models with a ``norm``; see `fedlabels.models.recipe.Recipe`."""
+
+
+def known_settings(name: str) -> tuple[str, ...]:
+    """Return the names of a model's settings.
+
+    Parameters
+    ----------
+    name : str
+        A key of `MODELS`.
+    """
+    own = inspect.signature(MODELS[name]).parameters
+    further = STANDARDIZATION if "norm" in own else ()
+    return (*(p for p in own if p != "spec"), *further, "feature_dim")
 
 
 def build(name: str, spec: DataSpec, **settings: Any) -> Classifier:
@@ -72,14 +88,14 @@ def build(name: str, spec: DataSpec, **settings: Any) -> Classifier:
     if name not in MODELS:
         raise ConfigError(f"unknown model {name!r}; known: {', '.join(sorted(MODELS))}")
     own = inspect.signature(MODELS[name]).parameters
-    known = [p for p in own if p != "spec"] + [*(STANDARDIZATION if "norm" in own else ())]
-    width = settings.pop("feature_dim", None)
+    known = known_settings(name)
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise ConfigError(
-            f"model {name} has no setting {', '.join(unknown)}; known: "
-            f"{', '.join([*known, 'feature_dim'])}"
+            f"model {name} has no setting {', '.join(unknown)}; known: {', '.join(known)}"
         )
+    _check_types(name, settings)
+    width = settings.pop("feature_dim", None)
     norm: Any = settings.get("norm", own["norm"].default if "norm" in own else None)
     given = {key: settings.pop(key) for key in STANDARDIZATION if key in settings}
     if given:
@@ -88,3 +104,39 @@ def build(name: str, spec: DataSpec, **settings: Any) -> Classifier:
     if norm == "ws":
         warn_of_norms(built)
     return built if width is None else with_feature_dim(built, width)
+
+
+def _check_types(name: str, settings: Mapping[str, Any]) -> None:
+    """Refuse a value of another structure than the model's class states for it."""
+    hints = get_type_hints(MODELS[name].__init__) | {"feature_dim": int | None}
+    for key, value in settings.items():
+        hint = hints.get(key, Any)
+        if not _fits(value, hint):
+            raise ConfigError(f"model.{key} must be {_said(hint)}, got {value!r}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    kind, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if kind in (Union, UnionType):
+        return any(_fits(value, one) for one in inner)
+    if kind is Literal:
+        return isinstance(value, str)  # which words, the class says itself
+    if kind in (tuple, list, Sequence):
+        whole = isinstance(value, list | tuple)
+        return whole and all(_fits(item, inner[0]) for item in value)
+    if hint in (int, float):
+        numbers = Integral if hint is int else Real
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    return isinstance(value, hint) if isinstance(hint, type) else True
+
+
+def _said(hint: Any) -> str:
+    kind, inner = get_origin(hint), get_args(hint)
+    if kind in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_said(one) for one in inner if one is not Recipe))
+    if kind in (tuple, list, Sequence):
+        return f"a list of {_said(inner[0]).removeprefix('a ')}s"
+    words = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
+    return words.get(hint, "a text")

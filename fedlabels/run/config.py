@@ -36,6 +36,7 @@ from fedlabels.run.groups import (
     TrackerConfig,
 )
 from fedlabels.run.trackers import NAMES
+from fedlabels.run.unread import refuse_unknown, refuse_unused
 
 
 @dataclass
@@ -203,8 +204,9 @@ def check(config: Mapping[str, Any]) -> None:
     Raises
     ------
     ConfigError
-        If a number is out of range, or settings contradict each other.
+        If a number is out of range, settings contradict each other, or nothing would read one.
     """
+    refuse_unknown(config, RunConfig)
     _check_deploy(config["deploy"])
     _check_tracker(config.get("tracker") or {})  # a run from before there were trackers has none
     for key in ("clients", "per_round", "rounds", "evaluate_every", "checkpoint_every"):
@@ -227,7 +229,9 @@ def check(config: Mapping[str, Any]) -> None:
     _one_of("precision", config["precision"], ("float32", "float64", "bfloat16"))
     _check_backend(config["backend"])
     _check_early_stop(config)
+    _check_architectures(config["architectures"]["models"])
     _check_variants(config["client"], config["strategy"])
+    refuse_unused(config)
 
 
 def _check_early_stop(config: Mapping[str, Any]) -> None:
@@ -247,6 +251,18 @@ def _check_backend(backend: Mapping[str, Any]) -> None:
     for key in ("stack_size", "block_size", "lanes", "threads"):
         if backend[key] is not None and backend[key] < 1:
             raise ConfigError(f"backend.{key} must be >= 1, got {backend[key]}")
+
+
+def _check_architectures(models: Any) -> None:
+    good = isinstance(models, list | tuple) and all(
+        isinstance(m, str) or (isinstance(m, Mapping) and isinstance(m.get("name"), str))
+        for m in models
+    )
+    if not good:
+        raise ConfigError(
+            "architectures.models must be a list of names of models, or of dicts with name and the "
+            f"model's settings, got {models!r}"
+        )
 
 
 def _check_tracker(tracker: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ import io
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,15 @@ from fedlabels.errors import ConfigError, FedLabelsError
 from fedlabels.machine import allowed_cores, portable
 from fedlabels.report.comparison.compare import Question, compare
 from fedlabels.report.comparison.files import PAGE, write_comparison
+from fedlabels.report.comparison.shared import unequal
 from fedlabels.run.code import code_version, described, is_other
 from fedlabels.run.config import check
 from fedlabels.run.console import Console
 from fedlabels.run.files import write_atomic
+from fedlabels.run.hashing import flatten
 from fedlabels.run.owner import owned
 from fedlabels.run.signals import INTERRUPTED, terminable
-from fedlabels.sweep.cells import Cell, accuracy_of, make_cells, status_of, with_method
+from fedlabels.sweep.cells import Cell, accuracy_of, make_cells, method_of, status_of, with_method
 from fedlabels.sweep.runner import Progress, error_file, run_here
 
 COMPARISON = "comparison"
@@ -81,6 +83,7 @@ class CellsLauncher(Launcher):
         root = Path(self._config.hydra.sweep.dir).expanduser().absolute()
         settings = configs[0][1]["sweep"]
         _pin_kernels([config["backend"]["portable"] for _, config in configs])
+        Console().finish(inequalities(configs, self._config.sweep.per_method))
         return run_sweep(make_cells(configs, root), root, settings)
 
     def _where(self, overrides: Sequence[str]) -> list[str]:
@@ -108,6 +111,36 @@ def _pin_kernels(wanted: Sequence[bool]) -> None:
         )
     if any(wanted):
         portable.restart()
+
+
+def inequalities(
+    configs: Sequence[tuple[Sequence[str], Mapping[str, Any]]], per_method: Mapping[str, Any]
+) -> list[str]:
+    """Say which rates, steps and batches the methods of a sweep do not share.
+
+    Parameters
+    ----------
+    configs : sequence of (overrides, resolved settings)
+        The cells.
+    per_method : mapping
+        Method -> what goes with it.
+
+    Returns
+    -------
+    list of str
+        Lines for the terminal; empty where all methods have the same.
+    """
+    named = [(method_of(given) or str(c["client"]["name"]), flatten(c)) for given, c in configs]
+    lines = unequal(named)
+    if not lines:
+        return []
+    absent = [name for name in dict.fromkeys(name for name, _ in named) if name not in per_method]
+    told = f" (it has no entry for {', '.join(absent)})" if per_method and absent else ""
+    return [
+        "warning: the methods do not share all settings, so a difference may come from these:",
+        *(f"  {line}" for line in lines),
+        f"  sweep.per_method gives each method its own names for the same values{told}",
+    ]
 
 
 def resolved(composed: DictConfig) -> dict[str, Any]:

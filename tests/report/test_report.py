@@ -16,6 +16,7 @@ from fedlabels.report import read_run, write_report
 from fedlabels.report.__main__ import main
 from fedlabels.report.holdings import read_holdings
 from fedlabels.report.single.clients import spread
+from fedlabels.report.single.provenance import hide
 
 MakeRun = Callable[..., Path]
 
@@ -97,6 +98,27 @@ def test_a_password_in_an_address_is_hidden(make_run: MakeRun) -> None:
     text, _ = check(make_run(manifest={"command": "run tracker=http://me:secret-word@host"}))
     assert "secret-word" not in text
     assert "postgresql://reader:***@host/runs" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://user:p@ss@host/x", "https://user:***@host/x"),
+        ("postgresql://user:se/cret@host/db", "postgresql://user:***@host/db"),
+        ("https://TOKEN@host/x", "https://***@host/x"),
+        ("https://host/x?token=abc&a=1", "https://host/x?token=***&a=1"),
+        ("https://host?password=abc", "https://host?password=***"),
+        ("s3://b/x?X-Amz-Signature=abc&v=1", "s3://b/x?X-Amz-Signature=***&v=1"),
+        ("tracker.api_key=abc seed=1", "tracker.api_key=*** seed=1"),
+        ("WANDB_API_KEY=abc python", "WANDB_API_KEY=*** python"),
+        ("+dataset.options={token: abc}", "+dataset.options={token: ***}"),
+        ("https://host:8080/x seed=1", "https://host:8080/x seed=1"),
+        ("https://host/icon@2x.png", "https://host/icon@2x.png"),
+        ("python run_sim.py 'name=a: b' seed=3", "python run_sim.py 'name=a: b' seed=3"),
+    ],
+)
+def test_secrets_are_hidden_wherever_they_stand(text: str, shown: str) -> None:
+    assert hide(text) == shown
 
 
 def test_markup_in_any_value_is_escaped(make_run: MakeRun) -> None:

@@ -9,11 +9,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from fedlabels.run.arguments import with_choices
 from fedlabels.run.code import code_version
 from fedlabels.run.config import register
 from fedlabels.run.hashing import config_hash
 from fedlabels.sweep.cells import fingerprint, make_cells, with_method
-from fedlabels.sweep.launcher import made_by_others, resolved
+from fedlabels.sweep.launcher import inequalities, made_by_others, resolved
 from tests.end_to_end.harness import REPO, config_of
 
 PRESETS = sorted(path.stem for path in (REPO / "configs" / "sweep").glob("*.yaml"))
@@ -134,3 +135,61 @@ def test_every_cell_of_a_preset_composes(preset):
     methods = {config["client"]["name"] for _, config in configs}
     assert methods
     assert Path(REPO / "docs" / "sweeps.md").read_text().count(f"`{preset}`") >= 1
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("client.lr=0.05", "client.lr=choice(0.05)"),
+        ("+strategy.options.x=[1,2]", "+strategy.options.x=choice([1,2])"),
+        ("partition.alpha=0.1", "partition.alpha=choice(0.1)"),
+        ("client.lr=0.1,0.2", "client.lr=0.1,0.2"),
+        ("client.lr=choice(0.1)", "client.lr=choice(0.1)"),
+        ("~client.lr", "~client.lr"),
+        ("method=fedavg", "method=fedavg"),
+        ("seed=1", "seed=1"),
+        ("backend.num_workers=2", "backend.num_workers=2"),
+        ("client.lr='0.1", "client.lr='0.1"),
+    ],
+)
+def test_constants_of_a_group_are_part_of_each_cell(given, expected):
+    assert with_choices(["-m", given]) == ["-m", expected]
+    assert with_choices([given]) == [given]
+
+
+def test_a_constant_setting_of_a_swept_method_composes():
+    (choice,) = OverridesParser.create().parse_overrides(["client.lr=choice(0.05)"])
+    assert choice.is_sweep_override()  # Hydra leaves it out of what all cells share
+    assert list(choice.sweep_string_iterator()) == ["0.05"]
+    for method in ("fedavg", "fedprox"):
+        assert config_of(f"method={method}", "client.lr=0.05")["client"]["lr"] == 0.05
+
+
+class TestInequalities:
+    def cells(self, *methods, more=()):
+        return [((f"method={m}",), config_of(f"method={m}", *more)) for m in methods]
+
+    def test_methods_with_other_rates_are_named_before_a_sweep(self):
+        told = "\n".join(inequalities(self.cells("fixmatch", "fedlabel_stable"), {}))
+        assert "the methods do not share all settings" in told
+        assert "learning rate: fixmatch 0.1, fedlabel_stable 0.003" in told
+
+    def test_a_method_without_an_entry_is_named(self):
+        lines = inequalities(self.cells("fixmatch", "fedlabel_stable"), {"fixmatch": ["seed=0"]})
+        assert "it has no entry for fedlabel_stable" in lines[-1]
+
+    def test_equal_methods_are_not(self):
+        assert inequalities(self.cells("fedavg", "fedavg"), {}) == []
+        varied = [
+            *self.cells("fedavg", "labeled_only", more=("client.lr=0.1",)),
+            *self.cells("fedavg", "labeled_only", more=("client.lr=0.2",)),
+        ]
+        assert not [line for line in inequalities(varied, {}) if "learning rate" in line]
+
+
+def test_settings_of_a_preset_are_those_of_its_method_alone():
+    ours = config_of("preset=quickstart")
+    assert (ours["client"]["tau"], ours["client"]["lr_labeled"], ours["clients"]) == (10, 0.1, 20)
+    other = config_of("preset=quickstart", "method=fedavg")
+    assert other["client"] == config_of("method=fedavg")["client"]
+    assert other["clients"] == 20

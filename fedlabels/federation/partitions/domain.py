@@ -60,11 +60,16 @@ class Domain(Partition):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("within", self.within, ("iid", "dirichlet", "lds"))
-        if isinstance(self.holdout, str):
+        if not isinstance(self.holdout, list | tuple):
             raise ConfigError(f"holdout must be a list of names, got {self.holdout!r}")
         object.__setattr__(self, "holdout", tuple(self.holdout))
         if self.alpha is not None:
             check_positive("alpha", self.alpha)
+            if self.within == "iid":
+                raise ConfigError(
+                    f"partition.alpha={self.alpha} has no effect with partition.within=iid; choose "
+                    "dirichlet or lds"
+                )
         elif self.within != "iid":
             raise ConfigError(f"within={self.within} needs alpha, a number > 0")
 

@@ -4,10 +4,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fedlabels.machine.differences import differing
-from fedlabels.report.comparison.cells import ABSENT, Levels, level, order, short_names, show
+from fedlabels.report.comparison.cells import (
+    ABSENT,
+    METHOD,
+    Levels,
+    level,
+    order,
+    short_names,
+    show,
+)
 from fedlabels.report.comparison.compare import Comparison, doubt
 from fedlabels.report.comparison.format import seed_text
 from fedlabels.report.comparison.runs import Run
+from fedlabels.report.comparison.shared import unequal
 from fedlabels.report.comparison.tables import row_text, scale_of
 from fedlabels.report.numbers import plural
 
@@ -57,6 +66,7 @@ def notes(found: Comparison) -> list[str]:
     return [
         *_data(found),
         *_pooled(found),
+        *_unequal(found),
         *_seeds(found),
         *_unpaired(found),
         *_last_rounds(found),
@@ -134,6 +144,21 @@ def _pooled(found: Comparison) -> Iterator[str]:
         )
     if made.linked:
         yield f"These differ together with the settings above: {', '.join(made.linked)}."
+
+
+def _unequal(found: Comparison) -> Iterator[str]:
+    """Say which rates, steps and batches the methods do not share."""
+    if found.design.keys[0] != METHOD:
+        return
+    runs = [
+        (show(cell.contender), run.settings) for cell in found.cells for run in cell.runs.values()
+    ]
+    lines = unequal(runs)
+    if lines:
+        yield (
+            f"The methods do not share all settings ({'; '.join(lines)}): a difference may come "
+            "from these. sweep.per_method gives each method its own names for the same values."
+        )
 
 
 def _seeds(found: Comparison) -> Iterator[str]:

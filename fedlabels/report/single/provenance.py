@@ -11,7 +11,16 @@ from fedlabels.report.markup import Content, Markup, el
 from fedlabels.report.single.source import RunData
 
 _TOLD_ABOVE = frozenset({"command", "name", "status", "class_names", "notes"})
-_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")  # of an address such as a tracker's
+# What stands before the last @ of an address: a name, a password, a token. A password may hold @
+# and slashes; without one nothing after the first slash is meant.
+_LOGIN = re.compile(r"(?<=://)(?:([^/\s:@\"']*):[^\s\"']*|[^/\s@\"']+(?:@[^/\s@\"']+)*)@")
+_WORDS = r"[\w.-]*(?:token|passwo?r?d|passphrase|pwd|secret|signature|credential|auth|api[_-]?key)"
+# In an address any parameter whose name ends in key or sig is one, too.
+_PARAMETER = re.compile(rf"([?&;#](?:{_WORDS}[\w.-]*|[\w.-]*key|sig)=)[^&;#\s\"']+", re.IGNORECASE)
+_SETTING = re.compile(
+    rf"((?:^|[\s\"'+,{{])-{{0,2}}{_WORDS}\s*[=:]\s*)(?!//)[^\s,;&\"'}}]+", re.IGNORECASE
+)
+_SECRET = re.compile(rf"(?:^|[._])(?:{_WORDS})$", re.IGNORECASE)
 
 
 def reproduce(data: RunData) -> Section:
@@ -91,7 +100,8 @@ def _lines(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping) and value:
             yield from _lines(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", hide(_text(value))
+            secret = value is not None and _SECRET.search(str(key))
+            yield f"{prefix}{key}", "***" if secret else hide(_text(value))
 
 
 def _text(value: Any) -> str:
@@ -101,11 +111,17 @@ def _text(value: Any) -> str:
 
 
 def hide(text: str) -> str:
-    """Hide passwords in addresses: reports are passed on.
+    """Hide passwords, tokens and keys: reports are passed on.
 
     Parameters
     ----------
     text : str
-        Any text.
+        Any text, such as a command or an address.
+
+    Examples
+    --------
+    >>> hide("https://me:p@ss@host/x?token=abc&run=1 tracker.api_key=abc")
+    'https://me:***@host/x?token=***&run=1 tracker.api_key=***'
     """
-    return _PASSWORD.sub(r"\1:***@", text)
+    text = _LOGIN.sub(lambda m: "***@" if m[1] is None else f"{m[1]}:***@", text)
+    return _SETTING.sub(r"\1***", _PARAMETER.sub(r"\1***", text))

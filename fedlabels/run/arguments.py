@@ -1,0 +1,52 @@
+"""Arguments of a sweep as Hydra has to be given them."""
+
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+_MULTIRUN = ("-m", "--multirun")
+# Groups whose keys depend on the option that is chosen.
+_CHOSEN = ("client", "strategy", "partition", "labels", "model", "dataset", "tracker", "callbacks")
+
+
+def with_choices(arguments: Sequence[str]) -> list[str]:
+    """Turn constant settings of groups that a sweep may vary into choices of one value.
+
+    Hydra composes what is constant with the default option of each group before it looks at the
+    values that are swept, so ``-m method=fedavg,fedprox client.lr=0.05`` would be refused for a
+    client that takes no part. A choice of one value is part of every cell instead.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        What follows ``run_sim.py``.
+
+    Returns
+    -------
+    list of str
+        The same where nothing is swept, or where Hydra has something to say about an argument.
+
+    Examples
+    --------
+    >>> with_choices(["-m", "method=fedavg,fedprox", "client.lr=0.05", "seed=1"])
+    ['-m', 'method=fedavg,fedprox', 'client.lr=choice(0.05)', 'seed=1']
+    """
+    if not set(arguments) & set(_MULTIRUN):
+        return list(arguments)
+    return [_choice(argument) for argument in arguments]
+
+
+def _choice(argument: str) -> str:
+    if argument.startswith("-") or "=" not in argument:
+        return argument
+    try:
+        override: Override = OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return argument
+    group, below, _ = override.key_or_group.partition(".")
+    if not below or group not in _CHOSEN or override.is_delete() or override.is_sweep_override():
+        return argument
+    key, _, value = argument.partition("=")
+    return f"{key}=choice({value})"
