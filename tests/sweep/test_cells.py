@@ -50,7 +50,7 @@ def test_the_fingerprint_and_the_check_of_a_resume_know_the_same_settings():
             config_hash(first) == config_hash(other)
         ), override
     for override in ("rounds=7", "early_stop.patience=3"):
-        other = config_of("dataset=digits", "seed=1", override)
+        other = config_of(*base, override)
         assert fingerprint(first) != fingerprint(other)
         assert config_hash(first) == config_hash(other)
 
