@@ -100,19 +100,20 @@ class Console:
             note = "" if self._accuracy is None else f"accuracy {self._accuracy:.4f}"
             self._bar.update(self._task, completed=index, note=note)
 
-    def note(self, line: str) -> None:
-        """Show a line between the rounds, such as what a result has to be read with.
+    def note(self, *lines: str) -> None:
+        """Show lines between the rounds, such as what a result has to be read with.
 
         Parameters
         ----------
-        line : str
-            One line.
+        *lines : str
+            One line each.
         """
-        self._to_log(line)
-        if self._bar is None:
-            self._write(self._stream, line)
-        else:
-            self._bar.console.print(line, markup=False, highlight=False)
+        for line in lines:
+            self._to_log(line)
+            if self._bar is None:
+                self._write(self._stream, line)
+            else:
+                self._bar.console.print(line, markup=False, highlight=False)
 
     def finish(self, lines: Iterable[str] = ()) -> None:
         """End the progress bar and show closing lines.

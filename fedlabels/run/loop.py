@@ -15,19 +15,19 @@ from fedlabels import wire
 from fedlabels.cohort.clock import phase, whole
 from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import RunError
-from fedlabels.federation.suspicion import suspicions, untested
 from fedlabels.machine.blas import one_blas_thread
 from fedlabels.machine.kernels import hardware
 from fedlabels.run.callbacks import Callback, Closing, Measure, Seen
 from fedlabels.run.checkpoint import Checkpoint, write_checkpoint, write_model
 from fedlabels.run.console import Console
-from fedlabels.run.data import sample_of, samples_of
+from fedlabels.run.data import sample_of
 from fedlabels.run.early_stop import BY_CALLBACK, EarlyStop, still_stopped
 from fedlabels.run.ending import status_of, tried
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.hashing import config_hash, flatten, schedule_of
 from fedlabels.run.kernels import warnings_of
 from fedlabels.run.merged import aggregated
+from fedlabels.run.notes import lost_tests, odd
 from fedlabels.run.place import Begin, Place, Simulated, usable
 from fedlabels.run.records import made_record, record_of
 from fedlabels.run.setup import World
@@ -36,14 +36,11 @@ from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.evaluation import Evaluation
 from fedlabels.simulation.grid import RoundGrid
 from fedlabels.simulation.job import Arrays, ClientRow, EachTerm, Job, Task
-from fedlabels.simulation.personal import LOST, personal
+from fedlabels.simulation.personal import personal
 from strategies.base import MODEL_REFUSED
 from strategies.support.contract import Server, State
 
 Settings = Mapping[str, Any]
-
-_LISTED = 10  # clients named in a line
-_LONGEST = 200  # characters of an error in a line
 
 
 @dataclass(frozen=True)
@@ -226,9 +223,9 @@ class Loop:
         source, saved = self._world.source, self._folder.read_manifest()
         known, before = saved.get("run_id"), saved.get("hardware") if self._checkpoint else None
         now = hardware(self._config["backend"]["threads"])
-        notes = [*self._notes(), *warnings_of(self._config, before or {}, now)]
-        for note in notes:
-            self._console.note(f"! {note}")
+        notes = odd(self._world, dealt=self._place.dealt)
+        notes += warnings_of(self._config, before or {}, now)
+        self._console.note(*(f"! {note}" for note in notes))
         self._folder.update_manifest(
             run_id=known or secrets.token_hex(8),  # what devices keep belongs to a run
             name=self._config["name"],
@@ -247,14 +244,6 @@ class Loop:
             notes=notes,
             **{"method": self._config["client"]["name"], **self._facts},
         )
-
-    def _notes(self) -> list[str]:
-        """Say what is odd about the data, as far as they are known here."""
-        world = self._world
-        tests = samples_of(world.source.test)
-        if not self._place.dealt:
-            return untested(tests)
-        return suspicions(world.federation, tests, sees_all_labels=world.client.sees_all_labels)
 
     def _start(self, backend: SimulationBackend) -> Done:
         strategy = self._world.strategy
@@ -404,20 +393,8 @@ class Loop:
         result = backend.run(Job("evaluate", index, schedule_of(self._config), tasks, shared))
         self._check_failures(index, "evaluate", result.rows)
         figures, self._personal = personal(result.rows, self._world.source.test, shards)
-        self._name_untested(index, result.rows)
+        self._console.note(*lost_tests(index, result.rows))
         return figures
-
-    def _name_untested(self, index: int, rows: Sequence[ClientRow]) -> None:
-        """Say whose own accuracy is missing, and why."""
-        failed = [row for row in rows if row.status in LOST]
-        if failed:
-            listed = ", ".join(str(row.client_id) for row in failed[:_LISTED])
-            why = " ".join(str(failed[0].error).split())[:_LONGEST]
-            self._console.note(
-                f"round {index}: {len(failed)} of {len(rows)} clients could not be tested on their "
-                f"own samples: {listed}{' ...' if len(failed) > _LISTED else ''} (client "
-                f"{failed[0].client_id}: {why})"
-            )
 
     def _count_lost(
         self, index: int, rows: Sequence[ClientRow], metrics: Mapping[str, float]

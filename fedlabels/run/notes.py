@@ -1,0 +1,50 @@
+"""What a run says of its data beside its figures: what is odd, and who could not be tested."""
+
+from collections.abc import Sequence
+
+from fedlabels.federation.suspicion import suspicions, untested
+from fedlabels.run.data import samples_of
+from fedlabels.run.setup import World
+from fedlabels.simulation.job import ClientRow
+from fedlabels.simulation.personal import LOST
+
+LISTED = 10  # clients named in a line
+LONGEST = 200  # characters of an error in a line
+
+
+def odd(world: World, *, dealt: bool) -> list[str]:
+    """Say what is odd about the data, a sentence each.
+
+    Parameters
+    ----------
+    world : World
+        What is run.
+    dealt : bool
+        Whether it is known who holds what; of real devices it is not.
+    """
+    tests = samples_of(world.source.test)
+    if not dealt:
+        return untested(tests)
+    return suspicions(world.federation, tests, sees_all_labels=world.client.sees_all_labels)
+
+
+def lost_tests(index: int, rows: Sequence[ClientRow]) -> list[str]:
+    """Name the clients whose own accuracy is missing, and say why, in a line; none if all have it.
+
+    Parameters
+    ----------
+    index : int
+        The round.
+    rows : sequence of ClientRow
+        Answers to the exchange ``"evaluate"``.
+    """
+    lost = [row for row in rows if row.status in LOST]
+    if not lost:
+        return []
+    named = ", ".join(str(row.client_id) for row in lost[:LISTED])
+    why = " ".join(str(lost[0].error).split())[:LONGEST]
+    return [
+        f"round {index}: {len(lost)} of {len(rows)} clients could not be tested on their own "
+        f"samples: {named}{' ...' if len(lost) > LISTED else ''} (client {lost[0].client_id}: "
+        f"{why})"
+    ]
