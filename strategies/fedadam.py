@@ -3,16 +3,16 @@
 Reddi et al.: "Adaptive Federated Optimization", ICLR 2021, arXiv 2003.00295, Algorithm 2.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from flwr.serverapp import strategy as flower
+import numpy as np
 from numpy.typing import NDArray
 
 from fedlabels.errors import CheckpointError, ConfigError
 from fedlabels.simulation.job import Arrays
 from strategies.base import CohortStrategy, State
+from strategies.support import Collected
 
 _MOMENTS = ("m_t", "v_t")
 
@@ -45,10 +45,11 @@ class FedAdamSettings:
                 raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
 
-class FedAdam(CohortStrategy, flower.FedAdam):
-    """Flower's FedAdam, with moments in float64 that a checkpoint keeps.
+class FedAdam(CohortStrategy):
+    """FedAdam as its paper has it, with moments in float64 that a checkpoint keeps.
 
-    Flower's class returns a float64 model for a float32 one; here it gets its dtypes back.
+    The second moment starts at tau squared, and no bias is corrected. Flower's class, which
+    ``strategy=stock`` runs, starts it at 0 and corrects the bias as if a round more were over.
 
     Parameters
     ----------
@@ -59,15 +60,38 @@ class FedAdam(CohortStrategy, flower.FedAdam):
     Settings: ClassVar[type] = FedAdamSettings
 
     def __init__(self, settings: FedAdamSettings | None = None) -> None:
+        super().__init__()
         chosen = settings or FedAdamSettings()
-        super().__init__(eta=chosen.eta, beta_1=chosen.beta_1, beta_2=chosen.beta_2, tau=chosen.tau)
+        self.eta, self.tau = chosen.eta, chosen.tau
+        self.beta_1, self.beta_2 = chosen.beta_1, chosen.beta_2
+        self.m_t: Arrays | None = None
+        self.v_t: Arrays | None = None
+
+    def merge(self, round_index: int, got: Collected, server: Arrays) -> Arrays | None:
+        """Take the mean change of the parameters for a gradient; buffers are averaged."""
+        mean = super().merge(round_index, got, server)
+        if mean is None:
+            return None
+        parameters = [
+            name
+            for name, old in server.items()
+            if old.dtype.kind == "f" and name not in self.server.buffers
+        ]
+        model = {name: server[name].astype(np.float64) for name in parameters}
+        if self.m_t is None or self.v_t is None:
+            self.m_t = {name: np.zeros(old.shape) for name, old in model.items()}
+            self.v_t = {name: np.full(old.shape, self.tau**2) for name, old in model.items()}
+        change = {name: mean[name] - old for name, old in model.items()}
+        self.m_t = {n: _decayed(self.beta_1, self.m_t[n], change[n]) for n in model}
+        self.v_t = {n: _decayed(self.beta_2, self.v_t[n], change[n] ** 2) for n in model}
+        steps = {n: self.eta * self.m_t[n] / (np.sqrt(self.v_t[n]) + self.tau) for n in model}
+        return {**mean, **{name: old + steps[name] for name, old in model.items()}}
 
     def state(self) -> State:
         """Return both moments; before the first aggregation there are none."""
         arrays: Arrays = {}
         for moment in _MOMENTS:
-            held: Mapping[str, NDArray[Any]] | None = getattr(self, moment)
-            # Flower computes new arrays each round and never writes to these.
+            held: Arrays | None = getattr(self, moment)
             arrays.update({f"{moment}/{name}": value for name, value in (held or {}).items()})
         return State(arrays, {"moments": self.m_t is not None})
 
@@ -81,3 +105,7 @@ class FedAdam(CohortStrategy, flower.FedAdam):
                 k.removeprefix(start): v for k, v in state.arrays.items() if k.startswith(start)
             }
             setattr(self, moment, held if state.values["moments"] else None)
+
+
+def _decayed(beta: float, old: NDArray[Any], new: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(beta * old + (1 - beta) * new, dtype=np.float64)

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from flwr.app import Message
+from flwr.serverapp import strategy as flower
 
 from fedlabels import wire
 from fedlabels.errors import CheckpointError, ConfigError
@@ -9,7 +11,7 @@ from strategies.fedadam import FedAdam, FedAdamSettings
 from strategies.fedavg import FedAvg
 from strategies.fedlabel import FedLabel, FedLabelSettings
 from strategies.fedprox import FedProx, FedProxSettings
-from tests.strategies.fakes import Result, asked, device_replies, model, run, same, shifted
+from tests.strategies.fakes import Result, asked, device_replies, linear, model, run, same, shifted
 
 
 class TestFedProx:
@@ -28,15 +30,35 @@ class TestFedAdam:
         settings = FedAdamSettings(eta=0.05, beta_1=0.8, beta_2=0.9, tau=0.01)
         history = run(FedAdam(settings), rounds=[1, 2], clients=2, per_round=None)
         w = model()["conv.weight"]
-        m, v = np.zeros(w.shape), np.zeros(w.shape)
+        m, v = np.zeros(w.shape), np.full(w.shape, 0.01**2)
         for t, after in enumerate(history.models, start=1):
             means = [w + np.float32(0.01 * k * (1 + 0.1 * t)) for k in (1, 2)]
             delta = (1 * means[0].astype(float) + 2 * means[1].astype(float)) / 3 - w
             m, v = 0.8 * m + 0.2 * delta, 0.9 * v + 0.1 * delta**2
-            # Flower corrects the bias with t + 1.
-            rate = 0.05 * np.sqrt(1 - 0.9 ** (t + 1)) / (1 - 0.8 ** (t + 1))
-            w = (w + rate * m / (np.sqrt(v) + 0.01)).astype(np.float32)
+            w = (w + 0.05 * m / (np.sqrt(v) + 0.01)).astype(np.float32)
             np.testing.assert_allclose(after["conv.weight"], w, rtol=0, atol=1e-7)
+
+    def test_flowers_corrects_the_bias_one_round_too_far(self) -> None:
+        """flwr 1.41, flwr/serverapp/strategy/fedadam.py: ``server_round + 1.0`` in both powers."""
+        rule = flower.FedAdam(eta=1.0, beta_1=0.9, beta_2=0.99, tau=0.0)
+        rule.current_arrays = {"w": np.zeros(1)}
+        reply = Message(
+            wire.encode_up(wire.Uplink({"model": wire.UpTerm({"w": np.ones(1)})}, 1.0)), 7, "train"
+        )
+        made, _ = rule.aggregate_train(1, [reply])
+        rate = np.sqrt(1 - 0.99**2) / (1 - 0.9**2)  # Kingma and Ba: powers 1 in the first round
+        np.testing.assert_allclose(made["w"].numpy(), rate * 0.1 / np.sqrt(0.01))
+
+    def test_buffers_are_averaged_not_stepped(self) -> None:
+        strategy = FedAdam()
+        messages = asked(strategy, 2, buffers=frozenset({"bn.running_mean"}))
+        job = Job("train", 1, 4, (), {"model": model()})
+        outcome = strategy.aggregate(
+            "train", 1, device_replies(messages, [linear(Task(k), job) for k in range(2)])
+        )
+        assert outcome.arrays is not None
+        moved = outcome.arrays["bn.running_mean"].numpy() - model()["bn.running_mean"]
+        np.testing.assert_allclose(moved, 1.1 * (0.01 + 2 * 0.02) / 3, atol=1e-6)
 
     def test_the_model_stays_float32(self) -> None:
         for arrays in run(FedAdam()).models:
