@@ -72,6 +72,9 @@ class ServerStrategy(flower.Strategy):
         Whether all architectures must have features of one width.
     has_model : bool
         Whether the global arrays are a model that can be tested; see :meth:`initial`.
+    bounds_updates : bool
+        Whether it bounds what one client may change, as differential privacy does; then a model
+        may have no running statistics that leave the clients.
     """
 
     Settings: ClassVar[type] = NoSettings
@@ -80,6 +83,7 @@ class ServerStrategy(flower.Strategy):
     any_architecture: ClassVar[bool] = False
     same_features: ClassVar[bool] = False
     has_model: ClassVar[bool] = True
+    bounds_updates: bool = False
     server: Server = Server()
     _received: Arrays | None = None
     _waited: bool = False

@@ -11,18 +11,21 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.app.exception import AppExitException
 from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 
 from fedlabels import wire
+from fedlabels.aggregation import weighted_mean
 from fedlabels.errors import CheckpointError, ConfigError, RunError
-from fedlabels.simulation.flower_compat import lazy_record, peek
+from fedlabels.simulation.flower_compat import WideArray, peek
 from fedlabels.simulation.job import Arrays, Need
+from fedlabels.simulation.mods import ADAPTIVE
 from fedlabels.simulation.replies import Replies
 from strategies.base import MODEL_KEPT, Outcome, ServerStrategy, State, restored
 from strategies.support import Collected, SampledGrid, finite_norms, global_random, snapshot
+from strategies.support.guard import wrapped
 from strategies.support.replies import check, count_rows
 
 _PREFIX = "flwr.serverapp.strategy."
@@ -34,6 +37,16 @@ _SAMPLING = {
     "min_available_nodes": 1,
 }
 _FIXED = frozenset({*_SAMPLING, "weighted_by_key", "arrayrecord_key", "configrecord_key"})
+# Rules that compare clients by their distance, which is the same for differences from the model.
+_DISTANCES = (flower.MultiKrum, flower.Bulyan)
+_CLIPPING = (
+    flower.DifferentialPrivacyServerSideFixedClipping,
+    flower.DifferentialPrivacyClientSideFixedClipping,
+)
+# Rules that step or clip or add noise: running statistics are no parameters and are averaged.
+_STEPS = (
+    *_CLIPPING, flower.FedAvgM, flower.FedAdagrad, flower.FedAdam, flower.FedYogi, flower.QFedAvg,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,9 +72,14 @@ class Stock(ServerStrategy):
 
     - Global ``random`` and ``numpy.random``, Flower's only sources of noise, are seeded from the
       run's seed and the round, and put back afterwards.
+    - Values are shown in float64, in the order of the model that was sent, whatever the order of a
+      reply. Rules that compare clients by distance (Krum, MultiKrum, Bulyan) are shown differences
+      from that model: the squares of large equal parts would cancel.
     - Integer and boolean tensors are hidden from the strategy and stay the server's; 0-d floats
       are shown with shape (1,), because in-place arithmetic misses 0-d values. Clients get and
       send whole models. Dtypes are restored.
+    - Server optimizers and differential privacy are shown parameters only: running statistics of a
+      batch normalization are averaged, as with our own server optimizers.
     - Clients with weight 0 are left out; metrics are cut to those that all clients report, and the
       ones that come out are merged by sums and counts, over all clients.
     - Replies are copies that the strategy may empty or overwrite. Updates that are exactly zero
@@ -87,6 +105,9 @@ class Stock(ServerStrategy):
         chosen = settings or StockSettings()
         self.strategy = _make(chosen.rule, chosen.options)
         self._marks = snapshot.marks(self.strategy)
+        self._steps = any(isinstance(rule, _STEPS) for rule in wrapped(self.strategy))
+        self._compares = any(isinstance(rule, _DISTANCES) for rule in wrapped(self.strategy))
+        self.bounds_updates = any(isinstance(rule, _CLIPPING) for rule in wrapped(self.strategy))
 
     def summary(self) -> None:
         """Log the strategy's settings."""
@@ -98,12 +119,11 @@ class Stock(ServerStrategy):
         """Make the messages of a round; ``config`` stays as it is."""
         self._received = wire.from_record(arrays)
         chosen = SampledGrid(grid, self.sample(server_round, grid))
-        shown = _shown(arrays, self.server.private)
+        shown = self._shown(self._received)
         with global_random(self.server.seed, "stock-configure", server_round):
             made = self.strategy.configure_train(server_round, shown, config.copy(), chosen)
             messages = list(made)
-        if shown is not arrays:
-            _send_whole(messages, shown, arrays)
+        _send_whole(messages, shown, arrays)
         return self._addressed("train", server_round, messages)
 
     def configure_evaluate(
@@ -120,14 +140,14 @@ class Stock(ServerStrategy):
         """Let the strategy aggregate what it can digest."""
         if self._received is None:
             raise RunError("aggregate was called before configure: the model sent is not known")
-        got, digestible = self._digestible(replies)
+        got, digestible, uplinks = self._digestible(replies)
         arrays: ArrayRecord | None = None
         if any(reply.has_content() for reply in digestible):
             arrays = self._aggregated(round_index, digestible)
         metrics = got.means()
         if not arrays:
             metrics[MODEL_KEPT] = 1.0
-        new = wire.to_record(restored(peek(arrays), self._received)) if arrays else None
+        new = self._whole(peek(arrays), uplinks, self._received) if arrays else None
         clients = {str(status): count for status, count in got.clients.items()}
         return Outcome(new, metrics, got.weight, clients)
 
@@ -174,7 +194,9 @@ class Stock(ServerStrategy):
             ) from error
         return arrays
 
-    def _digestible(self, replies: Iterable[Message]) -> tuple[Collected, list[Message]]:
+    def _digestible(
+        self, replies: Iterable[Message]
+    ) -> tuple[Collected, list[Message], list[wire.Uplink]]:
         """Check replies, and rewrite them in a form that every stock strategy takes."""
         ordered = sorted(replies, key=lambda reply: self.client_of(reply.metadata.src_node_id))
         got = Collected()
@@ -184,9 +206,9 @@ class Stock(ServerStrategy):
         )
         if isinstance(replies, Replies):
             got = count_rows(replies)  # knows the clients that gave no reply, too
-        uplinks = [(client_id, up) for client_id, up in usable if wire.MODEL in up.terms]
-        common = set.intersection(*(_counted(up) for _, up in uplinks)) if uplinks else set()
-        contents = {client_id: _content(up, common) for client_id, up in uplinks}
+        uplinks = {client_id: up for client_id, up in usable if wire.MODEL in up.terms}
+        common = set.intersection(*map(_counted, uplinks.values())) if uplinks else set()
+        contents = {client_id: self._content(up, common) for client_id, up in uplinks.items()}
         shown: list[Message] = []
         for reply in ordered:
             client_id = self.client_of(reply.metadata.src_node_id)
@@ -196,7 +218,38 @@ class Stock(ServerStrategy):
                 clone = copy.copy(reply)  # the caller's reply keeps its content
                 clone.content = contents[client_id]
                 shown.append(clone)
-        return got, shown
+        return got, shown, list(uplinks.values())
+
+    def _seen(self, model: Arrays) -> list[str]:
+        """Name the tensors of the sent model that the strategy is shown, in its order."""
+        hidden = self.server.private | (self.server.buffers if self._steps else frozenset())
+        return [name for name, v in model.items() if v.dtype.kind == "f" and name not in hidden]
+
+    def _shown(self, model: Arrays) -> ArrayRecord:
+        """Show the strategy its part of some model."""
+        sent, record = self._received or {}, ArrayRecord()
+        for name in self._seen(sent):
+            record[name] = WideArray(model[name], sent[name] if self._compares else None)
+        return record
+
+    def _content(self, up: wire.Uplink, metrics: set[str]) -> RecordDict:
+        means = {name: up.metrics[name][0] / up.metrics[name][1] for name in sorted(metrics)}
+        record = MetricRecord({wire.NUM_EXAMPLES: up.weight, **means})
+        model = self._shown(up.terms[wire.MODEL].value)
+        return RecordDict({wire.ARRAYS: model, wire.METRICS: record})
+
+    def _whole(self, made: Arrays, uplinks: Sequence[wire.Uplink], server: Arrays) -> ArrayRecord:
+        """Return the new model of what the strategy made, and of what it was not shown."""
+        new = dict(made)
+        if self._compares:
+            new = {name: v + server[name].reshape(v.shape) for name, v in made.items()}
+        if self._steps:
+            values = [up.terms[wire.MODEL].value for up in uplinks]
+            weights = [up.weight for up in uplinks]
+            for name in self.server.buffers - self.server.private:
+                stacked = np.stack([value[name] for value in values])
+                new[name] = weighted_mean(stacked, weights)
+        return wire.to_record(restored(new, server))
 
 
 def _make(name: object, options: Mapping[str, Any]) -> flower.Strategy:
@@ -233,22 +286,16 @@ def _find(name: object) -> type[flower.Strategy]:
         and issubclass(value, flower.Strategy)
         and not inspect.isabstract(value)
         and not key.startswith("FedXgb")  # trees as bytes, not tensors
+        and "AdaptiveClipping" not in key
     }
-    kind = kinds.get(str(name).removeprefix(_PREFIX))
+    plain = str(name).removeprefix(_PREFIX)
+    if "AdaptiveClipping" in plain and plain in flower.__all__:
+        fixed = plain.replace("Adaptive", "Fixed")
+        raise ConfigError(f"strategy.rule={plain} is refused. {ADAPTIVE}. Use {fixed}")
+    kind = kinds.get(plain)
     if kind is None:
         raise ConfigError(f"Flower has no strategy {name!r}; choose one of {', '.join(kinds)}")
     return kind
-
-
-def _shown(arrays: ArrayRecord, private: frozenset[str]) -> ArrayRecord:
-    """Leave out what strategies mistreat; the very same record if there is nothing of the kind."""
-    seen = {n: a for n, a in arrays.items() if np.dtype(a.dtype).kind == "f" and n not in private}
-    if len(seen) == len(arrays) and all(array.shape for array in arrays.values()):
-        return arrays
-    record = ArrayRecord()
-    for name, array in seen.items():
-        record[name] = array if array.shape else Array(np.atleast_1d(array.numpy()))
-    return record
 
 
 def _send_whole(messages: Iterable[Message], shown: ArrayRecord, whole: ArrayRecord) -> None:
@@ -264,11 +311,3 @@ def _send_whole(messages: Iterable[Message], shown: ArrayRecord, whole: ArrayRec
 
 def _counted(up: wire.Uplink) -> set[str]:
     return {name for name, (_, count) in up.metrics.items() if count}
-
-
-def _content(up: wire.Uplink, metrics: set[str]) -> RecordDict:
-    model = up.terms[wire.MODEL].value
-    values = {name: np.atleast_1d(v) for name, v in model.items() if v.dtype.kind == "f"}
-    means = {name: up.metrics[name][0] / up.metrics[name][1] for name in sorted(metrics)}
-    record = MetricRecord({wire.NUM_EXAMPLES: up.weight, **means})
-    return RecordDict({wire.ARRAYS: lazy_record(values), wire.METRICS: record})

@@ -13,15 +13,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedlabels import wire
 from fedlabels.cohort.types import EMPTY, Scalar
-from fedlabels.errors import ConfigError, FedLabelsError, WireError
-from fedlabels.simulation.flower_compat import with_mods
+from fedlabels.errors import ConfigError, FedLabelsError
 
 if TYPE_CHECKING:
     from fedlabels.deploy.device import Device
@@ -65,26 +64,18 @@ def _answer(message: Message, context: Context) -> Message:
         return Message(RecordDict({wire.DEVICE: ConfigRecord()}), reply_to=message)
     station = Station(task, context)
     try:
-        return _answer_at(station, message, context)
+        return _answer_at(station, message)
     finally:
         station.close()
 
 
-def _answer_at(station: "Station", message: Message, context: Context) -> Message:
+def _answer_at(station: "Station", message: Message) -> Message:
     kind, _, action = message.metadata.message_type.partition(".")
     if kind == "query":
         return Message(RecordDict({wire.DEVICE: station.describe()}), reply_to=message)
     if kind == "evaluate":
         return station.evaluate(message)
-
-    def train(asked: Message, _: Context) -> Message:
-        return station.train(asked, action or kind)
-
-    # Flower's mods want one config record, so they do not see ours
-    del message.content[wire.DEVICE]
-    reply: Message = with_mods(train, [_mod(name) for name in station.spec.mods])(message, context)
-    if reply.has_error():
-        raise WireError(f"a mod refused: {reply.error.reason}")
+    reply = station.train(message, action or kind)
     reply.content[wire.DEVICE] = station.record()
     return reply
 
@@ -160,17 +151,3 @@ class Station:
             LOG.warning("%s", note)
         kinds = {wire.NOTE: "; ".join(self._state.kinds)} if self._state.kinds else {}
         return ConfigRecord({wire.CLIENT_ID: self._data.client_id, **more, **kinds})
-
-
-def _mod(name: str) -> Any:
-    from flwr.clientapp import mod
-
-    known = {
-        "fixed_clipping": mod.fixedclipping_mod,
-        "adaptive_clipping": mod.adaptiveclipping_mod,
-        "message_size": mod.message_size_mod,
-        "arrays_size": mod.arrays_size_mod,
-    }
-    if name not in known:
-        raise WireError(f"mod {name!r} is not known")
-    return known[name]

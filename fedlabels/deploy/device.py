@@ -83,6 +83,7 @@ class Device:
                 threads=threads or allowed_cores(),
                 dtype=spec.precision,
                 device=device,
+                mods=tuple(spec.mods),
             )
         )
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedlabels.errors import ConfigError
+from fedlabels.simulation.mods import MODS
 
 FORMAT = 1
 LARGEST = 2**31 - 1
 """Largest client_id: one that every table, file name and spreadsheet holds as it is."""
-MODS = ("fixed_clipping", "adaptive_clipping", "message_size", "arrays_size")
 PRECISIONS = ("float32", "float64", "bfloat16")
 
 
@@ -53,8 +53,7 @@ class DeviceSpec:
     federation_hash : str or None
         Hash of what comes of it at the server; None where the server has no data to deal.
     mods : tuple of str
-        Flower mods around the training, outermost first: ``fixed_clipping``,
-        ``adaptive_clipping``, ``message_size``, ``arrays_size``.
+        Flower mods around the training, outermost first; keys of `simulation.mods.MODS`.
 
     Raises
     ------

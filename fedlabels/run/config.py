@@ -37,6 +37,7 @@ from fedlabels.run.groups import (
 )
 from fedlabels.run.trackers import NAMES
 from fedlabels.run.unread import refuse_unknown, refuse_unused
+from fedlabels.simulation.mods import check_mods
 
 
 @dataclass
@@ -286,6 +287,7 @@ def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
 
 
 def _check_deploy(deploy: Mapping[str, Any]) -> None:
+    check_mods(deploy["mods"])
     for key in ("min_clients", "lost_rounds"):
         if deploy[key] < 1:
             raise ConfigError(f"deploy.{key} must be >= 1, got {deploy[key]}")

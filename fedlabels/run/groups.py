@@ -220,8 +220,8 @@ class DeployConfig:
     partitions : bool
         Whether devices hold partitions of ``dataset``, dealt as in the simulator.
     mods : list of str
-        Flower's ``fixed_clipping``, ``adaptive_clipping``, ``message_size``, ``arrays_size``,
-        outermost first.
+        Flower's ``fixed_clipping``, ``message_size``, ``arrays_size`` around what a client sends,
+        outermost first; in simulations, too.
     data : dict
         Instead of data at the server: ``shape``, ``class_names`` or ``num_classes``, ``mean``,
         ``std`` and ``pixels``.

@@ -22,6 +22,7 @@ FILES = ("strategy.anchor_file",)
 
 _ROOT = "dataset.root"  # a place, too: the data's content is compared apart
 _SCHEDULE = "schedule_rounds"
+_MODS = "deploy.mods"  # they change what clients send, in a simulation and on devices
 _PORTABLE = "backend.portable"
 _BITS = (*MACHINE, "backend.threads", "backend.tf32", _PORTABLE)
 _CHUNK = 1 << 20  # bytes read at once
@@ -67,6 +68,8 @@ def may_differ(key: str) -> bool:
     >>> may_differ("backend.num_workers"), may_differ("seed")
     (True, False)
     """
+    if key == _MODS:
+        return False
     top = key.split(".", 1)[0]
     if top == "backend":
         return key not in _BITS

@@ -47,6 +47,7 @@ except (ImportError, AttributeError) as error:  # pragma: no cover - other versi
 __all__ = [
     "LazyArray",
     "Run",
+    "WideArray",
     "error_reply",
     "identify",
     "lazy_record",
@@ -151,6 +152,40 @@ class LazyArray(Array):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "LazyArray":
         return self  # nobody writes to it
+
+
+class WideArray(LazyArray):
+    """An array shown in float64 with at least one axis; computed at every look, never kept.
+
+    Parameters
+    ----------
+    value : ndarray
+        Floating point, any shape.
+    less : ndarray or None
+        Shown is the difference from this one, of the same shape.
+    """
+
+    def __init__(self, value: NDArray[Any], less: NDArray[Any] | None = None) -> None:
+        super().__init__(value)
+        shape = tuple(value.shape) or (1,)
+        self.__dict__.update(dtype="float64", shape=shape, _less=less)
+
+    @property
+    def data(self) -> bytes:  # type: ignore[override]
+        """The bytes, made anew each time."""
+        buffer = BytesIO()
+        np.save(buffer, self.numpy(), allow_pickle=False)
+        return buffer.getvalue()
+
+    def numpy(self) -> NDArray[Any]:
+        """Return a new array, which may be written to."""
+        wide = self._value.astype(np.float64).reshape(self.shape)
+        less: NDArray[Any] | None = self.__dict__["_less"]
+        return wide if less is None else wide - less.reshape(self.shape)
+
+    def view(self) -> NDArray[Any]:
+        """Return a new array."""
+        return self.numpy()
 
 
 def lazy_record(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:

@@ -4,13 +4,13 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedlabels.cohort import DataSpec, Layout, Nets, Shard, Term
+from fedlabels.cohort import DataSpec, Layout, Net, Nets, Shard, Term
 from fedlabels.cohort.clock import Track, during, handed_over, phase, recorded
 from fedlabels.cohort.device import choose_device, tune, upload
 from fedlabels.cohort.engine import Engine
@@ -43,6 +43,9 @@ from fedlabels.simulation.shared import Shared
 from fedlabels.simulation.source import resident
 from fedlabels.simulation.terms import size
 from fedlabels.simulation.trainer import Trainer
+
+if TYPE_CHECKING:
+    from fedlabels.simulation.mods import Mods
 
 EVALUATION_ROWS = 500  # fixed: the sum of the test loss must not depend on the number of workers
 
@@ -80,6 +83,8 @@ class WorkerSpec:
         Whether a GPU rounds the factors of float32 products to 10 bits.
     lanes : int
         Clients that graphed execution keeps going at once.
+    mods : tuple of str
+        Flower's mods around what a client sends, outermost first; see `simulation.mods`.
     """
 
     train: ArrayDataset
@@ -97,6 +102,7 @@ class WorkerSpec:
     device: str = "cpu"
     tf32: bool = True
     lanes: int = 4
+    mods: tuple[str, ...] = ()
 
 
 class Worker:
@@ -139,6 +145,7 @@ class Worker:
             Engine(group.client, nets, self._source, self._data, spec.seed, spec.lanes)
             for group, nets in zip(spec.population.groups, self._nets, strict=True)
         ]
+        self._mods = _mods_of(spec.mods, self._nets[0]["model"])
         memory = CudaMemory(self.device) if self.device.type == "cuda" else None
         self._trainer = Trainer(
             spec.population, self._engines,
@@ -179,7 +186,7 @@ class Worker:
             If there are more.
         """
         ((_, made),) = self._trainer.run(order, Shared(shared, self.device))
-        return made
+        return self._mods.around(self._mods.message(order, shared), made) if self._mods else made
 
     def tracks(self, events: bool) -> tuple[float, list[Track]]:
         """Return the time by this process's clock, and what was timed since the last call."""
@@ -195,7 +202,10 @@ class Worker:
             for name, need in order.needs.items()
             if need == "sum"
         }
+        asked = self._mods.message(order, shared) if self._mods else None
         for item, out in self._trainer.run(order, trees):
+            if self._mods and asked:
+                out = self._mods.around(asked, out)
             self._take(order, report, sums, item, out, down)
         report.chosen = dict(self._trainer.chosen)
         with phase("ship_back"):
@@ -316,3 +326,12 @@ class Worker:
     def _test_rows(self, rows: Indices) -> Tensor:
         index = upload(torch.from_numpy(rows + self._first_test), self.device)
         return self._source.rows(index, "plain", torch.empty(len(rows), 0))
+
+
+def _mods_of(names: tuple[str, ...], net: Net) -> "Mods | None":
+    """Return the mods around what clients send; Flower is loaded where there are any."""
+    if not names:
+        return None
+    from fedlabels.simulation.mods import Mods
+
+    return Mods(names, net.layout.names(role="buffer"))

@@ -187,14 +187,6 @@ def asked(strategy: ServerStrategy, clients: int = 6, **server: Any) -> list[Mes
 DP: dict[str, dict[str, Any]] = {
     "DifferentialPrivacyServerSideFixedClipping": {"noise_multiplier": 0.1, "clipping_norm": 1},
     "DifferentialPrivacyClientSideFixedClipping": {"noise_multiplier": 0.1, "clipping_norm": 1.0},
-    "DifferentialPrivacyServerSideAdaptiveClipping": {
-        "noise_multiplier": 0.1,
-        "clipped_count_stddev": 1.0,
-    },
-    "DifferentialPrivacyClientSideAdaptiveClipping": {
-        "noise_multiplier": 0.1,
-        "clipped_count_stddev": 1.0,
-    },
 }
 PLAIN: dict[str, dict[str, Any]] = {
     "FedAvg": {},
