@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from fedlabels.cohort import Batch, FitRequest, Tree, View
+from fedlabels.cohort import Batch, FitRequest, Reads, Tree, View
 from fedlabels.losses import cross_entropy, fedsa_loss
 
 ANCHORS = "anchors"
 _COEFFICIENTS = ("lambda_reg", "mu_mcl", "nu_cc")
+_SETTINGS = {name: f"anchor-{name.replace('_', '-')}" for name in _COEFFICIENTS}
+ANCHOR_READS = Reads(tuple(_SETTINGS.values()), (ANCHORS,))
+"""What `anchored` reads: a client whose ``fit`` calls it has this as its ``reads``."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,5 @@ def anchored(request: FitRequest) -> Objective | None:
     """Return the objective with the server's anchors; None where it sent none."""
     if ANCHORS not in request.shared:
         return None
-    settings = request.settings
-    coefficients = {n: float(settings[f"anchor-{n.replace('_', '-')}"]) for n in _COEFFICIENTS}
+    coefficients = {name: float(request.settings[key]) for name, key in _SETTINGS.items()}
     return Objective(AnchoredLoss(coefficients), {ANCHORS: request.shared[ANCHORS]})

@@ -5,9 +5,10 @@ McMahan et al., AISTATS 2017, arXiv 1602.05629.
 
 from dataclasses import dataclass
 
+from clients._anchors import ANCHOR_READS
 from clients._checks import check_choices
 from clients._labeled import LabeledClient, labeled_metrics
-from fedlabels.cohort import Cohort, FitRequest, FitResult
+from fedlabels.cohort import Cohort, FitRequest, FitResult, Reads
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,16 @@ class FedAvg(LabeledClient):
     def sees_all_labels(self) -> bool:
         """Whether the simulation reveals the hidden labels."""
         return self.role == "fully_labeled"
+
+    @property
+    def reads(self) -> Reads:
+        """What it reads beside the model: anchors."""
+        return ANCHOR_READS
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """Names of the terms that it sends: the model."""
+        return ("model",)
 
     def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
         """Train on the labeled samples; a client without any returns the model with weight 0."""

@@ -7,10 +7,11 @@ Normalization Great in Federated Deep Learning", arXiv 2303.06530.
 
 from dataclasses import dataclass
 
+from clients._anchors import ANCHOR_READS
 from clients._checks import check_choices
 from clients._labeled import labeled_metrics
 from clients._private import OwnNorm
-from fedlabels.cohort import Cohort, FitRequest, FitResult
+from fedlabels.cohort import Cohort, FitRequest, FitResult, Reads
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,16 @@ class FedBN(OwnNorm):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choices(self, {"weight": ("labeled", "uniform")})
+
+    @property
+    def reads(self) -> Reads:
+        """What it reads beside the model: anchors."""
+        return ANCHOR_READS
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """Names of the terms that it sends: the model."""
+        return ("model",)
 
     def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
         """Train on the labeled samples; a client without any has weight 0."""

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from clients._anchors import anchored
+from clients._anchors import ANCHOR_READS, anchored
 from clients._checks import check_above, check_at_least, check_between, check_choices, require
 from clients._labeled import labeled_metrics, labeled_sgd, scheduled
 from clients._selection import class_thresholds, selection_sums, unlabeled_metrics
@@ -24,6 +24,7 @@ from fedlabels.cohort import (
     FitResult,
     Net,
     Ratio,
+    Reads,
     Sums,
     Term,
     Tree,
@@ -153,6 +154,16 @@ class FedLabel(Client):
             "client.variant=joint has no pass over the shard to set thresholds from: use "
             f"client.threshold_rule=fixed, got {self.threshold_rule}",
         )
+
+    @property
+    def reads(self) -> Reads:
+        """What it reads beside the model: anchors, in the labeled phase."""
+        return Reads() if self.variant == "joint" else ANCHOR_READS
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """Names of the terms that it sends: one model or two."""
+        return ("local", "student") if self.variant == "flute" else ("model",)
 
     def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
         """Run one round; a client without labels, or with labels only, runs the same code."""

@@ -100,6 +100,11 @@ class FedLD(LabeledClient):
         rate = warmup_rate(usual.lr, local_epochs=epochs, round_index=request.round)
         return replace(usual, lr=rate)
 
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """Names of the terms that it sends: the model."""
+        return ("model",)
+
     def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
         """Train on the labeled samples; a client without any returns the model with weight 0."""
         optimizer = self.optimizer_for(request, cohort.net("model").layout)

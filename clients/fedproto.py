@@ -13,7 +13,7 @@ from torch import Tensor
 from clients._checks import check_at_least, check_choices, require
 from clients._own_model import MODEL, Tables
 from clients._prototypes import PROTOTYPES, PrototypeClient
-from fedlabels.cohort import Batch, Cohort, FitRequest, FitResult, Sums, Tree, View
+from fedlabels.cohort import Batch, Cohort, FitRequest, FitResult, Reads, Sums, Tree, View
 from fedlabels.losses import cross_entropy, prototype_pull
 
 _LOSSES = ("loss_labeled", "loss_reg")
@@ -44,6 +44,16 @@ class FedProto(PrototypeClient):
             "client.proto_from=last_epoch needs epochs: set client.local_epochs and "
             "client.local_steps=null",
         )
+
+    @property
+    def reads(self) -> Reads:
+        """What it reads: the global prototypes in place of a model."""
+        return Reads(arrays=("vectors", "present"))
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """Names of the terms that it sends: prototypes."""
+        return (PROTOTYPES,)
 
     def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
         """Train the own model, and make its prototypes."""

@@ -4,15 +4,18 @@ Li et al., MLSys 2020, arXiv 1812.06127.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from clients._anchors import ANCHOR_READS
 from clients._checks import check_at_least
 from clients._labeled import labeled_metrics
 from clients._private import OwnNorm
-from fedlabels.cohort import Cohort, FitRequest, FitResult, Tree, View
+from fedlabels.cohort import Cohort, FitRequest, FitResult, Reads, Tree, View
 from fedlabels.losses import proximal_term
+
+PROXIMAL_MU = "proximal-mu"  # as Flower's FedProx sends it
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,19 @@ class FedProx(OwnNorm):
         super().__post_init__()
         check_at_least(self, 0, ("mu",))
 
+    @property
+    def reads(self) -> Reads:
+        """What it reads beside the model: the coefficient, and anchors."""
+        return replace(ANCHOR_READS, settings=(*ANCHOR_READS.settings, PROXIMAL_MU))
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """Names of the terms that it sends: the model."""
+        return ("model",)
+
     def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
         """Train on the labeled samples, held back to the received model."""
-        sent = request.settings.get("proximal-mu", 0.01)
+        sent = request.settings.get(PROXIMAL_MU, 0.01)
         mu = float(sent if self.mu is None else self.mu)
         net = cohort.net("model")
         own = self.private(net.layout)

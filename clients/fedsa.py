@@ -14,7 +14,7 @@ from torch import Tensor
 from clients._checks import check_at_least, check_choices
 from clients._own_model import MODEL, Tables
 from clients._prototypes import PROTOTYPES, PrototypeClient
-from fedlabels.cohort import Batch, Cohort, FitRequest, FitResult, Ratio, View
+from fedlabels.cohort import Batch, Cohort, FitRequest, FitResult, Ratio, Reads, View
 from fedlabels.losses import Margin, anchor_margin, fedsa_loss, gap
 
 ANCHORS = "anchors"
@@ -46,6 +46,16 @@ class FedSA(PrototypeClient):
     def rules(self) -> tuple[str, ...]:
         """Name the rules of prediction."""
         return ("prototype", "head", "anchor")
+
+    @property
+    def reads(self) -> Reads:
+        """What it reads: anchors in place of a model, and prototypes when it tests itself."""
+        return Reads(payloads=(PROTOTYPES,), arrays=(ANCHORS,))
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """Names of the terms that it sends: prototypes."""
+        return (PROTOTYPES,)
 
     def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
         """Train the own model against the anchors, and collect prototypes on the way."""

@@ -83,6 +83,11 @@ class FixMatch(OwnNorm):
             "client.local_steps and client.local_epochs=null",
         )
 
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """Names of the terms that it sends: the model."""
+        return ("model",)
+
     def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
         """Train on both parts; a client that lacks one trains on the other."""
         parts = {part: cohort.samples(part) for part in ("labeled", "unlabeled")}

@@ -7,13 +7,23 @@ from typing import Any
 from torch import Tensor
 
 from clients._own_model import MODEL, OwnModelClient
-from fedlabels.cohort import Batch, Cohort, FitRequest, FitResult, Ratio, View
+from fedlabels.cohort import Batch, Cohort, FitRequest, FitResult, Ratio, Reads, View
 from fedlabels.losses import cross_entropy
 
 
 @dataclass(frozen=True)
 class LocalTraining(OwnModelClient):
     """SGD on the own labels; nothing goes up or down."""
+
+    @property
+    def reads(self) -> Reads:
+        """What it reads: nothing."""
+        return Reads(arrays=())
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """Names of the terms that it sends: none."""
+        return ()
 
     def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
         """Train the own model; a client without labels keeps it."""

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from fedlabels.cohort.layout import Layout
-from fedlabels.cohort.types import DataSpec, FitRequest, FitResult, Ratio, Tree
+from fedlabels.cohort.types import DataSpec, FitRequest, FitResult, Ratio, Reads, Tree
 
 if TYPE_CHECKING:
     from fedlabels.cohort.batches import Batch
@@ -60,6 +60,16 @@ class Client:
         if getattr(self, "local_epochs", None) is None:
             return 0
         return labeled + (unlabeled if self.sees_all_labels else 0)
+
+    @property
+    def reads(self) -> Reads:
+        """What it reads beside the model; it holds for the ``fit`` of the same class."""
+        return Reads()
+
+    @property
+    def makes(self) -> tuple[str, ...] | None:
+        """Names of the terms that the ``fit`` of the same class sends; None does not say."""
+        return None
 
     def nets(self, model: nn.Module, spec: DataSpec) -> dict[str, nn.Module]:
         """Return the nets by name.

@@ -36,6 +36,25 @@ class DataSpec:
 
 
 @dataclass(frozen=True)
+class Reads:
+    """What a client reads of what a strategy sends; anything else that is sent is refused.
+
+    Parameters
+    ----------
+    settings : tuple of str
+        Names in ``request.settings``.
+    payloads : tuple of str
+        Names in ``request.shared`` and ``request.own``, beside ``"model"``.
+    arrays : tuple of str or None
+        Global arrays that ``request.shared["model"]`` must hold; None is a whole model.
+    """
+
+    settings: tuple[str, ...] = ()
+    payloads: tuple[str, ...] = ()
+    arrays: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
 class FitRequest:
     """What the server asks of a client in one exchange.
 

@@ -31,6 +31,7 @@ from fedlabels.errors import CheckpointError, ConfigError
 from fedlabels.federation.federation import Federation
 from fedlabels.federation.ragged import Ragged
 from fedlabels.models import build as build_model
+from fedlabels.run.agreement import check_agreement
 from fedlabels.run.callbacks import Callback
 from fedlabels.run.checkpoint import Checkpoint
 from fedlabels.run.code import code_version
@@ -44,7 +45,7 @@ from fedlabels.run.loop import Loop
 from fedlabels.run.main import checkpoint_of, early_end, own_overrides
 from fedlabels.run.owner import owned
 from fedlabels.run.place import Begin, Place, usable
-from fedlabels.run.setup import World
+from fedlabels.run.setup import World, first_arrays
 from fedlabels.run.trackers import tracking_of
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.job import ClientRow
@@ -210,10 +211,10 @@ def build_world(config: Mapping[str, Any]) -> World:
     population = Population.uniform(Group(client, name, model), 1)
     head: Any = built["0"]
     width = int(head.head.in_features)
-    return World(
-        source, federation, population, client, strategy, Layout(built["0"]), width,
-        views_of(config, source),
-    )  # fmt: skip
+    layout, views = Layout(built["0"]), views_of(config, source)
+    world = World(source, federation, population, client, strategy, layout, width, views)
+    check_agreement(config, world, first_arrays(built["0"]))
+    return world
 
 
 def server_data(config: Mapping[str, Any]) -> DataSource:

@@ -17,6 +17,7 @@ from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import RunError
 from fedlabels.machine.blas import one_blas_thread
 from fedlabels.machine.kernels import hardware
+from fedlabels.run.agreement import check_messages
 from fedlabels.run.callbacks import Callback, Closing, Measure, Seen
 from fedlabels.run.checkpoint import Checkpoint, write_checkpoint, write_model
 from fedlabels.run.console import Console
@@ -324,6 +325,7 @@ class Loop:
         for exchange in strategy.exchanges(index):
             with phase("configure"):
                 messages = list(strategy.configure(exchange, index, arrays, grid))
+            check_messages(messages, self._world.client, self._config["deploy"]["mods"])
             replies = grid.send_and_receive(messages)
             made = [row for result in grid.last for row in result.rows]
             self._check_failures(index, exchange, made)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from torch.nn import Module
+
 import clients
 import strategies
 from fedlabels.cohort import Client, DataSpec, Layout
@@ -16,12 +18,14 @@ from fedlabels.federation import (
 from fedlabels.machine.blas import one_blas_thread
 from fedlabels.models import build as build_model
 from fedlabels.models.base import Classifier
+from fedlabels.run.agreement import check_agreement
 from fedlabels.run.data import build_data, read_data, views_of
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.kernels import check_portable
 from fedlabels.run.placement import execution_of
 from fedlabels.run.profile import profile_of
 from fedlabels.simulation.backend import SimulationBackend
+from fedlabels.simulation.job import Arrays
 from fedlabels.simulation.population import Group, Population
 from fedlabels.simulation.process_backend import ProcessBackend
 from fedlabels.simulation.serial import SerialBackend
@@ -76,9 +80,16 @@ def build_world(config: Settings) -> World:
             f"strategy {config['strategy']['name']} needs features of one width, got {names}; set "
             "model.feature_dim, which counts for all of architectures.models"
         )
-    return World(
+    world = World(
         source, federation, population, client, strategy, Layout(models[0]), widths[0], view_options
     )
+    check_agreement(config, world, first_arrays(models[0]))
+    return world
+
+
+def first_arrays(model: Module) -> Arrays:
+    """Return a fresh model's tensors by name."""
+    return {name: value.detach().numpy() for name, value in model.state_dict().items()}
 
 
 def _groups(config: Settings, client: Client, strategy: ServerStrategy) -> tuple[Group, ...]:
@@ -135,6 +146,7 @@ def build_backend(
         device=settings["device"],
         tf32=settings["tf32"],
         lanes=settings["lanes"],
+        mods=tuple(config["deploy"]["mods"]),
     )
     states = StateStore(folder.state, committed, versions)
     if settings["name"] == "serial":

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import shlex
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from fedlabels.deploy.server import execute, settings
 from fedlabels.errors import CheckpointError, ConfigError, RunError
 from fedlabels.run import file_sha256
 from tests.deploy.loopback import Loopback, error, nodes_of, write_devices
-from tests.end_to_end.harness import REPO
+from tests.end_to_end.harness import REPO, config_of, simulate
 
 COUNTS = {0: (20, 30), 1: (0, 40), 2: (35, 0)}
 FEW = "dataset=digits rounds=3 checkpoint_every=1 deploy.connect_seconds=0.2"
@@ -250,8 +251,6 @@ def test_a_server_without_data(devices, tmp_path):
 
 
 def test_the_same_federation_simulated_has_the_same_bits(tmp_path):
-    from tests.end_to_end.harness import config_of, simulate
-
     overrides = (
         "method=fedbn dataset=digits model=lenet clients=3 per_round=3 rounds=3"
         " partition.alpha=1.0 labels.fraction=0.3 checkpoint_every=1"
@@ -282,7 +281,6 @@ def test_the_same_federation_simulated_has_the_same_bits(tmp_path):
 
 def test_a_simulation_goes_on_on_devices(tmp_path):
     from fedlabels.deploy.device_state import adopt
-    from tests.end_to_end.harness import config_of, simulate
 
     overrides = (
         "method=fedbn dataset=digits model=lenet clients=3 per_round=3 partition.alpha=1.0"
@@ -312,6 +310,16 @@ def test_differential_privacy_and_mods(tmp_path, devices):
         "+strategy.options.strategy.name=FedAvg deploy.mods=[fixed_clipping] client=fedavg "
         "client.lr=0.1 client.local_steps=5"
     )
+    dealt = f"dataset=digits {SMALL} {rule} clients=2 per_round=2 rounds=2 labels.fraction=0.3"
+    simulate(tmp_path / "simulated", config_of("backend=serial", *shlex.split(dealt)))
+    nodes = {
+        7 + k: {"partition-id": k, "state-dir": str(tmp_path / f"s{k}"), "threads": 1}
+        for k in range(2)
+    }
+    more = f"{dealt} deploy.partitions=true run_dir={tmp_path / 'dealt'}"
+    execute(settings({"overrides": more}, REPO / "configs"), Loopback(nodes), more)
+    hashes = [file_sha256(tmp_path / n / "model.safetensors") for n in ("simulated", "dealt")]
+    assert hashes[0] == hashes[1]
     with_labels = {node: devices[node] for node in (100, 102)}
     sent = []
 
@@ -329,6 +337,25 @@ def test_differential_privacy_and_mods(tmp_path, devices):
     assert record["ok"] == 2
     assert len(sent) == 6
     assert max(sent) == pytest.approx(0.05, rel=1e-3)  # clipped on the device, before it was sent
+
+
+def test_what_no_device_reads_is_refused_before_anything_is_written(devices, tmp_path):
+    clipped = (
+        "method=stock strategy.rule=DifferentialPrivacyClientSideFixedClipping "
+        "'strategy.options={noise_multiplier: 0.0, clipping_norm: 1.0, num_sampled_clients: 3,"
+        " strategy: {name: FedAvg}}'"
+    )
+    for more, words in (
+        (clipped, r"clipping_norm.*deploy\.mods=\[fixed_clipping\]"),
+        ("strategy=fedprox", "proximal-mu.*client=fedprox"),
+        ("strategy=fedproto", "client=fedproto"),
+        ("deploy.mods=[fixed_clipping]", "needs the setting clipping_norm"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            run(Loopback(devices), tmp_path, more=more)
+        assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match="adaptive_clipping is refused"):
+        given(more="deploy.mods=[adaptive_clipping]")
 
 
 def test_wrong_settings(tmp_path):
