@@ -313,9 +313,12 @@ def test_differential_privacy_and_mods(tmp_path, devices):
     dealt = f"dataset=digits {SMALL} {rule} clients=2 per_round=2 rounds=2 labels.fraction=0.3"
     simulate(tmp_path / "simulated", config_of("backend=serial", *shlex.split(dealt)))
     nodes = {
-        7 + k: {"partition-id": k, "state-dir": str(tmp_path / f"s{k}"), "threads": 1}
+        7 + k: {
+            "partition-id": k, "data-root": "packaged", "state-dir": str(tmp_path / f"s{k}"),
+            "threads": 1,
+        }
         for k in range(2)
-    }
+    }  # fmt: skip
     more = f"{dealt} deploy.partitions=true run_dir={tmp_path / 'dealt'}"
     execute(settings({"overrides": more}, REPO / "configs"), Loopback(nodes), more)
     hashes = [file_sha256(tmp_path / n / "model.safetensors") for n in ("simulated", "dealt")]
