@@ -72,7 +72,7 @@ class TestWhatDoesNotFit:
         model = () if any(one.startswith("model=") for one in overrides) else ("model=mlp",)
         with pytest.raises(ConfigError, match=words):
             simulate(tmp_path / "run", config_of(*plain, *overrides, *model))
-        assert not (tmp_path / "run").exists()
+        assert list((tmp_path / "run").glob("*")) == []
 
     @pytest.mark.parametrize("side", ["ServerSide", "ClientSide"])
     def test_adaptive_clipping_is_refused_with_the_reason(self, side: str) -> None:
