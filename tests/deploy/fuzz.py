@@ -148,7 +148,7 @@ def mutate(content: dict[str, Any], random: np.random.Generator, others: Sequenc
         key = str(random.choice(arrays))
         content[key] = _record(content[key], random)
     elif kind == 6:
-        values = dict(content.get("metrics") or {})
+        values = _entries(content, "metrics", MetricRecord)
         name = str(random.choice([*NAMES, *values, "num-examples"]))
         ending = str(random.choice(["", ".sum", ".count"]))
         value: Any = float(random.choice(NUMBERS))
@@ -163,7 +163,9 @@ def mutate(content: dict[str, Any], random: np.random.Generator, others: Sequenc
             f"{term}.weight": float(random.choice(NUMBERS)),
         }
         chosen = str(random.choice(list(notes)))
-        content["terms"] = ConfigRecord({**(content.get("terms") or {}), chosen: notes[chosen]})
+        content["terms"] = ConfigRecord(
+            {**_entries(content, "terms", ConfigRecord), chosen: notes[chosen]}
+        )
     elif kind == 8 and len(content) > 1:
         del content[str(random.choice(list(content)))]
     elif kind == 9:
@@ -180,6 +182,11 @@ def mutate(content: dict[str, Any], random: np.random.Generator, others: Sequenc
         name = str(random.choice(["weight.prototypes", "weight.local", "term.extra", "arrays"]))
         made = {k: Array(random.normal(size=shape)) for k in ("vectors", "present", "head.bias")}
         content[name] = ArrayRecord(made)
+
+
+def _entries(content: Mapping[str, Any], name: str, kind: type) -> dict[str, Any]:
+    found = content.get(name)
+    return dict(found) if isinstance(found, kind) else {}  # it may have been changed before
 
 
 def _record(record: ArrayRecord, random: np.random.Generator) -> ArrayRecord:
