@@ -1,6 +1,8 @@
 """Which code made a run: the package's version, and the commit of a checkout."""
 
+import contextlib
 import hashlib
+import os
 import subprocess
 from collections.abc import Mapping
 from functools import cache
@@ -11,6 +13,8 @@ from fedlabels import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 _SECONDS = 5.0  # for git, which answers in some milliseconds
+_SUFFIXES = (".py", ".yaml")
+_FOLDERS = ("fedlabels", "clients", "strategies", "configs")  # where a new file is found by itself
 
 
 @cache
@@ -25,9 +29,9 @@ def code_version(root: Path = ROOT) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        ``version``; for a checkout that git knows ``commit``, and, where files differ from it,
-        ``changes``, a hash of the differences. A package that is installed, also inside somebody
-        else's repository, has a version only.
+        ``version``; for a checkout that git knows ``commit``, and, where files differ from it or
+        are new, ``changes``, a hash of the differences. A package that is installed, also inside
+        somebody else's repository, has a version only.
     """
     found = {"version": __version__}
     if not (root / ".git").exists():
@@ -35,9 +39,22 @@ def code_version(root: Path = ROOT) -> dict[str, str]:
     commit = _git(root, "rev-parse", "HEAD")
     if commit:
         found["commit"] = commit.decode().strip()
-        changes = _git(root, "diff", "HEAD", "--", "*.py", "*.yaml")
+        changes = _git(root, "diff", "HEAD", "--", *(f"*{suffix}" for suffix in _SUFFIXES))
+        changes += _new(root)
         if changes:
             found["changes"] = hashlib.sha256(changes).hexdigest()[:12]
+    return found
+
+
+def _new(root: Path) -> bytes:
+    """Return names and hashes of files that git does not know yet, such as an own client."""
+    within = [f"{folder}/*{suffix}" for folder in _FOLDERS for suffix in _SUFFIXES]
+    names = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *within)
+    found = b""
+    for name in sorted(name for name in names.split(b"\0") if name):
+        with contextlib.suppress(OSError):  # gone meanwhile, or not for us to read
+            content = (root / os.fsdecode(name)).read_bytes()
+            found += b"%s %s\0" % (hashlib.sha256(content).hexdigest().encode(), name)
     return found
 
 

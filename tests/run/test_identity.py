@@ -129,16 +129,21 @@ def test_another_code_is_refused_unless_it_is_allowed(
     assert "9.9.9" in capsys.readouterr().err
 
 
+def commit(root: Path, **files: str) -> None:
+    """Make a repository with these Python files."""
+    git = ("git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@b.c")
+    for name, text in files.items():
+        (root / f"{name}.py").write_text(text)
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "a"]):
+        subprocess.run([*git, *command], check=True)
+    code.code_version.cache_clear()
+
+
 def test_the_code_is_a_version_and_a_commit(tmp_path: Path) -> None:
     assert code.code_version(tmp_path) == {"version": code.__version__}
     inside = tmp_path / "lib" / "site-packages"
     inside.mkdir(parents=True)
-    git = ("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c")
-    subprocess.run([*git, "init", "-q"], check=True)
-    (tmp_path / "a.py").write_text("a = 1\n")
-    subprocess.run([*git, "add", "a.py"], check=True)
-    subprocess.run([*git, "commit", "-qm", "a"], check=True)
-    code.code_version.cache_clear()
+    commit(tmp_path, a="a = 1\n")
     clean = code.code_version(tmp_path)
     assert len(clean["commit"]) == 40
     assert "changes" not in clean
@@ -147,6 +152,29 @@ def test_the_code_is_a_version_and_a_commit(tmp_path: Path) -> None:
     assert code.code_version(tmp_path)["changes"]
     # somebody else's repository around an installed package says nothing about the package
     assert code.code_version(inside) == {"version": code.__version__}
+
+
+def test_files_that_git_does_not_know_yet_are_part_of_the_code(tmp_path: Path) -> None:
+    commit(tmp_path, a="a = 1\n")
+
+    def changes(name: str, text: str) -> str | None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+        code.code_version.cache_clear()
+        return code.code_version(tmp_path).get("changes")
+
+    assert changes("scratch.py", "b = 1\n") is None  # nothing that a run would read
+    assert changes("clients/notes.txt", "b") is None
+    mine = changes("clients/mine.py", "b = 1\n")
+    assert mine is not None
+    assert changes("clients/mine.py", "b = 2\n") != mine
+    assert changes("clients/mine.py", "b = 1\n") == mine
+    assert changes("strategies/support/own.py", "c = 1\n") != mine
+    (tmp_path / "strategies/support/own.py").unlink()
+    assert changes("configs/method/mine.yaml", "d: 1\n") != mine
+    (tmp_path / "configs/method/mine.yaml").unlink()
+    (tmp_path / ".gitignore").write_text("clients/mine.py\n")
+    assert changes("clients/mine.py", "b = 3\n") is None
 
 
 def test_threads_are_refused_and_the_execution_is_told(
