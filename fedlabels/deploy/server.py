@@ -155,7 +155,7 @@ def _execute(config: dict[str, Any], grid: Grid, overrides: str, path: Path) -> 
         config = planned(config, path)
     tracking = tracking_of(config)
     world = build_world(config)
-    early_stop = EarlyStop(**config["early_stop"])
+    early_stop = EarlyStop(**config["early_stop"], every=config["evaluate_every"])
     early_stop.choose([TEST] if (world.source.test.y >= 0).any() else [])
     checkpoint = checkpoint_of(config, path, None, early_stop, reports=False) if resumed else None
     contents, notes = contents_of(config, world.source.content), list[str]()

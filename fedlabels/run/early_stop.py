@@ -49,11 +49,15 @@ class EarlyStop:
         Stop as soon as it is reached, in (0, 1].
     patience : int or None
         Stop after so many evaluations in a row without a new best, >= 1.
+    every : int
+        Rounds from one evaluation to the next, >= 1. One between, of the last round of a call, does
+        not count: with more rounds planned it would not have been.
     """
 
     metric: str = "auto"
     target: float | None = None
     patience: int | None = None
+    every: int = 1
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
@@ -110,6 +114,8 @@ class EarlyStop:
         figures : mapping of str to float
             Its figures, and no other metric of the round.
         """
+        if index % self.every:
+            return
         for name in METRICS:
             if name in figures:
                 value, before = float(figures[name]), self._courses.get(name)

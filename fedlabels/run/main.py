@@ -167,7 +167,7 @@ def execute_owned(
     profile, tracking = profile_of(config), tracking_of(config)
     world = build_world(config)
     decomposition = decomposition_of(config, world.strategy)
-    early_stop = EarlyStop(**config["early_stop"])
+    early_stop = EarlyStop(**config["early_stop"], every=config["evaluate_every"])
     early_stop.choose(_measured(config, world))
     contents, notes = contents_of(config, world.source.content), list[str]()
     checkpoint = checkpoint_of(config, path, world.federation.hash, early_stop) if resumed else None

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from fedlabels.errors import ConfigError, RunError
-from fedlabels.run import loop
+from fedlabels.run import latest_checkpoint, loop
+from fedlabels.run.checkpoint import read_checkpoint
 from fedlabels.run.early_stop import EarlyStop
-from tests.end_to_end.harness import FEDAVG, config_of, prints, simulate, table
+from tests.end_to_end.harness import FEDAVG, TINY, config_of, prints, simulate, table
 
 SETTINGS = (*FEDAVG, "client.local_steps=5", "rounds=6", "checkpoint_every=2")
 TARGET = (*SETTINGS, "early_stop.target=0.0001")
@@ -152,6 +153,31 @@ def test_patience_counts_on_after_an_interrupt(
         assert [row["round"] for row in table(tmp_path / name)] == ["1", "2", "3", "4", "5"]
         assert "best 0.3000 in round 3" in manifest(tmp_path / name)["stopped_early"]["reason"]
     assert prints(tmp_path / "run") == prints(tmp_path / "whole")
+
+
+def test_a_raised_run_stops_where_one_of_all_rounds_does(tmp_path: Path) -> None:
+    """The accuracy never rises; the test of round 4 is there only because that was the last."""
+    config = (
+        *TINY, "method=fedavg", "client.lr=1e-9", "client.local_steps=2", "evaluate_every=3",
+        "early_stop.patience=2", "checkpoint_every=1",
+    )  # fmt: skip
+    simulate(tmp_path / "whole", config_of(*config, "rounds=12"))
+    simulate(tmp_path / "run", config_of(*config, "rounds=4"))
+    state = read_checkpoint(latest_checkpoint(tmp_path / "run") or tmp_path).manifest["early_stop"]
+    assert state["test_accuracy"]["waited"] == 0
+    simulate(tmp_path / "run", config_of(*config, "rounds=12"), resume=True)
+    tested = [[row["round"] for row in table(tmp_path / name) if row["test_accuracy"]]
+              for name in ("whole", "run")]  # fmt: skip
+    assert tested == [["3", "6", "9"], ["3", "4", "6", "9"]]
+    ends = [manifest(tmp_path / name)["stopped_early"] for name in ("whole", "run")]
+    assert ends[0] == ends[1]
+    assert ends[0]["round"] == 9
+
+
+def test_rows_of_a_checkpoint_without_a_state_count_alike() -> None:
+    stop = EarlyStop("test_accuracy", patience=2, every=3)
+    stop.replay({"round": str(k), "test_accuracy": "0.5"} for k in (3, 4, 6))
+    assert stop.state()["test_accuracy"]["waited"] == 1
 
 
 class Stop:
