@@ -1,5 +1,6 @@
 """What lies over every partition and label policy: long tail, label noise, test shards, groups."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -255,9 +256,21 @@ def _of_owner(shards: Ragged, samples: Samples, test: Samples) -> Ragged:
             "(dataset=watch, or client in both splits); use test_shards.by=classes"
         )
     number = {name: place for place, name in enumerate(samples.owner_names)}
+    if number.keys().isdisjoint(test.owner_names):
+        raise ConfigError(
+            "no test sample is of anybody who has training samples: the clients of the training "
+            f"set are called {_some(samples.owner_names)}, those of the test set "
+            f"{_some(test.owner_names)}. Call the same people alike in both, or, where the test "
+            "is of other people, deal their samples by another rule: test_shards.share=1 "
+            "test_shards.by=classes (domain, all)"
+        )
     names = [number.get(name, -1) for name in test.owner_names]  # -1: nobody here trains as them
     theirs = np.array([*names, -1], dtype=np.int64)[test.owner]
     return _of_origin(shards, samples.owner, theirs, len(samples.owner_names))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:3])) + (" ..." if len(names) > 3 else "") or "nothing"
 
 
 def _of_origin(shards: Ragged, train: Indices, test: Indices, count: int) -> Ragged:

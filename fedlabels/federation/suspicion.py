@@ -16,7 +16,11 @@ BIASED = -0.5  # correlation of a class's turn and the number of its holders
 
 
 def suspicions(
-    federation: Federation, test: Samples | None = None, *, sees_all_labels: bool = False
+    federation: Federation,
+    test: Samples | None = None,
+    *,
+    train: Samples | None = None,
+    sees_all_labels: bool = False,
 ) -> list[str]:
     """Say what may spoil or explain a result.
 
@@ -26,6 +30,8 @@ def suspicions(
         Who holds what.
     test : Samples or None
         The test set, where it is to be looked at, too.
+    train : Samples or None
+        The training set, where it is to be looked at whose samples were dealt.
     sees_all_labels : bool
         Whether the method is shown the hidden labels of the clients' samples.
 
@@ -38,11 +44,13 @@ def suspicions(
     return [
         *_sizes(federation),
         *_lost(federation),
+        *([] if train is None else _left_out(federation, train)),
         *_labels(federation, sees_all_labels),
         *_classes(held),
         *_bias(federation, held),
         *([] if test is None else untested(test)),
         *_own_tests(federation),
+        *([] if train is None or test is None else _strangers(federation, train, test)),
     ]
 
 
@@ -110,6 +118,27 @@ def _lost(federation: Federation) -> Iterator[str]:
         )
 
 
+def _left_out(federation: Federation, train: Samples) -> Iterator[str]:
+    partition = federation.settings.get("partition", {})
+    if partition.get("name") != "natural" or train.owner is None:
+        return
+    dealt = federation.labeled.index, federation.unlabeled.index, federation.server
+    people, sizes = np.unique(train.owner, return_counts=True)
+    out = ~np.isin(people, train.owner[np.concatenate(dealt)])
+    if not out.any():
+        return
+    least = partition.get("min_size", 0)
+    large = int((sizes >= least).sum())
+    rest = f"clients={large} takes all"
+    if large < len(people):
+        rest += f" with at least partition.min_size={least} samples"
+    yield (
+        f"{int(out.sum()):,} of {len(people):,} people take no part, with {int(sizes[out].sum()):,}"
+        f" of {len(train):,} training samples"
+        f"{f'; {rest}' if large > len(federation) else ''}."
+    )
+
+
 def _labels(federation: Federation, sees_all_labels: bool) -> Iterator[str]:
     labels = federation.labeled.sizes
     per_class = np.bincount(
@@ -158,6 +187,22 @@ def _own_tests(federation: Federation) -> Iterator[str]:
         yield (
             f"Clients with fewer than {TINY} test samples of their own: {few} of {len(sizes)}; "
             "their accuracies are coarse, so are the worst and the tenth percentile."
+        )
+
+
+def _strangers(federation: Federation, train: Samples, test: Samples) -> Iterator[str]:
+    """Say whose test samples no client can have, where they are dealt by person."""
+    asked = federation.settings.get("layers", {}).get("test_shards", {})
+    if not asked.get("share") or asked.get("by") != "owner" or test.owner is None:
+        return
+    known = set(train.owner_names)
+    strange = [k for k, name in enumerate(test.owner_names) if name not in known]
+    if strange:
+        names = [test.owner_names[k] for k in strange]
+        yield (
+            f"People with test samples who have no training samples: {_listed(names)}; no client is"
+            f" tested on these {int(np.isin(test.owner, strange).sum()):,} of {len(test):,} test"
+            " samples."
         )
 
 

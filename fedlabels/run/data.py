@@ -156,7 +156,8 @@ def build_federation(config: Settings, source: DataSource) -> Federation:
         by = "classes" if source.test.domain is None else "domain"
         shards = {"share": 1.0, "by": None}
     if shards["by"] is None:
-        shards["by"] = "owner" if partition["name"] == "natural" and _knows_owners(source) else by
+        theirs = partition["name"] == "natural" and source.test.owner is not None
+        shards["by"] = "owner" if theirs else by
     layers = Layers(
         long_tail=LongTail(**config["long_tail"]),
         keep=partition.pop("keep"),
@@ -178,12 +179,6 @@ def build_federation(config: Settings, source: DataSource) -> Federation:
         layers=layers,
         test=samples_of(source.test),
     )
-
-
-def _knows_owners(source: DataSource) -> bool:
-    """Return whether test samples are of people who have training samples, too."""
-    train, test = source.train, source.test
-    return test.owner is not None and not set(test.owner_names).isdisjoint(train.owner_names)
 
 
 def evaluates_clients(config: Settings, client: Client) -> bool:

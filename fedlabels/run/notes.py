@@ -25,7 +25,12 @@ def odd(world: World, *, dealt: bool) -> list[str]:
     tests = samples_of(world.source.test)
     if not dealt:
         return untested(tests)
-    return suspicions(world.federation, tests, sees_all_labels=world.client.sees_all_labels)
+    return suspicions(
+        world.federation,
+        tests,
+        train=samples_of(world.source.train),
+        sees_all_labels=world.client.sees_all_labels,
+    )
 
 
 def lost_tests(index: int, rows: Sequence[ClientRow]) -> list[str]:

@@ -113,8 +113,8 @@ def preview(overrides: Sequence[str], picture: Path) -> str:
 
 def _notes(config: Mapping[str, Any], source: DataSource, federation: Federation) -> list[str]:
     client = clients.build(config["client"])
-    tests = samples_of(source.test)
-    return suspicions(federation, tests, sees_all_labels=client.sees_all_labels)
+    train, tests = samples_of(source.train), samples_of(source.test)
+    return suspicions(federation, tests, train=train, sees_all_labels=client.sees_all_labels)
 
 
 def describe(federation: Federation, train: ArrayDataset) -> list[tuple[str, str]]:

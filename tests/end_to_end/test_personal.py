@@ -1,5 +1,6 @@
 """Clients that test their model on samples of their own."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -182,6 +183,36 @@ def test_people_are_tested_on_their_own_samples(tmp_path):
     assert build_data(mixed)[1].hash != federation.hash
     few = config | {"clients": 2}
     assert all(len(set(tested[own].tolist())) == 1 for own in build_data(few)[1].test)
+
+
+def test_people_who_do_not_train_are_no_ones_test_samples_and_that_is_said(tmp_path, capsys):
+    who = np.array([f"u{k % 7}" for k in range(80)])
+    natural = ("partition=natural", "evaluate_clients=true", "client.lr=0.01")
+
+    def config(tested, *more):
+        data = few_tests(tmp_path, [*range(10)] * 3, client_train=who, client_test=np.array(tested))
+        return config_of(*SITES, f"dataset.root={data}", *natural, *more)
+
+    def refused(tested, *more, say):
+        with pytest.raises(ConfigError, match=say):
+            simulate(tmp_path / "refused", config(tested, *more))
+
+    others = [f"v{k % 7}" for k in range(30)]
+    refused(
+        others, say=r"training set are called 'u0', 'u1', 'u2' \.\.\., those of the test set 'v0'"
+    )
+    refused(range(30), say=r"those of the test set '0', '1', '2' \.\.\..*test_shards\.by=classes")
+    refused(others, "test_shards.share=1", "test_shards.by=owner", say="no test sample is of")
+    _, federation = build_data(config(others, "test_shards.share=1", "test_shards.by=classes"))
+    assert federation.test.sizes.sum() == 30
+    simulate(tmp_path / "run", config([f"u{k % 6}" if k < 20 else "v" for k in range(30)]))
+    asked = "clients=7 takes all"
+    for place in (capsys.readouterr().out, (tmp_path / "run" / "run.log").read_text()):
+        assert "samples: v; no client is tested on these 10 of 30 test samples" in place
+        assert re.search(r"3 of 7 people take no part, with 3[3-6] of 80 training samples", place)
+        assert asked in place
+    simulate(tmp_path / "all", config(who[:30], "clients=7"))
+    assert "take no part" not in capsys.readouterr().out
 
 
 OWN = ("method=fedsa", "client.local_epochs=1", "client.local_steps=null")

@@ -93,6 +93,25 @@ class TestSuspicions:
         said = " ".join(suspicions(fine, Samples(np.array([-1, -1]), 3)))
         assert "No test sample has a label" in said
 
+    def test_people_who_take_no_part(self, tmp_path: Path) -> None:
+        who = np.repeat(["a", "b", "c", "d"], [40, 30, 20, 10])
+        x, y = np.arange(200, dtype=np.float32).reshape(100, 2), np.arange(100) % 2
+        file = tmp_path / "own.npz"
+        np.savez(file, x_train=x, y_train=y, x_test=x, y_test=y, client_train=who)
+        look = ["dataset=npz", f"dataset.root={file}", "model=mlp", "partition=natural"]
+
+        def said(*more: str) -> str:
+            return preview([*look, *more], tmp_path / "look.html")
+
+        out = "2 of 4 people take no part, with 30 of 100 training samples"
+        assert f"{out}." in said("clients=2", "per_round=2", "partition.min_size=25")
+        few = said("clients=2", "per_round=2", "partition.min_size=20")
+        assert "clients=3 takes all with at least partition.min_size=20 samples." in few
+        assert re.search(
+            r"1 of 4 people .*; clients=4 takes all\.", said("clients=3", "per_round=2")
+        )
+        assert "take no part" not in said("clients=4", "per_round=2")
+
     def test_clients_with_hardly_a_test_sample(self, tmp_path: Path) -> None:
         asked = ["dataset=digits", "method=fedbn", "clients=500", "partition=iid"]
         _, dealt = build_data(config_of(*asked))
