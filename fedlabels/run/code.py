@@ -3,9 +3,11 @@
 import contextlib
 import hashlib
 import os
+import platform
 import subprocess
 from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,17 @@ def _new(root: Path) -> bytes:
         with contextlib.suppress(OSError):  # gone meanwhile, or not for us to read
             content = (root / os.fsdecode(name)).read_bytes()
             found += b"%s %s\0" % (hashlib.sha256(content).hexdigest().encode(), name)
+    return found
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a run's figures depend on."""
+    found = {"python": platform.python_version()}
+    for name in ("fedlabels", "flwr", "torch", "ray", "numpy", "hydra-core"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
     return found
 
 

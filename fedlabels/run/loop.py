@@ -1,11 +1,9 @@
 """The round loop: exchanges, evaluation, tables, checkpoints, and an orderly end in every case."""
 
-import platform
 import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import yaml
@@ -20,6 +18,7 @@ from fedlabels.machine.kernels import hardware
 from fedlabels.run.agreement import check_messages
 from fedlabels.run.callbacks import Callback, Closing, Measure, Seen
 from fedlabels.run.checkpoint import Checkpoint, write_checkpoint, write_model
+from fedlabels.run.code import package_versions
 from fedlabels.run.console import Console
 from fedlabels.run.data import sample_of
 from fedlabels.run.early_stop import BY_CALLBACK, EarlyStop, still_stopped
@@ -30,7 +29,7 @@ from fedlabels.run.kernels import warnings_of
 from fedlabels.run.merged import aggregated
 from fedlabels.run.notes import lost_tests, odd
 from fedlabels.run.place import Begin, Place, Simulated, usable
-from fedlabels.run.records import made_record, record_of
+from fedlabels.run.records import made_record, record_of, tested_by
 from fedlabels.run.setup import World
 from fedlabels.run.signals import terminable
 from fedlabels.simulation.backend import SimulationBackend
@@ -234,7 +233,7 @@ class Loop:
             status="running",
             started=self._began,
             stopped_early=None,
-            package=_versions(),
+            package=package_versions(),
             hardware=now,
             config_hash=config_hash(config),
             federation_hash=self._world.federation.hash,
@@ -383,7 +382,8 @@ class Loop:
         strategy = self._world.strategy
         replies = grid.send_and_receive(strategy.configure("evaluate", index, arrays, grid))
         found = strategy.aggregate("evaluate", index, replies)
-        return {f"final_{name}": value for name, value in found.metrics.items()}
+        figures = found.metrics | tested_by(row for result in grid.last for row in result.rows)
+        return {f"final_{name}": value for name, value in figures.items()}
 
     def _evaluate_clients(
         self, backend: SimulationBackend, index: int, arrays: Arrays
@@ -488,13 +488,3 @@ class Loop:
         # two checkpoints are kept: a resume may start from the one before
         self._resumable, self._saved = max(self._saved, 0), done.round
         backend.prune(self._resumable, self._saved)
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("fedlabels", "flwr", "torch", "ray", "numpy", "hydra-core"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

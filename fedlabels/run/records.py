@@ -1,11 +1,13 @@
 """The row that ``rounds.csv`` has of a round: made from what its clients did, and read back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fedlabels.simulation.job import ClientRow
+
+_TESTED = "device_accuracy"
 
 
 def made_record(
@@ -30,6 +32,7 @@ def made_record(
     finite = {k: v for k, v in metrics.items() if np.isfinite(v)}
     return {
         **finite,
+        **tested_by(rows),
         "round": index,
         "sampled": len(rows),
         **counts,
@@ -37,6 +40,12 @@ def made_record(
         "bytes_down": sum(row.bytes_down for row in rows),
         "bytes_up": sum(row.bytes_up for row in rows),
     }
+
+
+def tested_by(rows: Iterable[ClientRow]) -> dict[str, int]:
+    """Return over how many devices and test samples ``device_accuracy`` is; nothing without it."""
+    counts = [count for row in rows if (count := row.metrics.get(_TESTED, (0.0, 0.0))[1])]
+    return {"device_clients": len(counts), "device_samples": int(sum(counts))} if counts else {}
 
 
 def record_of(row: Mapping[str, str]) -> dict[str, int | float | str]:

@@ -61,6 +61,8 @@ def test_methods_run_on_devices(method, devices, tmp_path):
     assert [row["unlabeled"] for row in table[:3]] == ["30", "40", "0"]
     assert 0 <= record["device_accuracy"] <= 1  # of what the round before left
     assert 0 <= record["final_device_accuracy"] <= 1
+    assert record["device_clients"] == record["final_device_clients"] == 3
+    assert record["device_samples"] == record["final_device_samples"] == 60
     model = load_file(tmp_path / "run" / "model.safetensors")
     assert all(np.isfinite(value).all() for value in model.values())
     if method in ("fedbn", "fedsa"):
