@@ -110,9 +110,8 @@ class Cohort(ABC):
         self._device = nets.device
         self._seed, self._round = seed, round_index
 
-    @property
-    def size(self) -> int:
-        """Number of clients."""
+    def __len__(self) -> int:
+        """Return the number of clients."""
         return len(self._shards)
 
     # ---- data

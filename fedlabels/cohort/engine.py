@@ -62,7 +62,7 @@ class Made:
     @property
     def clients(self) -> int:
         """How many clients the values of the result are of."""
-        return self.cohort.size
+        return len(self.cohort)
 
     def take(self, value: Any) -> Any:
         """Return the client's part of a value of the result."""

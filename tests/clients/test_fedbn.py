@@ -16,6 +16,9 @@ from fedlabels.cohort.tree import row
 from fedlabels.errors import ConfigError
 from fedlabels.models import BatchNorm, Dropout
 from fedlabels.models import build as build_model
+from fedlabels.simulation.convert import arrays_of
+from fedlabels.simulation.judge import RejectedError, check_state
+from fedlabels.simulation.state import flatten
 from tests.cohort.harness import SIZES, SPEC, Probe, World
 from tests.models.test_layers import batch, run
 
@@ -126,9 +129,9 @@ class TestRounds:
         state = {STATE: dict(fit(world)[0].state[STATE])}
         state[STATE]["norm.running_var"] = torch.full((4,), torch.inf, dtype=torch.float64)
         result, _ = fit(world, state=state, round_index=2)
-        assert all(v.isfinite().all() for k, v in result.terms["model"].value.items()
-                   if k != "norm.running_var")  # fmt: skip
-        assert torch.isnan(result.terms["model"].weight)
+        kept = {name: arrays_of(tree) for name, tree in result.state.items()}
+        with pytest.raises(RejectedError, match=f"{STATE}/norm.running_var"):
+            check_state(flatten(kept))
 
     def test_weights(self):
         world = World(client("local", weight="uniform"))

@@ -85,6 +85,12 @@ def column(folder: Path, name: str) -> list[float]:
     return [float(row[name]) for row in table(folder) if row.get(name)]
 
 
+def newest_states(folder: Path) -> dict[str, str]:
+    """Return the hash of every client's newest state; a resumed run may keep an older one, too."""
+    found = contents(folder / "state")
+    return {Path(name).parent.name: f"{Path(name).name} {found[name]}" for name in sorted(found)}
+
+
 def contents(folder: Path) -> dict[str, str]:
     """Fingerprint every file below a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
