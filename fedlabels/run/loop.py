@@ -402,7 +402,8 @@ class Loop:
         self, index: int, rows: Sequence[ClientRow], metrics: Mapping[str, float]
     ) -> None:
         refused = bool(metrics.get(MODEL_REFUSED))
-        self._lost = self._lost + 1 if refused or not usable(rows) else 0
+        came = usable(rows, self._world.strategy.needs)
+        self._lost = self._lost + 1 if refused or not came else 0
         self._useful = self._useful or not self._lost
 
     def _check_lost(self, index: int, rows: Sequence[ClientRow]) -> None:
@@ -417,11 +418,10 @@ class Loop:
         if self._lost < self._place.lost_rounds and not (ends and self._place.wants_a_good_round):
             return
         said = (f"client {row.client_id}: {row.error}" for row in rows if row.error)
-        why = next(said, "see the log")
         raise RunError(
             f"{self._lost} rounds in a row gave no new model, the last is round {index}: every"
-            f" update was rejected or lost, or what came of them was not finite; {why}."
-            f" Mend the cause and resume={self._folder.path}"
+            " update was rejected, lost or without a tensor, or what came of them was not finite;"
+            f" {next(said, 'see the log')}. Mend the cause and resume={self._folder.path}"
         )
 
     def _check_failures(self, index: int, exchange: str, rows: Sequence[ClientRow]) -> None:

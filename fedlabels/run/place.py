@@ -1,7 +1,7 @@
 """Where the clients of a run are: simulated here, or real devices."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,9 +103,21 @@ class Place(ABC):
         """Say which failures are allowed."""
 
 
-def usable(rows: Sequence[ClientRow]) -> bool:
-    """Say whether anybody sent what can be used, or said that there is nothing to send."""
-    return any(row.status in ("ok", "empty") for row in rows)
+def usable(rows: Sequence[ClientRow], needs: Collection[str] = ()) -> bool:
+    """Say whether anybody sent what can be used, or said that there is nothing to send.
+
+    Parameters
+    ----------
+    rows : sequence of ClientRow
+        What became of the clients.
+    needs : collection of str
+        Terms that the strategy reads; where there are some, an update without a tensor is of no
+        use, though its weight is above 0.
+    """
+    sent = [row for row in rows if row.status == "ok"]
+    if sent and needs:
+        return any(row.bytes_up for row in sent)
+    return bool(sent) or any(row.status == "empty" for row in rows)
 
 
 class Simulated(Place):

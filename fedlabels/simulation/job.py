@@ -148,6 +148,8 @@ class SumTerm:
 
     def has_weight(self) -> bool:
         """Whether anybody has a weight for any entry; a sum has one as soon as it has a client."""
+        if not self.total:
+            return False
         if self.reduce == "sum":
             return self.count > 0
         if isinstance(self.weight, Mapping):

@@ -320,6 +320,15 @@ def test_rounds_without_a_usable_update_end_the_run(tmp_path: Path) -> None:
         simulate(tmp_path / "one", config_of(*TINY, *wild, "rounds=1"))
 
 
+def test_updates_without_a_tensor_are_no_updates(tmp_path: Path) -> None:
+    config, every = config_of(*SHORT, "rounds=9"), tuple(range(10))
+    hollow = Odd(0.1, local_steps=2, bad=every, change=with_term(lambda t: Term({})))
+    with pytest.raises(RunError, match=r"3 rounds in a row gave no new model.* without a tensor"):
+        simulate(tmp_path, config, with_client(hollow))
+    assert column(tmp_path, "model_kept") == [1, 1, 1]
+    assert len(set(column(tmp_path, "test_loss"))) == 1
+
+
 def test_every_column_of_ours_is_reserved() -> None:
     ours = {*ROUND_FIRST, *ROUND_LAST, *CLIENT_FIRST, "model_kept", "model_refused"}
     made = ("personal_accuracy_p10", "local_accuracy", "final_device_loss", "recall_3")

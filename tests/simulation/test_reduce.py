@@ -191,6 +191,7 @@ def test_without_weight_a_client_counts_once() -> None:
 def test_nobody_has_a_value() -> None:
     assert total([None, None, None], [1]) is None
     assert not SumTerm({}, 0.0).has_weight()
+    assert not SumTerm({}, 2.0, "mean", 1).has_weight()  # nothing that has the weight
 
 
 @pytest.mark.parametrize(("count", "workers"), [(50, 2), (7, 2), (64, 4)])
