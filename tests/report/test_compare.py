@@ -196,6 +196,19 @@ def test_what_changes_no_result_makes_no_cells(tmp_path: Path) -> None:
     assert names(by_backend.contenders) == ["ray", "serial"]
 
 
+def test_what_changes_the_last_bits_is_said(tmp_path: Path) -> None:
+    machine = {"aten": "AVX2", "threads": 1}
+    write_run(tmp_path / "a", [0.5], {"backend.tf32": False}, hardware=machine)
+    other = {"backend.tf32": True, "client.name": "fixmatch"}
+    write_run(tmp_path / "b", [0.6], other, hardware={**machine, "threads": 2})
+    write_run(tmp_path / "c", [0.6], other | {"backend.tf32": False}, hardware=machine)
+    found = compare([tmp_path / "a", tmp_path / "b"], Question())
+    assert found.design.keys == ("method",)
+    assert "kernels (torch threads: 1 -> 2; backend.tf32: false, true): equal" in told(found)
+    alike = compare([tmp_path / "a", tmp_path / "c"], Question())
+    assert "different kernels" not in told(alike)
+
+
 def test_the_number_of_rounds_makes_cells(tmp_path: Path) -> None:
     write_run(tmp_path / "a", [0.5])
     write_run(tmp_path / "b", [0.5, 0.6])

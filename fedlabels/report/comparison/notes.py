@@ -21,6 +21,11 @@ from fedlabels.report.comparison.tables import row_text, scale_of
 from fedlabels.report.numbers import plural
 
 _PACKAGES = ("fedlabels", "flwr", "numpy", "torch")
+_BITS = (
+    "backend.device", "backend.execution", "backend.stack_size", "backend.block_size",
+    "backend.tf32",
+)  # fmt: skip
+"""Settings that decide the last bits, beside those that a manifest's hardware tells."""
 _CORE = (
     "dataset.name", "partition.name", "partition.alpha", "labels.name", "labels.fraction",
     "clients", "per_round", "rounds", "model.name",
@@ -242,14 +247,16 @@ def _versions(found: Comparison) -> Iterator[str]:
 
 
 def _kernels(runs: Sequence[Run]) -> Iterator[str]:
-    """Say where kernels differ: then equal settings have different last bits."""
+    """Say where kernels differ: then what else is equal has different last bits."""
     known = [_part(run.manifest, "hardware") for run in runs]
     known = [one for one in known if "aten" in one]
     changes = sorted({line for one in known[1:] for line in differing(known[0], one)})
+    changes += [f"{key}: {got}" for key in _BITS if (got := _different(runs, _setting(key)))]
     if changes:
         yield (
             f"Made with different kernels ({'; '.join(changes)}): equal settings have other last "
-            "bits there, and after many rounds other accuracies; backend.portable=true pins them."
+            "bits there, and after many rounds other accuracies; backend.portable=true pins those "
+            "of CPUs."
         )
 
 
