@@ -46,7 +46,7 @@ def owned(folder: Path, *, wait: bool = False) -> Iterator[None]:
     folder : Path
         Made when it does not exist, and removed again if nothing came into it.
     wait : bool
-        Whether to wait for the process that owns it, rather than to fail.
+        Whether to wait for the process that owns it, which is logged, rather than to fail.
 
     Raises
     ------
@@ -89,10 +89,10 @@ def _locked(folder: Path, wait: bool) -> int | None:
             folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
+            _take(handle, folder, wait)
+        except RunError:
             os.close(handle)
-            raise RunError(_in_use(folder)) from None
+            raise
         except OSError as error:
             os.close(handle)
             LOG.warning(
@@ -107,6 +107,17 @@ def _locked(folder: Path, wait: bool) -> int | None:
             _sign(handle)
             return handle
         os.close(handle)  # who held it has removed it meanwhile
+
+
+def _take(handle: int, folder: Path, wait: bool) -> None:
+    """Lock a file; who waits says so first: the owner may run for days, on another machine."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if not wait:
+            raise RunError(_in_use(folder)) from None
+        LOG.warning("%s is in use by %s: waiting until it has ended", folder, _owner(folder))
+        fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def _is_at(handle: int, path: Path) -> bool:
@@ -128,13 +139,16 @@ def _sign(handle: int) -> None:
         os.write(handle, json.dumps(owner).encode())
 
 
-def _in_use(folder: Path) -> str:
+def _owner(folder: Path) -> str:
     try:
         owner = json.loads((folder / LOCK).read_bytes())
-        who = f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
+        return f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
     except (OSError, ValueError, KeyError, TypeError):
-        who = "another process"
+        return "another process"
+
+
+def _in_use(folder: Path) -> str:
     return (
-        f"{folder} is in use by {who}: wait until it has ended, or stop it and then resume; another"
-        " run needs a folder of its own (run_dir=...)"
+        f"{folder} is in use by {_owner(folder)}: wait until it has ended, or stop it and then"
+        " resume; another run needs a folder of its own (run_dir=...)"
     )

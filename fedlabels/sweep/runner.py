@@ -102,10 +102,12 @@ def error_file(folder: str | Path) -> Path:
 def told(cell: Cell, problem: str) -> str:
     """Return what a cell that failed said itself; where it could not, note the problem for it."""
     log = error_file(cell.folder)
-    if not log.exists():
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(problem, encoding="utf-8")
-    return log.read_text(encoding="utf-8")
+    with contextlib.suppress(OSError):  # on a full disk the other cells go on all the same
+        if not log.exists():
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(problem, encoding="utf-8")
+        return log.read_text(encoding="utf-8") or problem
+    return problem
 
 
 def _run(config: Mapping[str, Any], folder: str, facts: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """A run folder has one owner, whoever comes second is told who it is, and the end frees it."""
 
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -62,12 +63,18 @@ def test_a_killed_owner_lets_go_although_what_it_forked_lives(tmp_path: Path, ho
 def test_who_waits_gets_it_when_it_is_free(tmp_path: Path, holder: Any) -> None:
     ours, theirs = FORK.Pipe()
 
+    class Told(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            theirs.send(record.getMessage())
+
     def wait() -> None:
+        logging.getLogger("fedlabels.run.owner").addHandler(Told())
         with owned(tmp_path / "run", wait=True):
             theirs.send("got it")
 
     waiting = FORK.Process(target=wait)
     waiting.start()
+    assert f"is in use by process {holder.pid} on " in ours.recv()
     assert not ours.poll(0.2)
     holder.kill()
     assert ours.recv() == "got it"

@@ -88,3 +88,9 @@ def test_what_was_wrong_with_a_cell_is_in_its_file(tmp_path):
     error.unlink()
     assert runner.told(cell, "its machine died") == "its machine died"
     assert error.read_text() == "its machine died"
+
+
+def test_a_problem_that_cannot_be_noted_is_told_all_the_same(tmp_path):
+    (tmp_path / "file").write_text("no folder can be made below it")
+    cell = Cell((), {}, tmp_path / "file" / "cell", {})
+    assert runner.told(cell, "exit status 1") == "exit status 1"
