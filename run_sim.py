@@ -16,10 +16,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from fedlabels.errors import ConfigError
 from fedlabels.run.arguments import with_choices
 from fedlabels.run.config import register
 from fedlabels.run.folder import new_folder
 from fedlabels.run.main import main, own_overrides, pin_kernels
+from fedlabels.run.mistakes import composition_done, handed_on
 
 _STARTED = datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
 
@@ -39,21 +41,20 @@ def _sweep_folder(folder: str | None, name: str) -> str:
     return folder or os.path.join("runs", "sweeps", name)
 
 
-def _arguments(given: list[str]) -> list[str]:
-    """Put the overrides of a run to resume first: then it is composed of the same groups."""
-    given = with_choices(given)
+def _own(given: list[str]) -> list[str]:
+    """Return the overrides of a run to resume."""
     named = [argument for argument in given if argument.startswith("resume=")]
     if not named:
-        return given
+        return []
     try:
         folder = OverridesParser.create().parse_override(named[-1]).value()
     except HydraException:
-        return given  # Hydra says what is wrong with it
+        return []  # Hydra says what is wrong with it
     if folder and not os.path.exists(os.path.join(str(folder), "config.yaml")):
         # before Hydra makes the folder
         sys.stderr.write(f"error: resume={folder} holds no run (no config.yaml there)\n")
         sys.exit(1)
-    return [*own_overrides(str(folder)), *given]
+    return own_overrides(str(folder))
 
 
 register()
@@ -63,6 +64,7 @@ OmegaConf.register_new_resolver("run_folder", _folder, replace=True)
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="config")
 def _job(config: DictConfig) -> None:
+    composition_done()
     if config.backend.portable:
         pin_kernels()
     status = main(config)
@@ -70,6 +72,17 @@ def _job(config: DictConfig) -> None:
         sys.exit(status)
 
 
+def _start(given: list[str]) -> None:
+    """Run with what was given, after the overrides of a run to resume: the same groups then."""
+    own = _own(given)
+    sys.argv[1:] = [*own, *given]
+    try:
+        with handed_on(sys.argv[1:], own):
+            _job()
+    except ConfigError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)
+
+
 if __name__ == "__main__":
-    sys.argv[1:] = _arguments(sys.argv[1:])
-    _job()
+    _start(with_choices(sys.argv[1:]))

@@ -1,6 +1,6 @@
 """Errors of the toolkit: each says what was got, what is allowed and what to do."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,3 +68,34 @@ def one_line(text: str, most: int = 2000) -> str:
     shown = "".join(c if c.isprintable() else " " for c in text[:most])
     shown = " ".join(shown.split())
     return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
+
+
+@contextmanager
+def named_below(group: str, keys: Collection[str]) -> Iterator[None]:
+    """Give the full key of a setting whose class knows its last part only.
+
+    Parameters
+    ----------
+    group : str
+        Dotted name of the group; empty leaves the errors as they are.
+    keys : collection of str
+        Settings of the class.
+
+    Raises
+    ------
+    ConfigError
+        With ``group.`` in front where its text begins with one of the keys.
+
+    Examples
+    --------
+    >>> with named_below("strategy", ["mu"]):
+    ...     raise ConfigError("mu must be >= 0, got -1")
+    Traceback (most recent call last):
+    fedlabels.errors.ConfigError: strategy.mu must be >= 0, got -1
+    """
+    try:
+        yield
+    except ConfigError as error:
+        if group and str(error).split(" ", 1)[0].split("=", 1)[0] in keys:
+            raise ConfigError(f"{group}.{error}") from error
+        raise

@@ -17,7 +17,7 @@ import pkgutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from fedlabels.errors import ConfigError
+from fedlabels.errors import ConfigError, named_below
 
 if TYPE_CHECKING:
     from strategies.base import ServerStrategy
@@ -96,7 +96,8 @@ def build(name: str, settings: Mapping[str, Any] | None = None) -> "ServerStrate
             f" allowed: {', '.join(known) or 'none'}"
         )
     make = cast(Any, strategy)  # every strategy takes its settings, whatever Flower's class takes
-    return cast("ServerStrategy", make(strategy.Settings(**values)))
+    with named_below("strategy", known):
+        return cast("ServerStrategy", make(strategy.Settings(**values)))
 
 
 def _classes_of(module: object, base: type) -> list[type]:

@@ -122,7 +122,11 @@ def read_archives(
     tried = [roots.given] if roots.given else [root / name for root in roots.shared]
     path = find_first(tried, _is_complete)
     if path is None:
-        raise missing(name, tried, "set dataset.root to the file or to the folder that holds them")
+        raise missing(
+            name,
+            tried,
+            "set dataset.root to the folder with train.npz and test.npz, or to one .npz file",
+        )
     train, test = (read_split(path, split, convert) for split in _SPLITS)
     if mean is None or std is None:
         mean, std = statistics(train.x)
@@ -194,7 +198,23 @@ def _arrays(path: Path, needed: Sequence[str], wanted: Sequence[str]) -> dict[st
         raise
     # A damaged archive has no common class of error: zip, zlib, an unknown compression, a password.
     except Exception as error:
+        if "Object arrays" in str(error):
+            raise DataError(
+                f"{path}: {_pickled(path, wanted)} holds Python objects, which nothing reads without"
+                " pickle: store numbers, or text as y.astype(str) and so on"
+            ) from error
         raise DataError(f"{path} cannot be read as .npz without pickle ({error})") from error
+
+
+def _pickled(path: Path, wanted: Sequence[str]) -> str:
+    """Return the first of some keys that cannot be read without pickle."""
+    with np.load(path, allow_pickle=False) as archive:
+        for key in wanted:
+            try:
+                archive.get(key)
+            except ValueError:
+                return key
+    return "an array"
 
 
 def plain_samples(where: str, x: NDArray[Any], layout: str | None = None) -> Values:
@@ -234,7 +254,7 @@ def features(where: str, x: NDArray[Any]) -> NDArray[np.float32]:
         If x is of another type, or a number is nan, infinite or beyond float32.
     """
     if not np.issubdtype(x.dtype, np.floating):
-        raise DataError(f"{where} must be uint8 (pixels) or floating, got {x.dtype}")
+        raise DataError(f"{where} must be uint8 (pixels) or floating, got {x.dtype}; {_remedy(x)}")
     with np.errstate(over="ignore"):
         values = x.astype(np.float32)
     if not np.isfinite(values).all():
@@ -244,6 +264,12 @@ def features(where: str, x: NDArray[Any]) -> NDArray[np.float32]:
             "clean the samples"
         )
     return values
+
+
+def _remedy(x: NDArray[Any]) -> str:
+    if x.dtype.kind not in "biu":
+        return "make numbers of its columns, then store x.astype('float32')"
+    return "store x.astype('float32') for features, x.astype('uint8') for pixels from 0 to 255"
 
 
 def _domains(

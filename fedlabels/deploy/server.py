@@ -13,8 +13,6 @@ import numpy as np
 from flwr.serverapp import Grid
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
 
 import clients
 import strategies
@@ -43,6 +41,7 @@ from fedlabels.run.folder import RunFolder, new_folder
 from fedlabels.run.identity import check_identity, planned
 from fedlabels.run.loop import Loop
 from fedlabels.run.main import checkpoint_of, early_end, own_overrides
+from fedlabels.run.mistakes import composing, plain
 from fedlabels.run.owner import owned
 from fedlabels.run.place import Begin, Place, usable
 from fedlabels.run.setup import World, first_arrays
@@ -91,25 +90,21 @@ def settings(run_config: Mapping[str, Any], configs: Path = CONFIGS) -> dict[str
     if rounds:
         given.append(f"rounds={rounds}")
     resumed = [o.partition("=")[2] for o in given if o.startswith("resume=")]
+    own: list[str] = []
     if resumed:
         folder = Path(resumed[-1]).expanduser()
         if not (folder / "config.yaml").exists():
             raise CheckpointError(f"resume={folder} holds no run (no config.yaml there)")
-        given = [*own_overrides(str(folder)), *given]
+        own = own_overrides(str(folder))
+        given = [*own, *given]
     register()
     GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(configs), version_base="1.3"):
-            composed = compose(str(run_config.get("config-name", "config")), overrides=given)
-        config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    except Exception as error:  # of Hydra, OmegaConf and their parsers: all mean the same
-        if isinstance(error, HydraException | ValueError | AttributeError | KeyError):
-            raise ConfigError(f"the settings cannot be composed: {error}") from error
-        raise
-    assert isinstance(config, dict)
-    plain = {str(key): value for key, value in config.items()}
-    check(plain)
-    return plain
+    name = str(run_config.get("config-name", "config"))
+    with composing(given, own), initialize_config_dir(str(configs), version_base="1.3"):
+        composed = compose(name, overrides=given)
+    config = plain(composed)
+    check(config)
+    return config
 
 
 def folder_of(config: Mapping[str, Any]) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from fedlabels.errors import ConfigError
+from fedlabels.errors import ConfigError, named_below
 
 T = TypeVar("T")
 
@@ -39,7 +39,9 @@ def register(registry: dict[str, type[T]], name: str) -> Callable[[type[T]], typ
     return add
 
 
-def make(registry: Mapping[str, type[T]], name: str, settings: Mapping[str, Any]) -> T:
+def make(
+    registry: Mapping[str, type[T]], name: str, settings: Mapping[str, Any], *, group: str = ""
+) -> T:
     """Make an object by name.
 
     Parameters
@@ -50,6 +52,8 @@ def make(registry: Mapping[str, type[T]], name: str, settings: Mapping[str, Any]
         One of the names.
     settings : mapping
         Fields of the dataclass.
+    group : str
+        Goes in front of a setting's name in errors: ``partition``, ``labels``.
 
     Returns
     -------
@@ -76,7 +80,8 @@ def make(registry: Mapping[str, type[T]], name: str, settings: Mapping[str, Any]
             f"{name!r} has no setting {', '.join(unknown)}; allowed: {', '.join(sorted(known))}"
         )
     try:
-        return registry[name](**settings)
+        with named_below(group, known):
+            return registry[name](**settings)
     except TypeError as error:
         raise ConfigError(f"{name!r}: {error}") from error
 

@@ -123,7 +123,7 @@ def image_shape(spec: DataSpec, *, model: str, least: int) -> tuple[int, int, in
     if len(spec.shape) != 3 or min(spec.shape[1:]) < least:
         raise ConfigError(
             f"model {model} needs samples of shape (channels, height, width) with sides >= {least}"
-            f", got {spec.shape}"
+            f", got {spec.shape}; model=mlp takes any shape"
         )
     channels, height, width = spec.shape
     return channels, height, width
@@ -153,7 +153,7 @@ def series_shape(spec: DataSpec, *, model: str, least: int) -> tuple[int, int]:
     if len(spec.shape) != 2 or spec.shape[1] < least:
         raise ConfigError(
             f"model {model} needs samples of shape (channels, time) with time >= {least}, "
-            f"got {spec.shape}"
+            f"got {spec.shape}; model=mlp takes any shape"
         )
     channels, time = spec.shape
     return channels, time

@@ -253,10 +253,25 @@ class _Choice:
             if kind.reads and misfit(client, strategy, sent, [*self._mods, name]) is None
         ]
         ways = [f"deploy.mods=[{mod}]" for mod in mods]
-        ways += [f"client={name}" for name in clients.names() if self._serves(name, sent)]
-        ways += [f"strategy={name}" for name in strategies.names() if self._is_served(name)]
+        ways += [self._way("client", n) for n in clients.names() if self._serves(n, sent)]
+        ways += [self._way("strategy", n) for n in strategies.names() if self._is_served(n)]
         known = f"What fits: {', '.join(ways)}. " if ways else ""
         return f"{known}What a client reads and sends is declared in it: docs/contract.md"
+
+    def _way(self, part: str, name: str) -> str:
+        """Name an option with its defaults; the refused one with what it is to change."""
+        chosen = self._config[part]
+        if name != chosen["name"]:
+            return f"{part}={name}"
+        usual = (
+            clients.build({"name": name}) if part == "client" else strategies.find(name).Settings()
+        )
+        other = {
+            k: getattr(usual, k) for k in chosen if k != "name" and getattr(usual, k) != chosen[k]
+        }
+        kinds = {key: value for key, value in other.items() if key in ("rule", "variant")}
+        told = (f"{part}.{key}={value}" for key, value in (kinds or other).items())
+        return " ".join([f"{part}={name}", *told])
 
     def _serves(self, name: str, sent: Sent) -> bool:
         try:

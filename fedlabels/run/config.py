@@ -199,8 +199,15 @@ def _plain(hint: Any) -> Any:
     return hint if hint in (bool, int, float, str) else typing.Any
 
 
-def check(config: Mapping[str, Any]) -> None:
+def check(config: Mapping[str, Any], *, runs: bool = True) -> None:
     """Check what no single group can know.
+
+    Parameters
+    ----------
+    config : mapping
+        Resolved settings.
+    runs : bool
+        Whether clients are drawn, or the federation is looked at only.
 
     Raises
     ------
@@ -218,7 +225,7 @@ def check(config: Mapping[str, Any]) -> None:
     _one_of("resume_code", config.get("resume_code", "same"), ("same", "any"))
     if config["seed"] < 0:
         raise ConfigError(f"seed must be >= 0, got {config['seed']}")
-    if config["per_round"] > config["clients"]:
+    if runs and config["per_round"] > config["clients"]:
         raise ConfigError(
             f"per_round={config['per_round']} is more than clients={config['clients']}; lower it, "
             "or have more clients"

@@ -171,8 +171,8 @@ def build_federation(config: Settings, source: DataSource) -> Federation:
     return build(
         samples_of(source.train),
         clients=config["clients"],
-        partition=make(PARTITIONS, partition.pop("name"), partition),
-        policy=make(POLICIES, labels.pop("name"), labels),
+        partition=make(PARTITIONS, partition.pop("name"), partition, group="partition"),
+        policy=make(POLICIES, labels.pop("name"), labels, group="labels"),
         seed=config["seed"],
         reuse=reuse,
         samples_per_client=per_client,

@@ -1,5 +1,6 @@
 """The run folder: the whole truth of one run, laid out the same way for every method."""
 
+import contextlib
 import itertools
 import json
 from pathlib import Path
@@ -56,14 +57,23 @@ def new_folder(wanted: Path) -> Path:
         If it cannot be made.
     """
     with writing(wanted):
-        wanted.parent.mkdir(parents=True, exist_ok=True)
         path, numbers = wanted, itertools.count(2)
         while True:
+            wanted.parent.mkdir(parents=True, exist_ok=True)
             try:
                 path.mkdir()
                 return path
+            except FileNotFoundError:
+                continue  # the run that had made the folder above was refused just now
             except FileExistsError:
                 path = wanted.with_name(f"{wanted.name}-{next(numbers)}")
+
+
+def remove_new(path: Path) -> None:
+    """Remove a folder that `new_folder` made, and the date above it, as far as they are empty."""
+    with contextlib.suppress(OSError):
+        path.rmdir()
+        path.parent.rmdir()
 
 
 class RunFolder:

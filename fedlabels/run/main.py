@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from fedlabels.cohort import clock
 from fedlabels.cohort.types import EMPTY
@@ -25,10 +25,11 @@ from fedlabels.run.console import Console
 from fedlabels.run.data import contents_of, evaluates_clients
 from fedlabels.run.decomposition import decomposition_of
 from fedlabels.run.early_stop import PERSONAL, TEST, EarlyStop, still_stopped
-from fedlabels.run.folder import RunFolder
+from fedlabels.run.folder import RunFolder, remove_new
 from fedlabels.run.hashing import may_differ
 from fedlabels.run.identity import check_identity, planned
 from fedlabels.run.loop import Loop
+from fedlabels.run.mistakes import plain
 from fedlabels.run.owner import owned
 from fedlabels.run.profile import profile_of
 from fedlabels.run.setup import World, build_world
@@ -39,6 +40,11 @@ from fedlabels.simulation.flower_compat import quiet
 from fedlabels.simulation.memory import keep_memory
 from fedlabels.simulation.state import verify
 
+# After a run on the data that come with scikit-learn: how to go on to others.
+NEXT = (
+    "next, after make data: python run_sim.py method=fedavg dataset=fashion_mnist"
+    " partition.alpha=0.3 labels.fraction=0.05"
+)
 _PLACES = ("resume=", "run_dir=")  # overrides that say where a run is, not what it is
 
 
@@ -66,6 +72,8 @@ def main(composed: DictConfig) -> int:
         return INTERRUPTED
     except FedLabelsError as error:
         console.error(str(error))
+        if composed["resume"] is None and composed["run_dir"] is None:
+            remove_new(path)
         return 1
     return 0
 
@@ -87,7 +95,7 @@ def settings(composed: DictConfig) -> dict[str, Any]:
 
     A resumed run takes its own settings, with what was given on the command line on top.
     """
-    config = _plain(composed)
+    config = {k: v for k, v in plain(composed).items() if k not in ("method", "preset")}
     if config["resume"] is None:
         return config
     file = Path(config["resume"]) / "config.yaml"
@@ -198,7 +206,7 @@ def execute_owned(
         if tracking:
             tracking.close()
     report = write_report(folder.path)
-    closing = _closing(record, report, config["clients"], folder)
+    closing = _closing(record, report, config, folder)
     console.finish([*(profile.lines() if profile else []), *closing])
     return record
 
@@ -301,7 +309,9 @@ def _measured(config: dict[str, Any], world: World) -> list[str]:
     return [*([TEST] if tested else []), *([PERSONAL] if own else [])]
 
 
-def _closing(record: dict[str, Any], report: Path, clients: int, folder: RunFolder) -> list[str]:
+def _closing(
+    record: dict[str, Any], report: Path, config: dict[str, Any], folder: RunFolder
+) -> list[str]:
     accuracy, own = record.get("test_accuracy"), record.get("personal_accuracy")
     after = f"after round {record.get('round')}"
     lines = []
@@ -311,15 +321,14 @@ def _closing(record: dict[str, Any], report: Path, clients: int, folder: RunFold
     if own is not None:
         lines.append(
             f"accuracy of the clients' own models: {100 * own:.2f} % {after}, mean over "
-            f"{int(record['personal_clients'])} of {clients} clients, "
+            f"{int(record['personal_clients'])} of {config['clients']} clients, "
             f"{int(record['personal_samples'])} test samples"
         )
     return [
         *lines,
         *early_end(folder),
         f"report: {report}",
-        "next: python run_sim.py method=fedavg dataset=fashion_mnist partition.alpha=0.3"
-        " labels.fraction=0.05",
+        *([NEXT] if config["dataset"]["name"] == "digits" else []),
     ]
 
 
@@ -327,15 +336,6 @@ def early_end(folder: RunFolder) -> list[str]:
     """Say that a run has stopped early, and why; nothing of one that went through."""
     stopped = folder.read_manifest().get("stopped_early")
     return [f"stopped early in round {stopped['round']}: {stopped['reason']}"] if stopped else []
-
-
-def _plain(config: DictConfig) -> dict[str, Any]:
-    try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except Exception as error:
-        raise ConfigError(f"the settings are incomplete: {error}") from error
-    assert isinstance(plain, dict)
-    return {str(k): v for k, v in plain.items() if k not in ("method", "preset")}
 
 
 def _copy(keys: list[str], source: dict[str, Any], target: dict[str, Any]) -> None:

@@ -8,12 +8,8 @@ from typing import Any
 
 import numpy as np
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 import clients
-import fedlabels
 from fedlabels.data import ArrayDataset, DataSource
 from fedlabels.errors import ConfigError, FedLabelsError
 from fedlabels.federation import Federation, suspicions
@@ -21,6 +17,7 @@ from fedlabels.federation.summary import class_counts
 from fedlabels.report import Holdings, write_preview
 from fedlabels.run.config import check, register
 from fedlabels.run.data import build_data, read_data, sample_of, samples_of, views_of
+from fedlabels.run.mistakes import CONFIGS, composing, plain
 
 USAGE = """usage: python -m fedlabels.federation preview [KEY=VALUE ...] [picture=FILE.html]
 
@@ -82,9 +79,9 @@ def preview(overrides: Sequence[str], picture: Path) -> str:
     """
     began = time.perf_counter()
     config = _composed(overrides)
-    plain = read_data(config)
-    views = views_of(config, plain)
-    source, federation = build_data(config, plain, rendered=False)
+    read = read_data(config)
+    views = views_of(config, read)
+    source, federation = build_data(config, read, rendered=False)
     pairs = [("one sample", sample_of(source.train)), *describe(federation, source.train)]
     if "fill" in views:
         pairs.insert(1, ("views fill with", f"{views['fill']:g} (0 black, 1 white)"))
@@ -188,20 +185,16 @@ def _holdings(federation: Federation) -> Holdings:
 
 
 def _composed(overrides: Sequence[str]) -> dict[str, Any]:
-    folder = Path(fedlabels.__file__).resolve().parents[1] / "configs"
+    folder = CONFIGS
     if not folder.is_dir():
         folder = Path("configs").resolve()
     if not folder.is_dir():
         raise ConfigError("no folder configs/ here: run this in the project's folder")
     register()
-    try:
-        with initialize_config_dir(str(folder), version_base="1.3"):
-            composed = compose("config", list(overrides))
-        config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(str(error)) from error
-    settings: dict[str, Any] = {str(k): v for k, v in dict(config).items()}  # type: ignore[arg-type]
-    check(settings)
+    with composing(overrides), initialize_config_dir(str(folder), version_base="1.3"):
+        composed = compose("config", list(overrides))
+    settings = plain(composed)
+    check(settings, runs=False)
     return settings
 
 

@@ -6,7 +6,7 @@ is compared with the schema once more.
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -70,20 +70,48 @@ def _known_of(schema: type) -> dict[str, Any]:
 def _chosen(config: Config) -> dict[str, Any]:
     """Return the keys of the groups whose schema depends on a name; an unknown name has any."""
     found: dict[str, Any] = {}
-    kinds: dict[str, Callable[[str], Any]] = {
-        "partition": PARTITIONS.get,
-        "labels": POLICIES.get,
-        "client": lambda name: clients.find(name) if name in clients.names() else None,
-        "strategy": lambda n: strategies.find(n).Settings if n in strategies.names() else None,
-    }
-    for group, find in kinds.items():
-        kind = find(str(config[group]["name"]))
-        if kind is not None:
-            extra = PARTITION_EXTRA if group == "partition" else ()
-            found[group] = dict.fromkeys(("name", *extra, *_names(kind)))
-    if config["model"]["name"] in MODELS:
-        found["model"] = dict.fromkeys(("name", *known_settings(config["model"]["name"])))
+    for group in (*_KINDS, "model"):
+        keys = _keys_of(group, str(config[group]["name"]))
+        if keys is not None:
+            found[group] = dict.fromkeys(keys)
     return found
+
+
+def options_with(group: str, key: str) -> list[str]:
+    """Return the options of a group that have a key.
+
+    Parameters
+    ----------
+    group : str
+        ``client``, ``strategy``, ``partition``, ``labels`` or ``model``; others have one schema.
+    key : str
+        Its last part.
+    """
+    options: dict[str, Iterable[str]] = {
+        "partition": PARTITIONS,
+        "labels": POLICIES,
+        "client": clients.names(),
+        "strategy": strategies.names(),
+        "model": MODELS,
+    }
+    return [n for n in sorted(options.get(group, ())) if key in (_keys_of(group, n) or ())]
+
+
+_KINDS: dict[str, Callable[[str], Any]] = {
+    "partition": PARTITIONS.get,
+    "labels": POLICIES.get,
+    "client": lambda name: clients.find(name) if name in clients.names() else None,
+    "strategy": lambda n: strategies.find(n).Settings if n in strategies.names() else None,
+}
+
+
+def _keys_of(group: str, name: str) -> tuple[str, ...] | None:
+    """Return the keys of a group's option; None where the name is not known."""
+    if group == "model":
+        return ("name", *known_settings(name)) if name in MODELS else None
+    kind = _KINDS[group](name)
+    extra = PARTITION_EXTRA if group == "partition" else ()
+    return None if kind is None else ("name", *extra, *_names(kind))
 
 
 def _names(kind: type[Any]) -> list[str]:

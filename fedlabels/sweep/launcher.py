@@ -24,6 +24,7 @@ from fedlabels.run.config import check
 from fedlabels.run.console import Console
 from fedlabels.run.files import write_atomic
 from fedlabels.run.hashing import flatten
+from fedlabels.run.mistakes import composing, composition_done, plain
 from fedlabels.run.owner import owned
 from fedlabels.run.signals import INTERRUPTED, terminable
 from fedlabels.sweep.cells import Cell, accuracy_of, make_cells, method_of, status_of, with_method
@@ -54,6 +55,7 @@ class CellsLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> list[JobReturn]:
         """Run all cells that are not finished."""
+        composition_done()
         console = Console()
         try:
             with terminable():
@@ -77,8 +79,9 @@ class CellsLauncher(Launcher):
         configs = []
         for overrides in jobs:
             chosen = with_method(self._config.sweep.per_method, overrides)
-            chosen = [*self._where(chosen), *chosen]
-            composed = self._context.config_loader.load_sweep_config(self._config, chosen)
+            with composing(chosen):
+                chosen = [*self._where(chosen), *chosen]
+                composed = self._context.config_loader.load_sweep_config(self._config, chosen)
             configs.append((overrides, resolved(composed)))
         root = Path(self._config.hydra.sweep.dir).expanduser().absolute()
         settings = configs[0][1]["sweep"]
@@ -151,12 +154,7 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
     ConfigError
         If one is missing or out of range.
     """
-    plain = OmegaConf.to_container(
-        OmegaConf.masked_copy(composed, [str(k) for k in composed if k != "hydra"]),
-        resolve=True, throw_on_missing=True,
-    )  # fmt: skip
-    assert isinstance(plain, dict)
-    config = {str(key): value for key, value in plain.items()}
+    config = plain(OmegaConf.masked_copy(composed, [str(k) for k in composed if k != "hydra"]))
     check(config)
     return config
 

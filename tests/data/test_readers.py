@@ -220,10 +220,17 @@ class TestNpz:
         ("changes", "message"),
         [
             ({"x_train": arrays(shape=(8, 8, 3))["x_train"]}, r"looks like \(N, H, W, C\)"),
-            ({"x_train": arrays(np.int16)["x_train"]}, "must be uint8 .pixels. or floating"),
+            (
+                {"x_train": arrays(np.int16)["x_train"]},
+                r"or floating, got int16; store x.astype\('float32'\)",
+            ),
             ({"y_train": np.zeros(10)}, "labels must be integers, got float64"),
             ({"y_train": np.full(10, -2)}, "-1 for unlabeled"),
             ({"x_test": np.array([{}, {}, {}])}, "without pickle"),
+            (
+                {"y_train": np.array(["cat", "dog"] * 5, dtype=object)},
+                "y_train holds Python objects, which nothing reads without pickle: store numbers",
+            ),
         ],
     )
     def test_rejects_what_does_not_fit(self, tmp_path, changes, message):

@@ -16,19 +16,35 @@ from typing import NamedTuple
 
 import pytest
 import yaml
+from hydra.errors import ConfigCompositionException
 
-from tests.end_to_end.harness import FEDAVG, REPO, contents, prints, table
+from tests.end_to_end.harness import FEDAVG, REPO, TINY, contents, prints, table
 
 WRONG = {
-    "nonsense=1": "nonsense",
-    "client.nonsense=1": "Key 'nonsense' not in 'FedAvgConfig'",
-    "client.lr=abc": "client.lr",
+    "nonsense=1": "nonsense is no setting; docs/settings.md lists all",
+    "roundz=3": "roundz is no setting (did you mean rounds?)",
+    "methd=fedavg": "methd is no setting (did you mean method?)",
+    "client.nonsense=1": "client.nonsense is no setting of client=fedavg; allowed: client.name, cl",
+    "client.momentun=1": "of client=fedavg (did you mean client.momentum?); allowed: client.name",
+    "labels.fraktion=3": "labels.fraktion is no setting of labels=uniform (did you mean labels.fr",
+    "strategy.rule=Krum": "strategy.rule is no setting of strategy=fedavg (strategy=stock would ha",
+    "client.lr=abc": "client.lr must be a number, got 'abc'",
+    "clients=abc": "clients must be a whole number, got 'abc'",
+    "backend.portable=maybe": "backend.portable must be true or false, got 'maybe'",
+    "backend=nonsense": "backend=nonsense is not known; allowed: processes, ray, serial",
+    "dataset.root": "dataset.root is no setting with a value: give KEY=VALUE",
+    "method=stock,fedavg": "method=stock,fedavg has several values: add -m to run all of them",
+    "+clients=4": "clients is a setting already: give it as clients=VALUE, without the plus",
+    "method=fedlabel_stable client=fedavg": "method=fedlabel_stable sets client.threshold, which "
+    "client=fedavg does not have; fitting: client=fedlabel; or leave client= out",
+    "strategy=stock strategy.rule=FedProx": "strategy=stock strategy.rule=FedAvg",
     "client.lr=-1": "client.lr must be > 0, got -1",
-    "method=nonsense": "Could not find 'method/nonsense'",
-    "client=nonsense": "Could not find 'client/nonsense'",
-    "strategy=nonsense": "Could not find 'strategy/nonsense'",
-    "partition.alpha=0": "alpha must be > 0",
-    "labels.fraction=1.5": "fraction must be in [0, 1], got 1.5",
+    "method=fedavgg": "method=fedavgg is not known (did you mean fedavg?); allowed: fedadam, fed",
+    "client=nonsense": "client=nonsense is not known; allowed: fedavg, ",
+    "strategy=nonsense": "strategy=nonsense is not known; allowed: ",
+    "partition.alpha=0": "error: partition.alpha must be > 0",
+    "labels.fraction=1.5": "error: labels.fraction must be in [0, 1], got 1.5",
+    "method=fedprox strategy.proximal_mu=-1": "error: strategy.proximal_mu must be >= 0, got -1",
     "per_round=11": "per_round=11 is more than clients=10",
     "rounds=0": "rounds must be >= 1, got 0",
     "clients=5000": "partition.reuse=true",
@@ -38,7 +54,7 @@ WRONG = {
     "max_client_failures=2": "share in [0, 1]",
     "model.hidden=[0]": "hidden",
     "resume=nowhere": "resume=nowhere holds no run",
-    "resume='nowhere": "See https://hydra.cc",
+    "resume='nowhere": "cannot be read; put one with brackets, quotes, commas or blanks into",
     "+evaluate_evry=5": "evaluate_evry is no setting, nothing would read it; did you mean evalu",
     "+client.local_step=5": "client.local_step is no setting, nothing would read it; did you mean",
     "+callbacks.profile.enable=true": "did you mean callbacks.profile.enabled?",
@@ -94,8 +110,47 @@ def test_a_mistake_gets_one_clear_line(
     assert expected in ended.output
     assert "Traceback" not in ended.output
     lines = [line for line in ended.output.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 or "HYDRA_FULL_ERROR" in ended.output
+    assert len(lines) == 1
+    assert "HYDRA_FULL_ERROR" not in ended.output
+
     assert not folder.exists() or not list(folder.rglob("*.*"))
+
+
+def test_what_fits_names_the_variant_that_is_to_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = ["method=fedlabel", "client.variant=joint", "strategy=fedlabel_anchors"]
+    ended = run([*TINY, *wrong, f"run_dir={tmp_path / 'run'}"], capsys)
+    assert ended.status == 1
+    fitting = ended.output.partition("What fits: ")[2]
+    assert "client=fedlabel client.variant=" in fitting
+    assert "strategy=fedlabel_anchors," not in fitting
+
+
+def test_hydra_s_own_errors_are_shown_whole_when_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ConfigCompositionException, match="Could not override"):
+        run([f"run_dir={tmp_path}", "client.nonsense=1"], capsys)
+
+
+def test_a_refused_run_leaves_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["rounds=0", "backend=serial"], capsys).status == 1
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_a_run_whose_method_is_gone_cannot_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text("rounds: 1\n")
+    (tmp_path / "manifest.json").write_text('{"overrides": ["strategy=scaf"]}')
+    ended = run([f"resume={tmp_path}"], capsys)
+    assert ended.status == 1
+    assert ended.output.startswith("error: the run's strategy scaf is not in this checkout")
 
 
 def _words(text: str) -> list[str]:
