@@ -200,8 +200,8 @@ def _arrays(path: Path, needed: Sequence[str], wanted: Sequence[str]) -> dict[st
     except Exception as error:
         if "Object arrays" in str(error):
             raise DataError(
-                f"{path}: {_pickled(path, wanted)} holds Python objects, which nothing reads without"
-                " pickle: store numbers, or text as y.astype(str) and so on"
+                f"{path}: {_pickled(path, wanted)} holds Python objects, which nothing reads"
+                " without pickle: store numbers, or text as y.astype(str) and so on"
             ) from error
         raise DataError(f"{path} cannot be read as .npz without pickle ({error})") from error
 

@@ -15,7 +15,7 @@ from fedlabels.data.content import content_hash
 from fedlabels.data.ground import views_for
 from fedlabels.data.layout import described
 from fedlabels.data.shift import Shift, shift_clients, shift_domains
-from fedlabels.errors import ConfigError, DataError
+from fedlabels.errors import ConfigError, DataError, named_below
 from fedlabels.federation import (
     PARTITIONS,
     POLICIES,
@@ -65,7 +65,9 @@ def views_of(config: Settings, source: DataSource) -> dict[str, Any]:
         As :func:`read_data` gives it.
     """
     dataset = config["dataset"]
-    return views_for(dataset["views"], dataset["view_options"], source.train)
+    options = dataset["view_options"]
+    with named_below("dataset.view_options", options):
+        return views_for(dataset["views"], options, source.train)
 
 
 def build_data(
