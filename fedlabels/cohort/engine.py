@@ -19,6 +19,7 @@ from fedlabels.cohort.recorders import Lane, make_lanes
 from fedlabels.cohort.stacked import StackedCohort
 from fedlabels.cohort.tree import row, stack
 from fedlabels.cohort.types import EMPTY, DataSpec, FitRequest, FitResult, Tree
+from fedlabels.errors import RunError
 
 EXECUTIONS = ("looped", "stacked", "graphed")
 PER_LANE = 4  # clients that a lane is given before any result is looked at
@@ -200,5 +201,13 @@ class Engine:
 
     def _call(self, cohort: Cohort, request: FitRequest) -> FitResult:
         method = getattr(self.client, "fit" if request.exchange == "train" else request.exchange)
-        result: FitResult = method(cohort, request)
+        try:
+            result: FitResult = method(cohort, request)
+        except (Exception, KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # sys.exit() in a client ends that client, not the run
+            raise RunError(
+                f"the client raised {type(error).__name__}({error}), which would end the whole"
+                " program: raise an Exception instead"
+            ) from error
         return result

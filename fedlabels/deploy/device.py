@@ -16,7 +16,7 @@ from fedlabels.federation.federation import Federation
 from fedlabels.federation.ragged import Ragged
 from fedlabels.machine import allowed_cores
 from fedlabels.simulation.convert import arrays_of
-from fedlabels.simulation.judge import check_state
+from fedlabels.simulation.kept import check_state
 from fedlabels.simulation.order import Item, Order
 from fedlabels.simulation.outcome import Outcome
 from fedlabels.simulation.population import Group, Population

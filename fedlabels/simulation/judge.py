@@ -226,6 +226,8 @@ class Judge:
         for key, value in (*term.value.items(), *entries.items()):
             if value.layout is not torch.strided or value.is_complex() or value.is_quantized:
                 raise RejectedError(f"tensor '{key}' is not of real numbers that lie in memory")
+            if value.is_floating_point() and value.element_size() == 1:
+                raise RejectedError(f"tensor '{key}' is {typed(value.dtype)}: send float32")
         due = self.reduces.get(name)
         if term.reduce not in ("mean", "sum") or (due is not None and term.reduce != due):
             raise RejectedError(
@@ -241,8 +243,8 @@ class Judge:
             for key, value in term.value.items():
                 if value.dtype != known.tensors[key].dtype:
                     raise RejectedError(
-                        f"tensor '{key}' is {_typed(value.dtype)}, expected is"
-                        f" {_typed(known.tensors[key].dtype)}"
+                        f"tensor '{key}' is {typed(value.dtype)}, expected is"
+                        f" {typed(known.tensors[key].dtype)}"
                     )
         weights = None
         names = tuple(sorted(term.value))
@@ -283,6 +285,8 @@ def plain(term: Term, *, scalar: bool = True) -> Term:
     elif isinstance(weight, Tensor):
         if scalar and weight.numel() != 1:
             raise RejectedError(f"one weight is due, got a tensor of shape {tuple(weight.shape)}")
+        if weight.is_complex():
+            raise RejectedError(f"a weight is a real number, got {typed(weight.dtype)}")
         weight = weight.detach().reshape(()) if scalar else weight.detach()
     elif weight is not None:
         raise RejectedError(f"a weight is a number or tensors, got {type(weight).__name__}")
@@ -323,7 +327,7 @@ def difference(form: Form, due: Form) -> str:
         return wrong
     for name, mine, theirs in zip(form.names, form.kinds, due.kinds, strict=True):
         if mine[1] != theirs[1]:
-            return f"tensor '{name}' is {_typed(mine[1])}, expected is {_typed(theirs[1])}"
+            return f"tensor '{name}' is {typed(mine[1])}, expected is {typed(theirs[1])}"
     if form.reduce != due.reduce:
         return f"it is to be reduced by {form.reduce!r}, others by {due.reduce!r}"
     return "its weights are not given as those of most clients are"
@@ -403,19 +407,6 @@ def is_reserved(name: str) -> bool:
     return name in RESERVED or name.startswith(RESERVED_STARTS)
 
 
-def check_state(state: Arrays) -> None:
-    """Check that a client's new state is finite.
-
-    Raises
-    ------
-    RejectedError
-        If it is not; the tensor is named.
-    """
-    bad = infinite(state)
-    if bad is not None:
-        raise RejectedError(f"state '{bad}' has entries that are not finite; the old one is kept")
-
-
 def broken(arrays: Arrays, floored: frozenset[str] = frozenset()) -> str | None:
     """Say what is wrong with a merged model, or with what a strategy keeps; None if nothing is."""
     bad = infinite(arrays)
@@ -432,12 +423,13 @@ def infinite(arrays: Arrays) -> str | None:
     with np.errstate(over="ignore", invalid="ignore"):
         for name, value in arrays.items():
             # a sum has no mask of the size of the model; that of large finite numbers may overflow
-            if value.dtype.kind != "f" or np.isfinite(value.sum()):
+            if value.dtype.kind not in "fc" or np.isfinite(value.sum()):
                 continue
             if not np.isfinite(value).all():
                 return name
     return None
 
 
-def _typed(dtype: torch.dtype) -> str:
+def typed(dtype: torch.dtype) -> str:
+    """Return the name of a type of numbers, without that of torch."""
     return str(dtype).removeprefix("torch.")

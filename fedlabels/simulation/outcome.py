@@ -14,7 +14,8 @@ from fedlabels.cohort.device import numbers
 from fedlabels.cohort.engine import Made
 from fedlabels.simulation.convert import arrays_of
 from fedlabels.simulation.job import Arrays
-from fedlabels.simulation.judge import Reading, RejectedError, plain
+from fedlabels.simulation.judge import Reading, RejectedError, plain, typed
+from fedlabels.simulation.kept import held, named_trees
 from fedlabels.simulation.scoring import on_host, score
 from fedlabels.simulation.state import flatten
 from fedlabels.simulation.terms import readings, weight_of
@@ -103,7 +104,7 @@ def _outcome(
     if not isinstance(made.result, FitResult):
         raise RejectedError(f"a FitResult is due, got {type(made.result).__name__}")
     terms = {}
-    for name, given in made.result.terms.items():
+    for name, given in _named_ones("terms", made.result.terms, "Term").items():
         term = _named(name, given)
         value = {k: v for k, v in term.value.items() if name != "model" or k not in private}
         # a number is the same for all clients of a stack and has no leading axis
@@ -111,11 +112,23 @@ def _outcome(
         weight = _taken(made, term.weight) if own else term.weight
         terms[name] = Term(_taken(made, value), weight, term.reduce)
     with phase("ship_back"):
-        whole = made.result.state.items()
-        state = {name: arrays_of(made.take(dict(tree))) for name, tree in whole}
+        whole = named_trees(made.result.state).items()
+        state = {name: arrays_of(_taken(made, tree)) for name, tree in whole}
         found = {name: made.result.terms[name].value for name in keep if name in terms}
+        for name, value in found.items():
+            for key, tensor in value.items():
+                held(f"term '{name}': tensor '{key}'", tensor)
         kept = {name: arrays_of(made.take(dict(value))) for name, value in found.items()}
     return Outcome(terms, state=flatten(state) if state else None, kept=kept)
+
+
+def _named_ones(what: str, given: Any, kind: str) -> Mapping[str, Any]:
+    if not isinstance(given, Mapping):
+        raise RejectedError(f"{what} must be {{name: {kind}}}, got {type(given).__name__}")
+    for name in given:
+        if not isinstance(name, str):
+            raise RejectedError(f"{what}: a name is a str, got {name!r}")
+    return given
 
 
 def _named(name: str, term: Term) -> Term:
@@ -135,7 +148,7 @@ def _taken(made: Made, value: Any) -> Any:
 
 def _ratios(made: Made) -> Mapping[str, tuple[Any, Any]]:
     found = {}
-    for name, ratio in made.result.metrics.items():
+    for name, ratio in _named_ones("metrics", made.result.metrics, "Ratio").items():
         if not isinstance(ratio, Ratio):
             raise RejectedError(f"metric {name!r}: a Ratio is due, got {type(ratio).__name__}")
         found[name] = tuple(_number(made, name, value) for value in (ratio.sum, ratio.count))
@@ -147,7 +160,13 @@ def _number(made: Made, name: str, value: Any) -> Any:
         return torch.tensor(float(value), dtype=torch.float64)
     if not isinstance(value, torch.Tensor):
         raise RejectedError(f"metric {name!r} is of {type(value).__name__}, a number is due")
-    return _taken(made, value.detach())
+    number: torch.Tensor = _taken(made, value.detach())
+    if number.numel() != 1 or number.is_complex():
+        raise RejectedError(
+            f"metric {name!r} is {typed(number.dtype)} of shape {tuple(number.shape)}, one real"
+            " number is due"
+        )
+    return number
 
 
 def _elsewhere(term: Term) -> bool:

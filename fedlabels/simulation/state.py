@@ -19,12 +19,19 @@ from fedlabels.errors import CheckpointError, writing
 Arrays = dict[str, NDArray[np.generic]]
 States = dict[str, Arrays]
 _SEPARATOR = "/"
+_NOTHING: Arrays = {"": np.zeros(0, dtype=np.uint8)}
 
 
 def flatten(state: Mapping[str, Arrays]) -> Arrays:
-    """Join a mapping of trees into named arrays, ``tree/name``."""
+    """Join a mapping of trees into named arrays, ``tree/name``.
+
+    The name of a tree has no ``/``, that of a tensor is not empty; a tree without tensors is an
+    empty array ``tree/``.
+    """
     return {
-        f"{tree}{_SEPARATOR}{k}": v for tree, arrays in state.items() for k, v in arrays.items()
+        f"{tree}{_SEPARATOR}{k}": v
+        for tree, arrays in state.items()
+        for k, v in (arrays or _NOTHING).items()
     }
 
 
@@ -33,7 +40,9 @@ def unflatten(arrays: Arrays) -> States:
     state: States = {}
     for name, value in arrays.items():
         tree, _, key = name.partition(_SEPARATOR)
-        state.setdefault(tree, {})[key] = value
+        found = state.setdefault(tree, {})
+        if key:
+            found[key] = value
     return state
 
 

@@ -29,11 +29,11 @@ from fedlabels.simulation.judge import (
     Like,
     RejectedError,
     check_metrics,
-    check_state,
     difference,
     said,
     vote,
 )
+from fedlabels.simulation.kept import check_state, held
 from fedlabels.simulation.memory import keep_memory
 from fedlabels.simulation.order import Item, Order, Report
 from fedlabels.simulation.outcome import Outcome
@@ -289,6 +289,9 @@ class Worker:
         needed = {name: form for name, form in forms.items() if name in order.needs}
         vote(report.votes, item.position, needed)
         for name, form in needed.items():
+            if order.needs[name] == "each":  # it is kept as arrays, not added up
+                for key, value in terms[name].value.items():
+                    held(f"term '{name}': tensor '{key}'", value)
             due = order.like.get(name) or next(iter(report.taken.get(name, (form,))))
             if form != due:
                 raise RejectedError(f"term '{name}': {difference(form, due)}")

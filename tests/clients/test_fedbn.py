@@ -17,7 +17,8 @@ from fedlabels.errors import ConfigError
 from fedlabels.models import BatchNorm, Dropout
 from fedlabels.models import build as build_model
 from fedlabels.simulation.convert import arrays_of
-from fedlabels.simulation.judge import RejectedError, check_state
+from fedlabels.simulation.judge import RejectedError
+from fedlabels.simulation.kept import check_state
 from fedlabels.simulation.state import flatten
 from tests.cohort.harness import SIZES, SPEC, Probe, World
 from tests.models.test_layers import batch, run

@@ -80,7 +80,22 @@ def first(term: Term, new: Callable[[torch.Tensor], Any]) -> dict[str, Any]:
 MALFORMED: dict[str, tuple[Callable[[FitResult, bool], Any], str]] = {
     "none": (lambda result, wrong: None if wrong else result, "FitResult is due"),
     "dict": (lambda result, wrong: {} if wrong else result, "FitResult is due"),
-    "terms are a list": (sends(terms=lambda r: [model(r)]), "AttributeError"),
+    "terms are a list": (sends(terms=lambda r: [model(r)]), "terms must be {name: Term}, got list"),
+    "no terms": (sends(terms=lambda r: None), "terms must be {name: Term}, got NoneType"),
+    "no metrics": (sends(metrics=lambda r: None), "metrics must be {name: Ratio}, got NoneType"),
+    "no state": (sends(state=lambda r: None), "the state must be named trees"),
+    "complex weight": (
+        with_term(lambda t: Term(t.value, torch.ones((), dtype=torch.complex64))),
+        "term 'model': a weight is a real number, got complex64",
+    ),
+    "vector": (
+        sends(metrics=lambda r: {"seen": Ratio(torch.ones(3), torch.ones(()))}),
+        "metric 'seen' is float32 of shape (3,), one real number is due",
+    ),
+    "complex sum": (
+        sends(metrics=lambda r: {"seen": Ratio(torch.ones(()) * 1j, torch.ones(()))}),
+        "metric 'seen' is complex64",
+    ),
     "no term": (with_term(lambda t: t.value), "term 'model': a Term is due"),
     "list": (with_term(lambda t: Term(first(t, list))), "term 'model': its value 'head.bias'"),
     "array": (with_term(lambda t: Term(first(t, lambda v: v.numpy()))), "no tensor"),
@@ -114,6 +129,28 @@ MALFORMED: dict[str, tuple[Callable[[FitResult, bool], Any], str]] = {
         sends(state=lambda r: {"mine": {"w": torch.tensor([1.0, torch.nan])}}),
         "state 'mine/w' has entries that are not finite",
     ),
+    "flat state": (
+        sends(state=lambda r: {"w": torch.ones(2)}),
+        "state 'w' must be a tree, {name: tensor}, got Tensor",
+    ),
+    "text in a state": (
+        sends(state=lambda r: {"mine": {"w": "0.5"}}),
+        "state 'mine/w' must be a tensor, got str",
+    ),
+    "slash": (sends(state=lambda r: {"a/b": {"x": torch.ones(2)}}), "a tree 'a/b'"),
+    "nameless": (sends(state=lambda r: {"a": {"": torch.ones(2)}}), "state 'a' has a tensor ''"),
+    "complex state": (
+        sends(state=lambda r: {"mine": {"w": torch.tensor([1j * torch.nan])}}),
+        "state 'mine/w' is complex64: keep real numbers",
+    ),
+    "half state": (
+        sends(state=lambda r: {"mine": {"w": torch.ones(2, dtype=torch.bfloat16)}}),
+        "state 'mine/w' is bfloat16: keep float32",
+    ),
+    "eighth state": (
+        sends(state=lambda r: {"mine": {"w": torch.ones(2).to(torch.float8_e4m3fn)}}),
+        "state 'mine/w' is float8_e4m3fn: keep float32",
+    ),
 }
 
 
@@ -138,7 +175,9 @@ def test_a_malformed_result_is_rejected_by_name(fault: str, tmp_path: Path, with
     assert file_sha256(tmp_path / "model.safetensors") == without
 
 
-@pytest.mark.parametrize("fault", ["none", "array", "negative", "metric", "state", "column"])
+@pytest.mark.parametrize(
+    "fault", ["none", "array", "negative", "metric", "state", "column", "slash", "half state"]
+)
 def test_in_a_stack_as_alone(fault: str, tmp_path: Path) -> None:
     change, text = MALFORMED[fault]
     config = config_of(
@@ -148,6 +187,77 @@ def test_in_a_stack_as_alone(fault: str, tmp_path: Path) -> None:
     rows = {row["client_id"]: row for row in table(tmp_path, "clients")}
     assert rows[str(BAD)]["status"] == "rejected"
     assert text in rows[str(BAD)]["error"]
+
+
+class Apart(Average):
+    """Averages, and gets a second term of every client for itself."""
+
+    needs: ClassVar[dict[str, Need]] = {"model": "sum", "extra": "each"}  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float8_e4m3fn])
+def test_a_term_for_arrays_has_a_type_of_arrays(kind: torch.dtype, tmp_path: Path) -> None:
+    def change(result: FitResult, wrong: bool) -> FitResult:
+        made = torch.ones(2).to(kind) if wrong else torch.ones(2)
+        return replace(result, terms={**result.terms, "extra": Term({"x": made})})
+
+    def watched(world: Any) -> Any:
+        world = with_client(Odd(0.1, local_steps=2, change=change, bad=(BAD, 4)))(world)
+        return replace(world, strategy=Apart())
+
+    simulate(tmp_path, config_of(*ONE), watched)
+    rejected = [row for row in table(tmp_path, "clients") if row["status"] == "rejected"]
+    assert [row["client_id"] for row in rejected] == [str(BAD), "4"]
+    assert "is " + str(kind).removeprefix("torch.") in rejected[0]["error"]
+
+
+@pytest.mark.parametrize("execution", ["looped", "stacked"])
+def test_a_state_comes_back_as_it_was_given(execution: str, tmp_path: Path) -> None:
+    seen = []
+
+    class Keeper(FedAvg):
+        def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
+            seen.append({name: sorted(tree) for name, tree in cohort.state.items()})
+            result = super().fit(cohort, request)
+            count = cohort.samples("labeled").count
+            named = cohort.map(lambda n: {"b/c": n, "x": 1.0 * n}, count)
+            return replace(result, state={"a": named, "none": {}})
+
+    config = config_of(*SHORT, "per_round=10", f"backend.execution={execution}")
+    simulate(tmp_path, config, with_client(Keeper(0.1, local_steps=2)))
+    half = len(seen) // 2
+    assert seen[:half] == [{}] * half
+    assert seen[half:] == [{"a": ["b/c", "x"], "none": []}] * half
+
+
+@pytest.mark.parametrize("exit", [SystemExit(3), type("Odd", (BaseException,), {})("why")])
+@pytest.mark.parametrize("execution", ["looped", "stacked"])
+def test_who_leaves_the_program_fails_alone(
+    exit: BaseException, execution: str, tmp_path: Path
+) -> None:
+    def leaves(result: FitResult, wrong: bool) -> FitResult:
+        if wrong:
+            raise exit
+        return result
+
+    config = config_of(*ONE, f"backend.execution={execution}")
+    simulate(tmp_path, config, with_client(Odd(0.1, local_steps=2, change=leaves)))
+    rows = {row["client_id"]: row for row in table(tmp_path, "clients")}
+    assert [k for k, row in rows.items() if row["status"] != "ok"] == [str(BAD)]
+    assert rows[str(BAD)]["status"] == "failed"
+    assert f"{type(exit).__name__}({exit})" in rows[str(BAD)]["error"]
+
+
+def test_an_interrupt_in_a_client_ends_the_run(tmp_path: Path) -> None:
+    def interrupted(result: FitResult, wrong: bool) -> FitResult:
+        if wrong:
+            raise KeyboardInterrupt
+        return result
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate(
+            tmp_path, config_of(*ONE), with_client(Odd(0.1, local_steps=2, change=interrupted))
+        )
 
 
 def test_numbers_and_histories_are_taken(tmp_path: Path) -> None:
