@@ -23,12 +23,15 @@ from fedlabels.simulation.order import Item, Order, Report
 
 LOG = logging.getLogger(__name__)
 
+DEATHS = 3  # of workers with single clients of a block, before the rest of it is given up
+
 
 class WorkerPool(SimulationBackend):
     """Base of backends whose workers live as long as the run, each in a process of its own.
 
-    A worker that dies is replaced and its range is run again, with the same bits; a block that
-    kills its worker twice counts as failed clients. A subclass says how a worker is asked.
+    A worker that dies is replaced and its range is run again, block by block; the clients of a
+    block that kills its worker again run one by one, and who does it then has failed. Every client
+    has the same bits as without. A subclass says how a worker is asked.
     """
 
     _GONE: ClassVar[tuple[type[Exception], ...]]
@@ -78,17 +81,38 @@ class WorkerPool(SimulationBackend):
         return reports
 
     def _again(self, slot: int, order: Order, payload: Any) -> Report:
-        """Run a range again, block by block, so that one poisonous block loses only itself."""
+        """Run a range again, block by block, so that one poisonous client loses only itself."""
         whole = Report()
         for part in _blocks(order):
-            try:
-                report = self._answer(self._ask(slot, "run", part, payload))
-            except self._GONE as error:
-                LOG.warning("worker %d died again (%s)", slot, self._why(slot, error))
-                self._replace(slot)
-                report = failed_rows(part, "its worker process died twice")
-            whole.add(report)
+            report = self._lived(slot, part, payload)
+            whole.add(self._one_by_one(slot, part, payload) if report is None else report)
         return whole
+
+    def _one_by_one(self, slot: int, order: Order, payload: Any) -> Report:
+        """Run the clients of a block alone that has ended its worker."""
+        if len(order.items) == 1:
+            return failed_rows(order, "its worker process died twice")
+        whole, deaths = Report(), 0
+        reason = f"its worker process died with its block, and {DEATHS} more with one client of it"
+        for item in order.items:
+            alone = replace(order, items=(item,))
+            if deaths == DEATHS:  # whatever ends them, it is not one client
+                whole.add(failed_rows(alone, reason))
+                continue
+            report = self._lived(slot, alone, payload)
+            deaths += report is None
+            whole.add(report or failed_rows(alone, "its worker process died whenever it ran"))
+        return whole
+
+    def _lived(self, slot: int, order: Order, payload: Any) -> Report | None:
+        """Run an order; None if its worker died, which then is replaced."""
+        try:
+            report: Report = self._answer(self._ask(slot, "run", order, payload))
+        except self._GONE as error:
+            LOG.warning("worker %d died again (%s)", slot, self._why(slot, error))
+            self._replace(slot)
+            return None
+        return report
 
     def _evaluate(self, model: Arrays, blocks: int, part: Indices | None = None) -> list[Scored]:
         share = -(-blocks // self.workers)

@@ -10,14 +10,19 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fedlabels.errors import ConfigError, RunError
 from fedlabels.simulation.channel import INLINE, Channel, pack
+from fedlabels.simulation.job import ClientRow
+from fedlabels.simulation.order import Item, Order, Report
+from fedlabels.simulation.pool import DEATHS, WorkerPool
 from fedlabels.simulation.process_backend import STOP_SECONDS, ProcessBackend, end
-from tests.end_to_end.harness import FEDAVG, REPO, config_of, prints, simulate, table
+from tests.end_to_end.harness import FEDAVG, REPO, config_of, prints, simulate, table, with_client
+from tests.end_to_end.toys import Chaos
 
 LONG = INLINE // 8 + 1
 
@@ -119,6 +124,62 @@ def test_a_worker_that_dies_is_replaced(
     assert "died; its" in caplog.text
     assert prints(tmp_path / "serial") == prints(tmp_path / "two")
     assert all(row["failed"] == "0" for row in table(tmp_path / "two"))
+
+
+def test_who_ends_its_worker_fails_alone(tmp_path: Path) -> None:
+    short = ("rounds=1", "per_round=10", "client.local_steps=1")
+    deadly = with_client(Chaos(lr=0.1, local_steps=1, dies=(3,)))
+    simulate(tmp_path / "one", config_of(*PROCESSES, *short, "backend.num_workers=1"), deadly)
+    (failed,) = [row for row in table(tmp_path / "one", "clients") if row["status"] != "ok"]
+    assert (failed["client_id"], failed["status"]) == ("3", "failed")
+    assert failed["error"] == "its worker process died whenever it ran"
+    raising = with_client(Chaos(lr=0.1, local_steps=1, raises=(3,)))
+    simulate(tmp_path / "serial", config_of(*FEDAVG, *short), raising)
+    model, same = (tmp_path / name / "model.safetensors" for name in ("one", "serial"))
+    assert model.read_bytes() == same.read_bytes()
+
+
+class Deadly(WorkerPool):
+    """A pool without processes, in which some clients end their worker."""
+
+    _GONE = (EOFError,)
+
+    def __init__(self, deadly: range) -> None:
+        self._deadly, self.replaced = deadly, 0
+
+    def initial(self) -> Any: ...
+
+    def _share(self, value: Any) -> Any: ...
+
+    def _slots(self) -> int:
+        return 1
+
+    def _replace(self, slot: int) -> None:
+        self.replaced += 1
+
+    def _ask(self, slot: int, name: str, *arguments: Any) -> Any:
+        return arguments[0]
+
+    def _answer(self, asked: Order) -> Report:
+        ids = [item.client_id for item in asked.items]
+        if set(ids) & set(self._deadly):
+            raise EOFError
+        report = Report()
+        report.rows = [ClientRow(k, "ok") for k in ids]
+        return report
+
+
+def test_what_ends_every_worker_is_not_tried_with_every_client() -> None:
+    pool = Deadly(range(8))
+    items = tuple(Item(k, k, {}, None) for k in range(16))
+    report = pool._again(0, Order("train", 1, 1, {}, {}, items, 8, 16), None)
+    assert pool.replaced == 1 + DEATHS
+    rows = {row.client_id: row for row in report.rows}
+    assert [rows[k].status for k in range(16)] == ["failed"] * 8 + ["ok"] * 8
+    assert {rows[k].error for k in range(DEATHS)} == {"its worker process died whenever it ran"}
+    assert {rows[k].error for k in range(DEATHS, 8)} == {
+        "its worker process died with its block, and 3 more with one client of it"
+    }
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
