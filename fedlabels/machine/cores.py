@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from fedlabels.errors import ConfigError
+
 SHARE = "FEDLABELS_CORES"
 """Environment variable: cores of this process at most; a sweep sets it for its cells."""
 
@@ -17,15 +19,33 @@ def allowed_cores() -> int:
 
     The least of: the cores that the system lets this process run on (its affinity, as ``taskset``,
     Slurm and cpusets set it), the whole cores of a container's quota of time, and `SHARE`.
+
+    Raises
+    ------
+    ConfigError
+        If `SHARE` is no number of cores.
     """
     limits = [_affinity(), quota(_GROUPS, _MOUNT), share_of_cores()]
     return max(1, min(limit for limit in limits if limit is not None))
 
 
 def share_of_cores() -> int | None:
-    """Return the cores that `SHARE` leaves to this process, >= 1; None where it does not say."""
+    """Return the cores that `SHARE` leaves to this process, >= 1; None where it does not say.
+
+    Raises
+    ------
+    ConfigError
+        If it is no number of cores.
+    """
     text = os.environ.get(SHARE, "")
-    return max(1, int(text)) if text.isdecimal() else None
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal()):
+        raise ConfigError(
+            f"{SHARE}={text!r} in the environment must be a whole number of cores, such as 2; unset"
+            " it to use all that there are"
+        )
+    return max(1, int(text))
 
 
 def _affinity() -> int:

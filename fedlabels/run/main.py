@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from fedlabels.cohort import clock
 from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import CheckpointError, ConfigError, FedLabelsError, RunError
-from fedlabels.machine import portable
+from fedlabels.machine import allowed_cores, portable
 from fedlabels.report import write_report
 from fedlabels.run.callbacks import Callback
 from fedlabels.run.checkpoint import Checkpoint, latest_checkpoint, read_checkpoint
@@ -24,7 +24,7 @@ from fedlabels.run.config import check
 from fedlabels.run.console import Console
 from fedlabels.run.data import contents_of, evaluates_clients
 from fedlabels.run.decomposition import decomposition_of
-from fedlabels.run.early_stop import PERSONAL, TEST, EarlyStop, still_stopped
+from fedlabels.run.early_stop import BY_CALLBACK, PERSONAL, TEST, EarlyStop, still_stopped
 from fedlabels.run.folder import RunFolder, remove_new
 from fedlabels.run.hashing import may_differ
 from fedlabels.run.identity import check_identity, planned
@@ -169,6 +169,7 @@ def execute_owned(
 ) -> dict[str, Any]:
     """Do what `execute` does in a folder that the caller owns, see :func:`~.owner.owned`."""
     keep_memory()  # the sums of every round are as large as those before
+    allowed_cores()  # a wrong limit of cores is refused before anything is written
     resumed = config.get("resume") is not None
     if resumed:
         config = planned(config, path)
@@ -277,10 +278,12 @@ def _refuse_finished(
         return  # it was killed on the way from its last round to its end
     if stopped is None:
         raise RunError(f"{path} has finished its {done} rounds; give a larger rounds=... to go on")
+    then = "change that (early_stop.patience=null, early_stop.target=null or other values)"
+    if stopped == BY_CALLBACK:
+        then = "give a larger rounds=..."
     raise RunError(
         f"{path} has finished: it stopped early in round {done}, because {stopped}; to go on,"
-        " change that (early_stop.patience=null, early_stop.target=null or other values), or give a"
-        " larger rounds=... where a callback stopped it"
+        f" {then}"
     )
 
 

@@ -4,10 +4,11 @@ import os
 
 import pytest
 
+from fedlabels.errors import ConfigError
 from fedlabels.machine import SHARE, allowed_cores, share_of_cores
 from fedlabels.machine.cores import quota
 from fedlabels.run.setup import build_backend, build_world
-from tests.end_to_end.harness import TINY, config_of
+from tests.end_to_end.harness import TINY, config_of, simulate
 
 
 def write(root, files):
@@ -69,6 +70,16 @@ def test_the_least_limit_counts(monkeypatch):
     assert allowed_cores() == 3
     monkeypatch.setenv(SHARE, "0")
     assert allowed_cores() == 1
+    monkeypatch.setenv(SHARE, "")
+    assert share_of_cores() is None
+
+
+@pytest.mark.parametrize("text", ["abc", "-1", "2.0", " 2", "\u0663"])
+def test_a_share_that_is_no_number_is_refused(text, tmp_path, monkeypatch):
+    monkeypatch.setenv(SHARE, text)
+    with pytest.raises(ConfigError, match=r"FEDLABELS_CORES=.* must be a whole number of cores"):
+        simulate(tmp_path, config_of(*TINY, "method=fedavg"))
+    assert not (tmp_path / "config.yaml").exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
