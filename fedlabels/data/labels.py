@@ -153,11 +153,11 @@ def _counted(reader: str, labels: Sequence[NDArray[np.int64]]) -> int:
 
 
 def _advice(present: NDArray[np.int64], count: int) -> str:
-    told = f"set dataset.options.num_classes={count} if that is right"
+    told = f", or set dataset.options.num_classes={count} if that is right"
     if count > MAX_CLASSES:
-        told = f"no set has more than {MAX_CLASSES:,}"
+        told = f"; no set has more than {MAX_CLASSES:,} classes"
     if len(present) > 1 and count - int(present[0]) == len(present):
-        return f"store y - {present[0]} so that they begin at 0, or {told}"
+        return f"store y - {present[0]} so that they begin at 0{told}"
     if count == 256:
-        return f"255 is what -1 becomes in uint8: store unknown classes as signed -1, or {told}"
-    return f"number the classes without gaps, or {told}"
+        return f"255 is what -1 becomes in uint8: store unknown classes as signed -1{told}"
+    return f"number the classes without gaps{told}"

@@ -131,6 +131,10 @@ class TestLabels:
         [
             ([1, 2, 3, 4], r"never occur \(0\); store y - 1 .*num_classes=5 if that is right"),
             ([0, 1, 3], r"1 of the classes 0\.\.3 never occur \(2\); number the classes"),
+            (
+                [0, 1, 2_000_000],
+                r"number the classes without gaps; no set has more than 1,000,000 classes$",
+            ),
             ([0, 1, 255], "255 is what -1 becomes in uint8"),
             (
                 [0, 2_000_000_000],
