@@ -28,7 +28,14 @@ from fedlabels.simulation.flower_compat import LazyArray, error_reply, lazy_reco
 from fedlabels.simulation.grid import RoundGrid
 from fedlabels.simulation.job import Arrays, ClientRow, JobResult, Need, num_bytes
 from fedlabels.simulation.judge import MAX_WEIGHT, Form, Votes, difference, vote, winners
-from strategies.support.replies import SLACK, Due, Expected, Limits, check_uplink
+from strategies.support.replies import (
+    SLACK,
+    Due,
+    Expected,
+    Limits,
+    ToldError,
+    check_uplink,
+)
 from strategies.support.sampling import GridBefore
 
 LOG = logging.getLogger(__name__)
@@ -105,7 +112,7 @@ class DeviceGrid(GridBefore, RoundGrid):
         self._reception = Reception(
             grid, fleet, bindings or Bindings(), self._prepare_query, patience.describe
         )
-        self._doubted: list[int] = []  # nodes that answered as another client
+        self._doubted: list[int] = []  # nodes that are no longer what they said they are
         self._round = 0
         self.least = 1
         self.needs: Mapping[str, Need] = {}
@@ -155,17 +162,10 @@ class DeviceGrid(GridBefore, RoundGrid):
         self._round = first
         task = wire.Task(self._spec, committed, self.kept_from, self.evaluate)
         answers = self._ask(sent, task, timeout or self._patience.round)
-        rows, out, strangers = list[ClientRow](), list[Message](), list[int]()
+        rows, out = list[ClientRow](), list[Message]()
         self._judgements = {}
         for message in sent:
-            answer = answers.get(message.metadata.message_id)
-            row, reply = self._judged(message, answer)
-            if answer is not None and (other := _another(answer, row.client_id)) is not None:
-                text = f"it answers as client {other}"
-                row = ClientRow(row.client_id, "rejected", text, bytes_down=row.bytes_down)
-                reply = error_reply(message, text)
-                strangers.append(message.metadata.dst_node_id)
-                self._judgements.pop(row.client_id, None)
+            row, reply = self._judged(message, answers.get(message.metadata.message_id))
             rows.append(row)
             out.append(reply)
         self._agree(sent, rows, out)
@@ -174,7 +174,6 @@ class DeviceGrid(GridBefore, RoundGrid):
                 row.error = one_line(row.error)
                 LOG.warning("round %d, client %d: %s", first, row.client_id, row.error)
         self.last = [JobResult(sorted(rows, key=lambda row: row.client_id))]
-        self._doubted = strangers
         return out
 
     # ---- what is behind it
@@ -223,35 +222,44 @@ class DeviceGrid(GridBefore, RoundGrid):
         if reply.has_error():
             row.error = f"Flower: {reply.error.reason or reply.error.code}"
             return row, error_reply(message, row.error)
-        said = wire.decode_said(reply.content)
-        if said.note:
-            LOG.warning("client %d: %s", client_id, said.note)
         try:
+            said = wire.decode_said(reply.content)
+            if said.note:
+                LOG.warning("client %d: %s", client_id, said.note)
+            if said.client_id not in (None, client_id):
+                row.status = "rejected"
+                raise ToldError(f"it answers as client {said.client_id}")
             if said.error:
-                row.error = said.error
                 raise WireError(said.error)
             row.status = "rejected"
-            up, forms = check_uplink(reply.content, self._due(message), self._limits_of(client_id))
+            due, limits = self._due(message, client_id), self._limits_of(client_id)
+            up, forms = check_uplink(reply.content, due, limits)
             row.bytes_up = sum(num_bytes(term.value) for term in up.terms.values())
             row.status = "ok" if up.weight > 0 and up.terms else "empty"
             row.weight, row.metrics = up.weight, dict(up.metrics)
             self._judgements[client_id] = up, forms
             return row, reply
         except Exception as error:  # whatever a device sends, the run goes on without it
+            if isinstance(error, ToldError):
+                self._doubted.append(message.metadata.dst_node_id)
             row.error = str(error) if isinstance(error, WireError) else f"{type(error).__name__}"
             return row, error_reply(message, row.error)
 
-    def _due(self, message: Message) -> Due:
+    def _due(self, message: Message, client_id: int) -> Due:
         asked = message.metadata.message_type.partition(".")[0]
         needs = {} if asked == "evaluate" else self.needs
         tested = self.evaluate or asked == "evaluate"
-        return Due(needs, self.reduces, self.expected or _anything, self.floored, tested)
+        tests = self._held(client_id).test if tested else None
+        return Due(needs, self.reduces, self.expected or _anything, self.floored, tests)
+
+    def _held(self, client_id: int) -> Held:
+        return self._fleet.held.get(client_id, Held())
 
     def _limits_of(self, client_id: int) -> Limits:
         """Return the limits of a device: where no number of examples is set, by what it holds."""
         if self._limits.examples is not None:
             return self._limits
-        held = self._fleet.held.get(client_id, Held())
+        held = self._held(client_id)
         samples = max(1, held.labeled + held.unlabeled, held.test)
         return replace(self._limits, examples=min(SLACK * samples, MAX_WEIGHT))
 
@@ -305,12 +313,6 @@ class DeviceGrid(GridBefore, RoundGrid):
             voters = sum(map(bool, sent))
             names = {name for one in sent for name in one}
             self._named |= {n for n in names if 2 * sum(n in one for one in sent) > voters}
-
-
-def _another(reply: Message, client_id: int) -> int | None:
-    """Return which client a reply says it is of, if it is not the one that was asked."""
-    said = None if reply.has_error() else wire.decode_said(reply.content).client_id
-    return None if said == client_id else said
 
 
 def _anything(term: str) -> Arrays | None:

@@ -1,4 +1,4 @@
-"""A new model is taken only if it is one: finite, and with statistics that can be."""
+"""A new model is taken only if it is one: of numbers that can be computed with."""
 
 import logging
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from dataclasses import replace
 from flwr.app import ArrayRecord, Message
 
 from fedlabels.simulation.flower_compat import peek
-from fedlabels.simulation.judge import broken
+from fedlabels.simulation.judge import broken, infinite
 from strategies.base import MODEL_KEPT, MODEL_REFUSED, Outcome, ServerStrategy, State
 
 LOG = logging.getLogger(__name__)
@@ -55,5 +55,5 @@ def _problem(strategy: ServerStrategy, arrays: ArrayRecord | None) -> str | None
     if problem is not None:
         return problem
     kept: State = strategy.state()
-    problem = broken(kept.arrays)
-    return None if problem is None else f"what the strategy keeps: {problem}"
+    bad = infinite(kept.arrays)
+    return None if bad is None else f"what the strategy keeps: tensor '{bad}' is not finite"

@@ -18,7 +18,15 @@ from torch import Tensor
 
 from fedlabels.cohort.types import EMPTY, Reduce, Term
 from fedlabels.simulation.job import Arrays
-from fedlabels.simulation.terms import all_finite, finite, lowest, misfit, unlike, weight_of
+from fedlabels.simulation.terms import (
+    LARGEST,
+    all_finite,
+    finite,
+    lowest,
+    misfit,
+    unlike,
+    weight_of,
+)
 
 MAX_WEIGHT = 2.0**53
 """Largest weight: above, float64 does not count examples one by one."""
@@ -107,7 +115,7 @@ class Reading:
     Parameters
     ----------
     finite : bool
-        Whether values and weights are.
+        Whether values and weights are, and no value is beyond `terms.LARGEST`.
     weight, lowest : float
         Largest and smallest weight.
     """
@@ -208,9 +216,10 @@ class Judge:
 
     def _check(self, term: Term, read: Reading) -> None:
         if not read.finite:
-            bad = [k for k, v in term.value.items() if not all_finite([v])]
+            bad = [k for k, v in term.value.items() if not all_finite([v], LARGEST)]
             where = f"tensor '{bad[0]}' has" if bad else "its weight has"
-            raise RejectedError(f"{where} entries that are not finite")
+            large = bad and all_finite([term.value[bad[0]]])
+            raise RejectedError(f"{where} entries that are {_BEYOND if large else 'not finite'}")
         if read.lowest < 0:
             raise RejectedError(f"a weight is {read.lowest:g}, it must be >= 0")
         if read.weight > self.heaviest:
@@ -258,6 +267,7 @@ class Judge:
 
 
 _BAD = Reading(False, 0.0, 0.0)
+_BEYOND = f"larger than {LARGEST:g}: float32 cannot compute with them"
 
 
 def plain(term: Term, *, scalar: bool = True) -> Term:
@@ -408,10 +418,13 @@ def is_reserved(name: str) -> bool:
 
 
 def broken(arrays: Arrays, floored: frozenset[str] = frozenset()) -> str | None:
-    """Say what is wrong with a merged model, or with what a strategy keeps; None if nothing is."""
-    bad = infinite(arrays)
-    if bad is not None:
-        return f"tensor '{bad}' is not finite"
+    """Say what is wrong with a merged model; None if nothing is."""
+    for name, value in arrays.items():
+        if value.dtype.kind != "f" or not value.size:
+            continue
+        if not (value.min() >= -LARGEST and value.max() <= LARGEST):  # nan is neither
+            large = np.isfinite(value).all()
+            return f"tensor '{name}' has entries that are {_BEYOND if large else 'not finite'}"
     for name in floored & arrays.keys():
         if arrays[name].size and arrays[name].min() < 0:
             return f"tensor '{name}' is negative, which it never is"

@@ -1,12 +1,15 @@
 """What is asked of one client's terms: their size, whether they are finite, their weight."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 
 import torch
 
 from fedlabels.cohort.types import Term
 
+LARGEST = 1e18
+"""Largest magnitude of an entry: float32 holds the squares of such numbers, of larger ones not."""
 _SMALL = 1 << 14
 
 
@@ -45,19 +48,28 @@ def unlike(
 
 
 def finite(term: Term) -> bool:
-    """Say whether all values and weights are finite."""
+    """Say whether all weights are finite and no value is beyond `LARGEST`."""
     weights = term.weight.values() if isinstance(term.weight, dict) else [term.weight]
-    return all_finite([*term.value.values(), *(w for w in weights if isinstance(w, torch.Tensor))])
+    given = [w for w in weights if isinstance(w, torch.Tensor)]
+    return all_finite([*term.value.values()], LARGEST) and all_finite(given)
 
 
-def all_finite(values: Sequence[torch.Tensor]) -> bool:
-    """Check by the sum of squares, one pass without a mask of the size of the model."""
+def all_finite(values: Sequence[torch.Tensor], largest: float = sys.float_info.max) -> bool:
+    """Check by the sum of squares, one pass without a mask of the size of the model.
+
+    Parameters
+    ----------
+    values : sequence of Tensor
+        Those of whole numbers are not looked at.
+    largest : float
+        Largest magnitude of an entry, > 0.
+    """
     parts = [v if v.is_floating_point() else None for v in values]
     small = [v.flatten() for v in parts if v is not None and v.numel() <= _SMALL]
     large = [v for v in parts if v is not None and v.numel() > _SMALL]
     # one question for all small ones: asking costs more than adding them up
     joined = {kind: [v for v in small if v.dtype == kind] for kind in {v.dtype for v in small}}
-    return all(_finite(v) for v in (*map(torch.cat, joined.values()), *large))
+    return all(_finite(v, largest) for v in (*map(torch.cat, joined.values()), *large))
 
 
 def lowest(values: Sequence[torch.Tensor]) -> float:
@@ -75,7 +87,7 @@ def readings(term: Term) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     Returns
     -------
     Tensor, Tensor, Tensor, shape ()
-        Bool: all entries are finite; the largest and the smallest weight, float64.
+        Bool: what `finite` says; the largest and the smallest weight, float64.
     """
     weights = list(term.weight.values()) if isinstance(term.weight, dict) else [term.weight]
     given = [w.double() for w in weights if w is not None and w.numel()]
@@ -89,14 +101,19 @@ def readings(term: Term) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         least = weight
     # the largest magnitude is not finite if any entry is not, and nothing is squared
     norms = torch._foreach_norm([*values, *given], float("inf")) if values or given else [weight]
-    return torch.stack([norm.isfinite() for norm in norms]).all(), weight, least
+    good = [norm.float() <= LARGEST for norm in norms[: len(values)]]
+    good += [norm.isfinite() for norm in norms[len(values) :]]
+    return torch.stack(good).all(), weight, least
 
 
-def _finite(value: torch.Tensor) -> bool:
+def _finite(value: torch.Tensor, largest: float) -> bool:
     # in memory order, so that tensors laid out channels last are read as they lie
     flat = value.as_strided((value.numel(),), (1,)) if _dense(value) else value.flatten()
+    square = float(torch.dot(flat, flat))
+    if math.isfinite(square) and square <= largest * largest:
+        return True
     # squares of large finite numbers overflow: only then is every entry looked at
-    return math.isfinite(float(torch.dot(flat, flat))) or bool(value.isfinite().all())
+    return float(value.abs().amax()) <= largest
 
 
 def _dense(value: torch.Tensor) -> bool:

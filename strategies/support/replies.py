@@ -176,6 +176,10 @@ SLACK = 1000.0
 """How much larger than usual an update, or a weight, may be where no limit is given."""
 
 
+class ToldError(WireError):
+    """What a device sent does not fit what it said when it joined: it may have changed since."""
+
+
 @dataclass(frozen=True)
 class Due:
     """What is due from a device in an exchange.
@@ -190,15 +194,15 @@ class Due:
         Term -> arrays that it must be like; None takes any.
     floored : frozenset of str
         Tensors that are never negative.
-    tested : bool
-        Whether the device was asked to test what it received.
+    tests : int or None
+        Samples that the device has to test what it received on; None did not ask for it.
     """
 
     needs: Mapping[str, Need]
     reduces: Mapping[str, Reduce]
     expected: Expected
     floored: frozenset[str] = frozenset()
-    tested: bool = False
+    tests: int | None = None
 
 
 def check_uplink(
@@ -215,11 +219,13 @@ def check_uplink(
     ------
     WireError
         If it is not of the agreed form, a term does not fit what is expected or is not finite, or
-        it is beyond the limits.
+        it is beyond the limits or what the device said of its data.
     """
     try:
         return _judged(content, due, limits)
-    except (WireError, RejectedError) as error:
+    except WireError:
+        raise
+    except RejectedError as error:
         raise WireError(str(error)) from error
     except Exception as error:  # of a stranger's bytes nothing is sure
         raise WireError(f"the reply cannot be read: {said(error)}") from error
@@ -245,7 +251,8 @@ def _judged(content: RecordDict, due: Due, limits: Limits) -> tuple[wire.Uplink,
         heaviest,
     )
     _, forms = judge.terms({name: _as_term(term) for name, term in up.terms.items()})
-    check_metrics(up.metrics, _may_be_tested if due.tested else None)
+    check_metrics(up.metrics, None if due.tests is None else _may_be_tested)
+    _check_tests(up.metrics, due.tests or 0)
     made = {}
     for name, term in up.terms.items():
         names, weight = forms[name].names, term.weight
@@ -260,6 +267,27 @@ def _judged(content: RecordDict, due: Due, limits: Limits) -> tuple[wire.Uplink,
 
 def _may_be_tested(name: str) -> bool:
     return name.startswith("device_")
+
+
+def _check_tests(metrics: wire.Metrics, tests: int) -> None:
+    """Check what a device found with the model that it received, by what it said it has.
+
+    Raises
+    ------
+    ToldError
+        If it counts more samples than it said.
+    WireError
+        If a figure is none that a test can find.
+    """
+    for name, (total, count) in metrics.items():
+        # figures of a client's own, of other names, may count anything
+        if not name.startswith(("device_accuracy", "device_loss")):
+            continue
+        most = count if name.startswith("device_accuracy") else math.inf
+        if count > tests:
+            raise ToldError(f"{name} is over {count:g} samples, but it said that it has {tests}")
+        if not 0 <= total <= most:
+            raise WireError(f"{name} is {total:g} over {count:g}: no test finds that")
 
 
 def _likes(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Like]:

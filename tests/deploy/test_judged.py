@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
+from fedlabels import wire
 from fedlabels.errors import RunError, WireError
 from fedlabels.simulation.stranger import from_stranger
 from tests.deploy.fuzz import ROGUE, Bench
@@ -105,7 +106,8 @@ REJECTED: dict[str, tuple[str, Change, str]] = {
     "formula": ("fedavg", metric("=1+1", 1.0), "no good name"),
     "claim": ("fedavg", claim(1.7e308), "claims 1.7e"),
     "reduce": ("fedavg", note(model_reduce="sum"), "the strategy reduces by 'mean'"),
-    "absurd": ("fedavg", everywhere(3e38), "moved by"),
+    "absurd": ("fedavg", everywhere(1e15), "moved by"),
+    "vast number": ("fedavg", everywhere(3e38), "larger than 1e+18"),
     "student": ("fedlabel", note(student_weight=1.7e308), "a weight is 1.7e"),
     "names": ("fedproto", weights(lambda w: w.pop("present")), "other names"),
     "shape": (
@@ -139,6 +141,90 @@ def test_is_rejected_and_the_model_is_as_without_it(fault: str, benches: dict[st
     assert statuses == ["ok", "rejected", "ok"]
     assert text in str(bench.grid.last[0].rows[1].error)
     assert prints == reference
+
+
+TESTS = 20  # of every device here
+IMPOSSIBLE = {
+    "more right than tested": ("device_accuracy", TESTS + 0.5, TESTS, "no test finds that"),
+    "fewer than none right": ("device_accuracy", -1.0, TESTS, "no test finds that"),
+    "more than it has": ("device_accuracy", 1.0, TESTS + 1, "said that it has 20"),
+    "more by a rule": ("device_accuracy_head", 1e9, 1.0, "no test finds that"),
+    "a loss below none": ("device_loss", -1e-3, TESTS, "no test finds that"),
+    "a loss without end": ("device_loss", float("inf"), TESTS, "must be finite"),
+    "a loss over many": ("device_loss", 1.0, 2.0**53, "said that it has 20"),
+}
+
+
+@pytest.mark.parametrize("fault", IMPOSSIBLE)
+def test_what_no_test_can_find_is_rejected(fault: str, benches: dict[str, Bench]) -> None:
+    name, total, count, text = IMPOSSIBLE[fault]
+    bench = benches["fedavg"]
+
+    def changed(message: Message, reply: Message) -> Message:
+        if message.metadata.message_type == "query":
+            return reply
+        content = dict(reply.content)
+        metric("device_accuracy", 15.0, TESTS)(content)
+        metric("device_loss", 0.0, TESTS)(content)
+        if message.metadata.dst_node_id == ROGUE:
+            metric(name, total, count)(content)
+        reply.content = RecordDict(content)
+        return reply
+
+    bench.flower.change = changed
+    bench.grid.evaluate = True
+    try:
+        statuses, _, _ = bench.round()
+    finally:
+        bench.grid.evaluate = False
+    assert statuses == ["ok", "rejected", "ok"]
+    rows = bench.grid.last[0].rows
+    assert text in str(rows[1].error)
+    assert [row.metrics.get("device_accuracy") for row in rows] == [(15, 20), None, (15, 20)]
+
+
+def test_who_has_more_test_samples_than_before_is_asked_again(benches: dict[str, Bench]) -> None:
+    bench = benches["fedavg"]
+
+    def grown(message: Message, reply: Message) -> Message:
+        content = dict(reply.content)
+        if message.metadata.dst_node_id != ROGUE:
+            return reply
+        if message.metadata.message_type == "query":
+            content["device"] = ConfigRecord({**content["device"], "test": TESTS + 5})
+        else:
+            metric("device_accuracy", 20.0, TESTS + 5)(content)
+        reply.content = RecordDict(content)
+        return reply
+
+    bench.flower.change = lambda _, reply: reply
+    bench.grid.get_node_ids()
+    bench.flower.change = grown
+    bench.grid.evaluate = True
+    try:
+        assert bench.round()[0] == ["ok", "rejected", "ok"]
+        bench.grid.get_node_ids()  # it is asked
+        assert bench.round()[0] == ["ok"] * 3
+    finally:
+        bench.grid.evaluate = False
+
+
+def test_an_answer_that_cannot_be_read_is_rejected(
+    benches: dict[str, Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = benches["fedavg"]
+    bench.flower.change = lambda _, reply: reply
+    read = wire.decode_said
+
+    def stumbles(content: RecordDict) -> wire.Said:
+        said = read(content)
+        if said.client_id == ROGUE - 100:
+            raise RuntimeError("a fault of ours")
+        return said
+
+    monkeypatch.setattr(wire, "decode_said", stumbles)
+    assert bench.round()[0] == ["ok", "failed", "ok"]
+    assert bench.grid.last[0].rows[1].error == "RuntimeError"
 
 
 def test_what_is_not_needed_is_not_even_decoded(benches: dict[str, Bench]) -> None:

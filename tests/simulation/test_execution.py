@@ -233,6 +233,9 @@ def term(*values: float, weight: Any = 2.0, **more: torch.Tensor) -> Term:
         term(1.0, float("nan")),
         term(float("inf"), 2.0),
         term(1e30, -1e30),  # its square is not finite
+        term(1.0, -1e17),
+        term(1.0, half=torch.tensor([6e4, 6e4], dtype=torch.float16)),
+        term(1.0, double=torch.tensor([1e200], dtype=torch.float64)),
         term(1.0, weight=None),
         term(1.0, weight=float("nan")),
         term(1.0, weight=3),
@@ -243,10 +246,11 @@ def term(*values: float, weight: Any = 2.0, **more: torch.Tensor) -> Term:
     ],
 )
 def test_readings_say_what_is_said_one_by_one(one: Term) -> None:
-    whole, weight = readings(one)
+    whole, weight, least = readings(one)
     assert bool(whole) == finite(one)
     if bool(whole):
         assert float(weight) == weight_of({"a": one})
+        assert float(least) <= float(weight)
 
 
 def test_joined_pseudo_labels_score_the_same() -> None:

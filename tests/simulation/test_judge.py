@@ -104,6 +104,10 @@ MALFORMED: dict[str, tuple[Callable[[FitResult, bool], Any], str]] = {
     "negative": (with_term(lambda t: Term(t.value, -3.0)), "must be >= 0"),  # type: ignore[arg-type]
     "huge": (with_term(lambda t: Term(t.value, 1e300)), "allowed are"),  # type: ignore[arg-type]
     "nan": (with_term(lambda t: Term(t.value, torch.tensor(torch.nan))), "not finite"),
+    "vast": (
+        with_term(lambda t: Term({k: torch.full_like(v, -3e38) for k, v in t.value.items()})),
+        "tensor 'body.1.weight' has entries that are larger than 1e+18",
+    ),
     "names": (with_term(lambda t: Term(t.value, {"b": torch.ones(())})), "other names"),
     "broadcast": (
         with_term(lambda t: Term(t.value, {k: torch.ones(2, 3, 4, 5) for k in t.value})),
@@ -176,7 +180,8 @@ def test_a_malformed_result_is_rejected_by_name(fault: str, tmp_path: Path, with
 
 
 @pytest.mark.parametrize(
-    "fault", ["none", "array", "negative", "metric", "state", "column", "slash", "half state"]
+    "fault",
+    ["none", "array", "negative", "vast", "metric", "state", "column", "slash", "half state"],
 )
 def test_in_a_stack_as_alone(fault: str, tmp_path: Path) -> None:
     change, text = MALFORMED[fault]
@@ -398,20 +403,25 @@ def test_who_writes_into_what_all_share_is_named(
 
 
 class Overflow(Average):
-    """Makes a model that float32 cannot hold of good updates, in one round."""
+    """Makes a model that float32 cannot hold or compute with of good updates, in one round."""
+
+    value = 1e300
 
     def merge(self, round_index: int, got: Collected, server: Any) -> Any:
         merged = super().merge(round_index, got, server)
         if round_index != 2 or merged is None:
             return merged
-        return {k: np.full(v.shape, 1e300) for k, v in merged.items()}
+        return {k: np.full(v.shape, self.value) for k, v in merged.items()}
 
 
-def test_a_model_that_is_not_finite_is_refused(tmp_path: Path, caplog: Any) -> None:
+@pytest.mark.parametrize("value", [1e300, -3e38])
+def test_a_model_that_is_of_no_use_is_refused(tmp_path: Path, caplog: Any, value: float) -> None:
+    strategy = Overflow()
+    strategy.value = value
     simulate(
         tmp_path / "run",
         config_of(*SHORT, "rounds=3"),
-        lambda world: replace(world, strategy=Overflow()),
+        lambda world: replace(world, strategy=strategy),
     )
     assert [row["model_refused"] for row in table(tmp_path / "run")] == ["", "1.0", ""]
     accuracy = column(tmp_path / "run", "test_loss")
@@ -419,6 +429,17 @@ def test_a_model_that_is_not_finite_is_refused(tmp_path: Path, caplog: Any) -> N
     assert "the new model is refused" in caplog.text
     model = load_file(tmp_path / "run" / "model.safetensors")
     assert all(np.isfinite(value).all() for value in model.values())
+
+
+def test_a_run_that_diverges_is_seen_to_diverge(tmp_path: Path) -> None:
+    def change(result: FitResult, wrong: bool) -> FitResult:
+        value = {k: v * 1e6 for k, v in model(result).value.items()}
+        return replace(result, terms={"model": Term(value, model(result).weight)})
+
+    simulate(tmp_path, config_of(*ONE), with_client(Odd(0.1, local_steps=2, change=change)))
+    assert column(tmp_path, "ok") == [10]
+    assert column(tmp_path, "test_loss")[0] > 1e6
+    assert "model_refused" not in table(tmp_path)[0]
 
 
 def test_rounds_without_a_usable_update_end_the_run(tmp_path: Path) -> None:

@@ -48,10 +48,14 @@ def test_finite_reads_every_layout(value):
         assert not finite(Term({"w": tensor}))
 
 
-def test_large_finite_numbers_are_finite():
-    # their squares are not
-    assert finite(Term({"w": torch.tensor([1e30, -3e38])}))
+def test_numbers_whose_squares_float32_cannot_hold_are_refused():
+    assert finite(Term({"w": torch.tensor([1e18, -1e6])}))
+    assert finite(Term({"w": torch.full((1000,), -9e17)}))  # the sum of squares is too large
+    assert finite(Term({"w": torch.full((8,), 6e4, dtype=torch.float16)}))
+    assert not finite(Term({"w": torch.tensor([1.0, -3e38])}))
+    assert not finite(Term({"w": torch.tensor([1e30], dtype=torch.float64)}))
     assert not finite(Term({"w": torch.tensor([1e30, float("nan")])}))
+    assert not finite(Term({"w": torch.ones(1)}, torch.tensor(float("inf"))))
 
 
 def test_weight_is_the_models():
