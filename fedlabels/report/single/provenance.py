@@ -14,12 +14,23 @@ _TOLD_ABOVE = frozenset({"command", "name", "status", "class_names", "notes"})
 # What stands before the last @ of an address: a name, a password, a token. A password may hold @
 # and slashes; without one nothing after the first slash is meant.
 _LOGIN = re.compile(r"(?<=://)(?:([^/\s:@\"']*):[^\s\"']*|[^/\s@\"']+(?:@[^/\s@\"']+)*)@")
-_WORDS = r"[\w.-]*(?:token|passwo?r?d|passphrase|pwd|secret|signature|credential|auth|api[_-]?key)"
+_WORDS = (
+    r"[\w.-]*(?:token|passwo?r?d|passphrase|pwd|secret|signature|credentials?|auth|authorization"
+    r"|api[_-]?key|sess(?:ion)?[_-]?id|cookie)"
+)
+_SCHEME = r"(?:bearer|basic|digest|negotiate|token)\s+"  # of a header; it stays
+_VALUE = r"""(?:"[^"]*"|'[^']*'|[^\s,;&"'}]+)"""
 # In an address any parameter whose name ends in key or sig is one, too.
 _PARAMETER = re.compile(rf"([?&;#](?:{_WORDS}[\w.-]*|[\w.-]*key|sig)=)[^&;#\s\"']+", re.IGNORECASE)
 _SETTING = re.compile(
-    rf"((?:^|[\s\"'+,{{])-{{0,2}}{_WORDS}\s*[=:]\s*)(?!//)[^\s,;&\"'}}]+", re.IGNORECASE
+    rf"((?:^|[\s\"'+,;{{])-{{0,2}}{_WORDS}[\"']?\s*[=:]\s*(?:[\"']?{_SCHEME})?)"
+    rf"(?!//){_VALUE}",
+    re.IGNORECASE,
 )
+# What a shell needs quotes for goes on to the end of them.
+_QUOTED = re.compile(rf"(([\"'])-{{0,2}}{_WORDS}=(?!//))(?:(?!\2).)+", re.IGNORECASE)
+# --password VALUE, but not a switch that another option follows.
+_OPTION = re.compile(rf"((?:^|[\s\"'])--?{_WORDS}\s+)(?!-){_VALUE}", re.IGNORECASE)
 _SECRET = re.compile(rf"(?:^|[._])(?:{_WORDS})$", re.IGNORECASE)
 
 
@@ -124,4 +135,6 @@ def hide(text: str) -> str:
     'https://me:***@host/x?token=***&run=1 tracker.api_key=***'
     """
     text = _LOGIN.sub(lambda m: "***@" if m[1] is None else f"{m[1]}:***@", text)
-    return _SETTING.sub(r"\1***", _PARAMETER.sub(r"\1***", text))
+    for pattern in (_PARAMETER, _QUOTED, _SETTING, _OPTION):
+        text = pattern.sub(r"\1***", text)
+    return text
