@@ -25,6 +25,12 @@ class WireError(FedLabelsError):
     """A message between server and client does not have the agreed form."""
 
 
+class NotSentError(FedLabelsError, KeyError):
+    """A client looks for a setting or a payload that the strategy does not send."""
+
+    __str__ = Exception.__str__  # that of a KeyError puts the text into quotes
+
+
 class RunError(FedLabelsError):
     """A run cannot go on, for instance because every sampled client failed."""
 

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedlabels.errors import NotSentError
+
 Tree = dict[str, Tensor]
 """State-dict names of one net (parameters AND buffers) -> tensor."""
 
@@ -52,6 +54,33 @@ class Reads:
     settings: tuple[str, ...] = ()
     payloads: tuple[str, ...] = ()
     arrays: tuple[str, ...] | None = None
+
+
+class Received(dict[str, Any]):
+    """What came down, by name; a name that did not come is told with those that did.
+
+    Parameters
+    ----------
+    what : str
+        What the values are, such as ``"setting"``.
+    values : mapping
+        The values.
+
+    Raises
+    ------
+    NotSentError
+        On looking for a name that did not come; it is a KeyError.
+    """
+
+    def __init__(self, what: str, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self._what = what
+
+    def __missing__(self, name: object) -> Any:
+        sent = ", ".join(map(repr, self)) or "none"
+        raise NotSentError(
+            f"the strategy does not send the {self._what} {name!r}; it sends: {sent}"
+        )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from fedlabels.cohort.clock import phase
 from fedlabels.cohort.engine import Engine, Made, Member
 from fedlabels.cohort.probe import OutOfMemory, StackSize, fastest, seconds
 from fedlabels.cohort.recorders import RecordError
-from fedlabels.cohort.types import EMPTY
+from fedlabels.cohort.types import EMPTY, Received
 from fedlabels.errors import RunError
 from fedlabels.simulation.convert import told, trees_of
 from fedlabels.simulation.judge import said
@@ -171,7 +171,9 @@ class Trainer:
     # ---- running them
 
     def _request(self, order: Order, trees: Shared) -> FitRequest:
-        return FitRequest(order.exchange, order.round, order.rounds, order.settings, trees.trees)
+        settings = Received("setting", order.settings)
+        shared = Received("payload", trees.trees)
+        return FitRequest(order.exchange, order.round, order.rounds, settings, shared)
 
     def _members(self, order: Order, items: Sequence[Item]) -> list[Member]:
         engine = self._engines[self._group(items[0])]

@@ -19,7 +19,7 @@ from fedlabels.run.setup import World, build_world
 from fedlabels.simulation.job import Arrays
 from fedlabels.simulation.trainer import Trainer
 from strategies.fedavg import FedAvg as FedAvgServer
-from tests.end_to_end.harness import TINY, config_of, simulate
+from tests.end_to_end.harness import TINY, config_of, simulate, with_client
 
 CLIP = "strategy.options={noise_multiplier: 0.0, clipping_norm: 0.01, num_sampled_clients: 5,"
 CLIENT_SIDE = (
@@ -118,6 +118,42 @@ class Noted(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+
+@dataclass(frozen=True)
+class Damped(FedAvg):
+    """Reads a setting, or a payload, that may not come."""
+
+    payload: bool = False
+
+    @property
+    def reads(self) -> Reads:
+        """Name both."""
+        return Reads(settings=("damping",), payloads=("table",))
+
+    def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
+        """Read one of them."""
+        assert request.settings.get("damping", 1.0) == 1.0
+        assert "table" not in request.shared
+        _ = request.shared["table"] if self.payload else request.settings["damping"]
+        return super().fit(cohort, request)
+
+
+@pytest.mark.parametrize(
+    ("payload", "told"),
+    [
+        (False, "the strategy does not send the setting 'damping'; it sends: none"),
+        (True, "the strategy does not send the payload 'table'; it sends: 'model'"),
+    ],
+)
+def test_who_reads_what_does_not_come_is_told_what_does(
+    tmp_path: Path, payload: bool, told: str
+) -> None:
+    client = Damped(0.1, local_steps=2, payload=payload)
+    with pytest.raises(RunError, match=told):
+        simulate(
+            tmp_path / "run", config_of(*TINY, "method=fedavg", "rounds=1"), with_client(client)
+        )
 
 
 class TestDeclarations:
