@@ -203,6 +203,7 @@ class TestProcess:
     @pytest.mark.parametrize("method", ["fedlabel_stable", "stock"])
     def test_global_state_is_left_alone(self, tmp_path: Path, method: str) -> None:
         torch.set_num_threads(2)
+        torch.set_flush_denormal(False)
         before = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
         simulate(tmp_path / "run", config_of(*TINY, f"method={method}", "rounds=1"))
         assert random.getstate() == before[0]

@@ -62,7 +62,7 @@ def test_never_more_workers_than_cores(tmp_path, monkeypatch, cores, overrides, 
     monkeypatch.setattr(launcher, "run_here", here)
     monkeypatch.setattr(launcher, "allowed_cores", lambda: cores)
     config = config_of("method=fedavg", *overrides)
-    cell = Cell((), config, tmp_path / "cell", {})
+    cell = Cell((), config, tmp_path / "cell", {"overrides": []})
     run_sweep([cell], tmp_path, config["sweep"])
     assert asked == [(jobs, each)]
 
@@ -78,7 +78,7 @@ def test_a_cell_has_its_share_of_the_cores(tmp_path, monkeypatch):
 
 def test_what_was_wrong_with_a_cell_is_in_its_file(tmp_path):
     folder = tmp_path / "fedavg-v1.5-abc"
-    cell = Cell((), {}, folder, {})
+    cell = Cell((), {}, folder, {"overrides": []})
     with pytest.raises(KeyError):
         runner.run_cell({}, str(folder), {})  # as a task of Ray calls it
     (error,) = tmp_path.glob("*.error")
@@ -92,5 +92,5 @@ def test_what_was_wrong_with_a_cell_is_in_its_file(tmp_path):
 
 def test_a_problem_that_cannot_be_noted_is_told_all_the_same(tmp_path):
     (tmp_path / "file").write_text("no folder can be made below it")
-    cell = Cell((), {}, tmp_path / "file" / "cell", {})
+    cell = Cell((), {}, tmp_path / "file" / "cell", {"overrides": []})
     assert runner.told(cell, "exit status 1") == "exit status 1"
