@@ -24,6 +24,7 @@ from fedlabels.simulation.order import Item, Order, Report
 LOG = logging.getLogger(__name__)
 
 DEATHS = 3  # of workers with single clients of a block, before the rest of it is given up
+DIED = "its worker process died whenever it ran"
 
 
 class WorkerPool(SimulationBackend):
@@ -91,7 +92,7 @@ class WorkerPool(SimulationBackend):
     def _one_by_one(self, slot: int, order: Order, payload: Any) -> Report:
         """Run the clients of a block alone that has ended its worker."""
         if len(order.items) == 1:
-            return failed_rows(order, "its worker process died twice")
+            return failed_rows(order, DIED)
         whole, deaths = Report(), 0
         reason = f"its worker process died with its block, and {DEATHS} more with one client of it"
         for item in order.items:
@@ -101,7 +102,7 @@ class WorkerPool(SimulationBackend):
                 continue
             report = self._lived(slot, alone, payload)
             deaths += report is None
-            whole.add(report or failed_rows(alone, "its worker process died whenever it ran"))
+            whole.add(report or failed_rows(alone, DIED))
         return whole
 
     def _lived(self, slot: int, order: Order, payload: Any) -> Report | None:
