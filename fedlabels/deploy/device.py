@@ -20,7 +20,6 @@ from fedlabels.simulation.kept import check_state
 from fedlabels.simulation.order import Item, Order
 from fedlabels.simulation.outcome import Outcome
 from fedlabels.simulation.population import Group, Population
-from fedlabels.simulation.serial import ProcessSettings
 from fedlabels.simulation.state import Arrays
 from fedlabels.simulation.terms import finite
 from fedlabels.simulation.worker import Worker, WorkerSpec
@@ -70,7 +69,6 @@ class Device:
             groups=np.zeros(1, dtype=np.int64),
         )
         members = np.broadcast_to(np.zeros((), dtype=np.int64), data.client_id + 1)
-        self._before = ProcessSettings()
         self._worker = _Alone(
             WorkerSpec(
                 train=data.train,
@@ -128,7 +126,6 @@ class Device:
 
     def close(self) -> None:
         """Put back what computing sets for the whole process."""
-        self._before.put_back()
         self._worker.restore()
 
     def _outcome(self, exchange: str, down: wire.Downlink, state: Arrays | None) -> Outcome:

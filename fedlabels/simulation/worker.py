@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from fedlabels.cohort.types import Indices
 from fedlabels.data import ArrayDataset, make_views
 from fedlabels.federation import Federation
 from fedlabels.federation.ragged import union
+from fedlabels.machine.process import ProcessSettings
 from fedlabels.models import build as build_model
 from fedlabels.simulation.convert import arrays_of, tensors
 from fedlabels.simulation.evaluation import Scored, scored
@@ -120,6 +121,20 @@ class Worker:
     """
 
     def __init__(self, spec: WorkerSpec) -> None:
+        self._before = ProcessSettings()
+        self._untune: Callable[[], None] = lambda: None
+        try:
+            self._set_up(spec)
+        except BaseException:  # nobody will close it
+            self.restore()
+            raise
+
+    def restore(self) -> None:
+        """Put back what it set for its process: threads, denormals, precision of a GPU."""
+        self._before.put_back()
+        self._untune()
+
+    def _set_up(self, spec: WorkerSpec) -> None:
         torch.set_num_threads(spec.threads)
         keep_memory()
         torch.set_flush_denormal(True)  # over-confident softmax makes denormal gradients: slow
@@ -130,7 +145,7 @@ class Worker:
         self._data = DataSpec(tuple(spec.train.x.shape[1:]), spec.train.num_classes)
         views = make_views(spec.views, **spec.view_options)
         self.device = choose_device(spec.device)
-        self.restore = tune(self.device, tf32=spec.tf32)
+        self._untune = tune(self.device, tf32=spec.tf32)
         self._source = resident((spec.train, spec.test), views, self._dtype, self.device)
         self._first_test = len(spec.train.y)  # test samples follow the training samples
         self._nets = [self._build(g) for g in spec.population.groups]

@@ -17,6 +17,7 @@ from fedlabels.run import file_sha256, latest_checkpoint
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.setup import World, build_backend, build_world
 from fedlabels.simulation.job import Job, Task
+from tests.conftest import process_state
 from tests.end_to_end.harness import (
     FEDAVG,
     TINY,
@@ -242,3 +243,21 @@ def test_an_update_of_a_wrong_shape_is_rejected_by_name(tmp_path: Path) -> None:
     assert [row["client_id"] for row in rejected] == ["1", "1"]
     assert "has shape" in rejected[0]["error"]
     assert column(folder, "ok") == [9.0, 9.0]
+
+
+class Unbuildable(Careless):
+    """Has no nets."""
+
+    def nets(self, *_: Any) -> Any:
+        raise RunError("there are none")
+
+
+def test_a_backend_that_cannot_start_leaves_the_process_as_it_was(tmp_path: Path) -> None:
+    before = process_state()
+    with pytest.raises(RunError, match="there are none"):
+        simulate(
+            tmp_path / "run",
+            config_of(*TINY, "method=fedavg", "rounds=1", "backend.threads=2"),
+            with_client(Unbuildable(lr=0.1, local_steps=1)),
+        )
+    assert process_state() == before
