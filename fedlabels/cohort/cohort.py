@@ -18,6 +18,7 @@ from fedlabels.cohort.plans import Rows, join_plans, plan_epochs, plan_steps
 from fedlabels.cohort.sums import Sums
 from fedlabels.cohort.tree import tree_map
 from fedlabels.cohort.types import EMPTY, DataSpec, PseudoLabels, Tree
+from fedlabels.cohort.watch import Watch
 
 Carry = dict[str, Any]
 Fixed = Mapping[str, Tree]
@@ -54,6 +55,7 @@ class Nets:
     ) -> None:
         self._factory, self._seed, self.dtype, self.device = factory, seed, dtype, device
         self._nets = {name: Net(name, module, low) for name, module in self._build(seed).items()}
+        self._watch = Watch(net.init for net in self._nets.values())
 
     def _build(self, seed: int) -> dict[str, nn.Module]:
         modules = build_seeded(self._factory, seed)
@@ -63,6 +65,18 @@ class Nets:
         if name not in self._nets:
             raise KeyError(f"no net '{name}'; this client builds: {', '.join(self._nets)}")
         return self._nets[name]
+
+    def written(self) -> str | None:
+        """Name a tensor of the initial weights that was written to; None without any."""
+        return self._watch.written()
+
+    def restore(self) -> None:
+        """Draw the initial weights anew, as they were."""
+        for name, module in self._build(self._seed).items():
+            init = self._nets[name].init
+            init.clear()
+            init.update(Net(name, module).init)
+        self._watch = Watch(net.init for net in self._nets.values())
 
     def fresh(self, name: str, client_id: int) -> Tree:
         """Return new weights for one client."""

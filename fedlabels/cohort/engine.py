@@ -99,7 +99,7 @@ class Engine:
         lanes: int = 4,
         make: Callable[[torch.device, int], list[Lane]] | None = None,
     ) -> None:
-        self.client, self.device = client, nets.device
+        self.client, self.nets, self.device = client, nets, nets.device
         self._settings: dict[str, Any] = {
             "spec": spec, "nets": nets, "source": source, "seed": seed
         }  # fmt: skip

@@ -395,7 +395,7 @@ class Loop:
         result = backend.run(Job("evaluate", index, schedule_of(self._config), tasks, shared))
         self._check_failures(index, "evaluate", result.rows)
         figures, self._personal = personal(result.rows, self._world.source.test, shards)
-        self._console.note(*lost_tests(index, result.rows))
+        self._console.note(*lost_tests(index, self._personal))
         return figures
 
     def _count_lost(

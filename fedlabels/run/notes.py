@@ -1,12 +1,11 @@
 """What a run says of its data beside its figures: what is odd, and who could not be tested."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fedlabels.federation.suspicion import suspicions, untested
 from fedlabels.run.data import samples_of
 from fedlabels.run.setup import World
-from fedlabels.simulation.job import ClientRow
-from fedlabels.simulation.personal import LOST
 
 LISTED = 10  # clients named in a line
 LONGEST = 200  # characters of an error in a line
@@ -33,23 +32,23 @@ def odd(world: World, *, dealt: bool) -> list[str]:
     )
 
 
-def lost_tests(index: int, rows: Sequence[ClientRow]) -> list[str]:
+def lost_tests(index: int, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Name the clients whose own accuracy is missing, and say why, in a line; none if all have it.
 
     Parameters
     ----------
     index : int
         The round.
-    rows : sequence of ClientRow
-        Answers to the exchange ``"evaluate"``.
+    rows : sequence of mapping
+        Clients that were tested or could not be; see `personal`.
     """
-    lost = [row for row in rows if row.status in LOST]
+    lost = [row for row in rows if row["error"]]
     if not lost:
         return []
-    named = ", ".join(str(row.client_id) for row in lost[:LISTED])
-    why = " ".join(str(lost[0].error).split())[:LONGEST]
+    named = ", ".join(str(row["client_id"]) for row in lost[:LISTED])
+    why = " ".join(str(lost[0]["error"]).split())[:LONGEST]
     return [
         f"round {index}: {len(lost)} of {len(rows)} clients could not be tested on their own "
-        f"samples: {named}{' ...' if len(lost) > LISTED else ''} (client {lost[0].client_id}: "
+        f"samples: {named}{' ...' if len(lost) > LISTED else ''} (client {lost[0]['client_id']}: "
         f"{why})"
     ]

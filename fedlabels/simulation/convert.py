@@ -41,7 +41,14 @@ def trees_of(
 def arrays_of(tree: Mapping[str, Tensor]) -> Arrays:
     """Return a tree as arrays: views on the CPU; from another device one transfer a type."""
     if all(v.device.type == "cpu" for v in tree.values()):
-        return {k: v.detach().numpy() for k, v in tree.items()}
+        return {k: v.detach().resolve_neg().numpy() for k, v in tree.items()}
+    return _packed(tree)
+
+
+def copies_of(tree: Mapping[str, Tensor]) -> Arrays:
+    """Return a tree as arrays of their own, whatever is written into its tensors later."""
+    if all(v.device.type == "cpu" for v in tree.values()):
+        return {k: np.array(v) for k, v in arrays_of(tree).items()}
     return _packed(tree)
 
 

@@ -391,8 +391,8 @@ def check_metrics(
     Raises
     ------
     RejectedError
-        If a name is a column of the run's tables or no name, a sum is not finite, or a count is
-        negative.
+        If a name is a column of the run's tables or no name, a sum is not finite or over nothing,
+        or a count is negative or larger than a weight may be.
     """
     if len(metrics) > MAX_METRICS:
         raise RejectedError(f"{len(metrics)} metrics, allowed are {MAX_METRICS}")
@@ -405,10 +405,35 @@ def check_metrics(
             raise RejectedError(
                 f"metric '{name}' has the name of a column of the run's own: call it another name"
             )
-        if not 0 <= count < math.inf or (finite and not math.isfinite(total)):
+        if not 0 <= count <= MAX_WEIGHT or (finite and not math.isfinite(total)):
             raise RejectedError(
                 f"metric '{name}' is {total:g} over {count:g}: the sum must be finite, the count"
-                " finite and >= 0"
+                f" >= 0 and no larger than {MAX_WEIGHT:g}"
+            )
+        if not count and total:
+            raise RejectedError(f"metric '{name}' is {total:g} over nothing: its count is 0")
+
+
+def check_tested(metrics: Mapping[str, tuple[float, float]], tests: int) -> None:
+    """Check what a client found when it tested a model on its own samples.
+
+    Parameters
+    ----------
+    metrics : mapping of str to (float, float)
+        Name -> (sum, count); what is called an accuracy must be one.
+    tests : int
+        Test samples that it has.
+
+    Raises
+    ------
+    RejectedError
+        If an accuracy is none that a test of so many samples finds.
+    """
+    for name, (total, count) in metrics.items():
+        if name.startswith("accuracy") and not 0 <= total <= count <= tests:
+            raise RejectedError(
+                f"metric '{name}' is {total:g} over {count:g}: no test of its {tests} samples"
+                " finds that"
             )
 
 

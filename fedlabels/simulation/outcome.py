@@ -12,11 +12,11 @@ from fedlabels.cohort import FitResult, Ratio, Term
 from fedlabels.cohort.clock import phase
 from fedlabels.cohort.device import numbers
 from fedlabels.cohort.engine import Made
-from fedlabels.simulation.convert import arrays_of
+from fedlabels.simulation.convert import copies_of
 from fedlabels.simulation.job import Arrays
 from fedlabels.simulation.judge import Reading, RejectedError, plain, typed
 from fedlabels.simulation.kept import held, named_trees
-from fedlabels.simulation.scoring import on_host, score
+from fedlabels.simulation.scoring import SCORE, on_host, score
 from fedlabels.simulation.state import flatten
 from fedlabels.simulation.terms import readings, weight_of
 
@@ -50,9 +50,9 @@ class Outcome:
     kept: dict[str, Arrays] = field(default_factory=dict)
     read: dict[str, Reading] | None = None
 
-    def weight(self, name: str | None = None) -> float:
-        """Return the number of examples of a term; of the whole result if none is named."""
-        terms = self.terms if name is None else {name: self.terms[name]}
+    def weight(self, *names: str) -> float:
+        """Return the number of examples of some terms; of the whole result if none is named."""
+        terms = {name: self.terms[name] for name in names} if names else self.terms
         if self.read is None:
             return weight_of(terms)
         chosen = ["model"] if "model" in terms else list(terms)
@@ -113,12 +113,13 @@ def _outcome(
         terms[name] = Term(_taken(made, value), weight, term.reduce)
     with phase("ship_back"):
         whole = named_trees(made.result.state).items()
-        state = {name: arrays_of(_taken(made, tree)) for name, tree in whole}
+        # copies: a client may write into what it returned when it trains the next one
+        state = {name: copies_of(_taken(made, tree)) for name, tree in whole}
         found = {name: made.result.terms[name].value for name in keep if name in terms}
         for name, value in found.items():
             for key, tensor in value.items():
                 held(f"term '{name}': tensor '{key}'", tensor)
-        kept = {name: arrays_of(made.take(dict(value))) for name, value in found.items()}
+        kept = {name: copies_of(made.take(dict(value))) for name, value in found.items()}
     return Outcome(terms, state=flatten(state) if state else None, kept=kept)
 
 
@@ -151,6 +152,11 @@ def _ratios(made: Made) -> Mapping[str, tuple[Any, Any]]:
     for name, ratio in _named_ones("metrics", made.result.metrics, "Ratio").items():
         if not isinstance(ratio, Ratio):
             raise RejectedError(f"metric {name!r}: a Ratio is due, got {type(ratio).__name__}")
+        if name.startswith(SCORE):
+            raise RejectedError(
+                f"metric {name!r}: such names are those of labels that were scored against the"
+                " hidden truth; return PseudoLabels among the sums of a scan"
+            )
         found[name] = tuple(_number(made, name, value) for value in (ratio.sum, ratio.count))
     return found
 

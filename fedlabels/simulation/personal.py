@@ -13,6 +13,7 @@ from fedlabels.simulation.job import ClientRow
 
 PREFIX = "personal_"
 LOST = ("failed", "rejected")  # whoever could not be tested
+NO_FIGURE = "its evaluation gave no figure"
 _FIRST = ("client_id", "status", "error", "samples", "domain")
 
 
@@ -37,8 +38,9 @@ def personal(
         ``personal_accuracy_pooled`` (right over all samples), ``_p10`` (10th percentile),
         ``_worst``, and where there are domains ``personal_accuracy_<domain>``, see
         :func:`~fedlabels.simulation.evaluation.columns_of`. ``personal_clients`` and
-        ``personal_samples`` are how many clients and test samples these are over,
-        ``personal_failed`` how many clients could not be tested. Without any client nothing.
+        ``personal_samples`` are how many clients and test samples these are over (the accuracy,
+        where there is one), ``personal_failed`` how many clients could not be tested or answered
+        without such a figure. Without any client nothing.
     list of dict
         Every client that was tested or could not be: ``client_id``, ``status``, ``error``,
         ``samples`` (its test samples), ``domain`` and its metrics, none where its test failed.
@@ -51,12 +53,18 @@ def personal(
     figures = {PREFIX + name: _mean(scored, name) for name in names}
     if "accuracy" in names:
         figures.update(_accuracies(rows, scored, test.domain_names, figures))
+        scored = [one for one in scored if "accuracy" in one]
+    measured = {one["client_id"] for one in scored}
+    for one in made:
+        if one["samples"] and one["client_id"] not in measured:
+            one["error"] = one["error"] or NO_FIGURE
+    lost = [one for one in made if one["error"]]
     counts = {
         f"{PREFIX}clients": len(scored),
         f"{PREFIX}samples": sum(one["samples"] for one in scored),
-        f"{PREFIX}failed": sum(one["status"] in LOST for one in made),
+        f"{PREFIX}failed": len(lost),
     }
-    shown = [one for one in made if len(one) > len(_FIRST) or one["status"] in LOST]
+    shown = [one for one in made if one["client_id"] in measured or one["error"]]
     return {**figures, **counts}, shown
 
 

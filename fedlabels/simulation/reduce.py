@@ -236,11 +236,17 @@ def waiting(term: Term) -> Waiting | None:
     if entries < LARGE or isinstance(weight, dict) or values[0].device.type != "cpu":
         return None
     shapes = tuple((name, value.shape) for name, value in term.value.items())
-    flat = [value.reshape(-1) for value in values]
+    flat = [_flat_copy(value) for value in values]
     pieces = [[flat[k][start:stop] for k, start, stop in piece] for piece in _cuts(shapes)]
     number = torch.ones((), dtype=torch.float64) if weight is None else weight.double()
     size = sum(v.numel() * v.element_size() for v in values)
     return Waiting((pieces, float(number)), shapes, number, term.reduce, 1, size)
+
+
+def _flat_copy(value: Tensor) -> Tensor:
+    """Return the entries in memory of their own: whoever made them may write there again."""
+    flat = value.reshape(-1)
+    return flat.clone() if flat.data_ptr() == value.data_ptr() else flat
 
 
 class Buffers:
@@ -374,10 +380,7 @@ class TreeSum:
         return {k: v for k, v in self._nodes.items() if not isinstance(v, Waiting)}
 
     def push(self, position: int, term: Term | None) -> None:
-        """Add the term at a position; positions come in ascending order, each once.
-
-        A term must not be written to any more.
-        """
+        """Add the term at a position; positions come in ascending order, each once."""
         node: Node | Waiting | None = None
         if term is not None:
             node = waiting(term) or leaf(term, self._buffers)

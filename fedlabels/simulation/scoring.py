@@ -11,6 +11,9 @@ from fedlabels.cohort.types import PseudoLabels
 
 Score = dict[str, tuple[float, float]]
 
+SCORE = "pseudo_accuracy"
+"""What the names of all such figures start with: a client has none of its own."""
+
 
 def score(records: Sequence[PseudoLabels], truth: NDArray[np.int64], client: int | None) -> Score:
     """Score what one client wrote in a round.
@@ -40,7 +43,7 @@ def score(records: Sequence[PseudoLabels], truth: NDArray[np.int64], client: int
         labels = {"": record.label, **{f"_{k}": v for k, v in record.candidates.items()}}
         for name, label in labels.items():
             hits = float((_row(label, client)[known] == right).sum())
-            entry = totals.setdefault(f"pseudo_accuracy{name}", [0.0, 0.0])
+            entry = totals.setdefault(f"{SCORE}{name}", [0.0, 0.0])
             entry[0] += hits
             entry[1] += float(known.sum())
     return {name: (hits, count) for name, (hits, count) in totals.items()}

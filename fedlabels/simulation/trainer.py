@@ -162,7 +162,7 @@ class Trainer:
             self.chosen[group] = fastest(timed, f"{len(members)} clients of group {group}")
         except Exception:
             self.chosen[group] = "graphed"  # whatever is wrong is said when they run
-        trees.restore_if_written()
+        self._restore_written(trees, group)
 
     @staticmethod
     def _each(run: Callable[[], Any], clients: int, engine: Engine) -> float:
@@ -198,12 +198,13 @@ class Trainer:
         return [self._alone(order, trees, item) for item in items]
 
     def _alone(self, order: Order, trees: Shared, item: Item) -> tuple[Item, Outcome]:
+        group = self._group(item)
+        engine = self._engines[group]
         try:
-            engine = self._engines[self._group(item)]
             made = engine.looped(self._request(order, trees), self._members(order, [item])[0])
-            _require_untouched(trees)
+            self._require_untouched(trees, group)
         except Exception as error:
-            trees.restore_if_written()
+            self._restore_written(trees, group)
             return item, Outcome(error=told(order.exchange, error))
         try:
             return item, self._read(order, [item], [made])[0]
@@ -233,28 +234,31 @@ class Trainer:
     def _stack(
         self, order: Order, trees: Shared, items: Sequence[Item], size: StackSize
     ) -> tuple[list[Outcome], Exception | None]:
-        engine = self._engines[self._group(items[0])]
+        group = self._group(items[0])
+        engine = self._engines[group]
         try:
             size.watch()
             made = engine.stacked(self._request(order, trees), self._members(order, items))
-            _require_untouched(trees)
+            self._require_untouched(trees, group)
             found = self._read(order, items, made)
             size.learn(len(items))
             return found, None
         except Exception as error:
-            trees.restore_if_written()
+            self._restore_written(trees, group)
             # without its frames, which hold the tensors that did not fit
             return [], error.with_traceback(None)
 
     def _graphed(self, order: Order, trees: Shared, items: Sequence[Item]) -> Results:
-        engine = self._engines[self._group(items[0])]
-        made = engine.graphed(self._request(order, trees), self._members(order, items))
+        group = self._group(items[0])
+        made = self._engines[group].graphed(
+            self._request(order, trees), self._members(order, items)
+        )
         good = [one for one in made if isinstance(one, Made)]
         try:
-            _require_untouched(trees)
+            self._require_untouched(trees, group)
             read = iter(self._read(order, items, good))
         except Exception:  # of one of them: alone each is blamed for itself
-            trees.restore_if_written()
+            self._restore_written(trees, group)
             return [self._alone(order, trees, item) for item in items]
         return [
             (item, next(read))
@@ -274,21 +278,32 @@ class Trainer:
             LOG.warning("steps of %s cannot be replayed, they run looped: %s", name, error)
         return self._alone(order, trees, item)
 
+    # ---- what all clients share
 
-def _require_untouched(trees: Shared) -> None:
-    """Refuse what was made by code that writes into the payloads of all clients.
+    def _require_untouched(self, trees: Shared, group: int) -> None:
+        """Refuse what was made by code that writes into the payloads or nets of all clients.
 
-    Raises
-    ------
-    RunError
-        If it does; the tensor is named.
-    """
-    name = trees.written()
-    if name is not None:
+        Raises
+        ------
+        RunError
+            If it does; the tensor is named.
+        """
+        received, drawn = trees.written(), self._engines[group].nets.written()
+        if received is None and drawn is None:
+            return
+        what = f"received tensor '{received}'" if drawn is None else f"initial tensor '{drawn}'"
         raise RunError(
-            f"the client wrote into the received tensor '{name}', which all clients share: train a"
-            " copy, cohort.start(tree), and change nothing in place"
+            f"the client wrote into the {what}, which all clients share: train a copy,"
+            " cohort.start(tree), and change nothing in place"
         )
+
+    def _restore_written(self, trees: Shared, group: int) -> None:
+        """Copy anew what all clients share after one that failed, if it had written to it."""
+        if trees.written() is not None:
+            trees.restore()
+        nets = self._engines[group].nets
+        if nets.written() is not None:
+            nets.restore()
 
 
 def _measured(device: torch.device) -> bool:

@@ -1,6 +1,5 @@
 """A worker: holds the data on its device and trains ranges of a cohort."""
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from fedlabels.federation import Federation
 from fedlabels.federation.ragged import union
 from fedlabels.machine.process import ProcessSettings
 from fedlabels.models import build as build_model
-from fedlabels.simulation.convert import arrays_of, tensors
+from fedlabels.simulation.convert import copies_of, tensors
 from fedlabels.simulation.evaluation import Scored, scored
 from fedlabels.simulation.job import Arrays, ClientRow, num_bytes
 from fedlabels.simulation.judge import (
@@ -30,6 +29,7 @@ from fedlabels.simulation.judge import (
     Like,
     RejectedError,
     check_metrics,
+    check_tested,
     difference,
     said,
     vote,
@@ -275,7 +275,7 @@ class Worker:
             if need == "sum":
                 sums[name].push(item.position, term)
             elif term is not None:
-                weight, value = out.weight(name), arrays_of(term.value)
+                weight, value = out.weight(name), copies_of(term.value)
                 made_by = (item.position, item.client_id, weight, value)
                 report.each.setdefault(name, []).append(made_by)
         for name, whole in out.kept.items() if used else ():
@@ -297,11 +297,15 @@ class Worker:
         self._judge.reduces = order.reduces
         terms, forms = self._judge.terms(out.terms, out.read)
         check_metrics(out.metrics, finite=bool(order.needs))
+        if order.exchange == "evaluate":
+            check_tested(out.metrics, len(self._spec.federation.test[item.client_id]))
         if out.state is not None:
             check_state(out.state)
         out.terms = terms
-        weight, size_up = out.weight(), sum(size(terms[k]) for k in order.needs if k in terms)
         needed = {name: form for name, form in forms.items() if name in order.needs}
+        # what nobody asked for is no reason to count a client
+        weight = out.weight(*needed) if needed else 0.0
+        size_up = sum(size(terms[name]) for name in needed)
         vote(report.votes, item.position, needed)
         for name, form in needed.items():
             if order.needs[name] == "each":  # it is kept as arrays, not added up
@@ -313,7 +317,7 @@ class Worker:
         for name, form in needed.items():
             report.taken.setdefault(name, {form})
         row.weight, row.bytes_up = weight, size_up
-        row.metrics = {k: v for k, v in out.metrics.items() if math.isfinite(v[0])}
+        row.metrics = dict(out.metrics)
         row.status = "empty" if order.needs and weight == 0 else "ok"
         if out.state is not None:
             report.states[item.client_id] = out.state

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from clients.fedavg import FedAvg
+from fedlabels.cohort import FitResult, Ratio
 from fedlabels.data import ArrayDataset
 from fedlabels.errors import ConfigError
 from fedlabels.federation import Ragged, Samples, TestShards
@@ -118,6 +120,37 @@ def test_a_run_says_who_could_not_be_tested(tmp_path, capsys):
     assert "5 of 10 clients could not be tested on their own samples: 1, 3, 5, 7, 9" in said
     assert "mean over 5 of 10 clients" in said
     assert "5 clients could not be tested" in (tmp_path / "run" / "report.html").read_text()
+
+
+class Answers(FedAvg):
+    """Tests itself in a way of its own: by the number of the client."""
+
+    def evaluate(self, cohort, request):
+        made = super().evaluate(cohort, request)
+        hit, n = made.metrics["accuracy"].sum, made.metrics["accuracy"].count
+        (shard,) = cohort._shards
+        odd = {
+            0: {},
+            1: {"loss": made.metrics["loss"]},
+            2: {**made.metrics, "accuracy": Ratio(n + 1, n)},
+            3: {**made.metrics, "accuracy": Ratio(hit, n + 1)},
+            4: {**made.metrics, "loss": Ratio(torch.tensor(torch.inf), n)},
+        }
+        return FitResult(metrics=odd.get(shard.client_id, made.metrics))
+
+
+def test_figures_are_over_those_who_have_one_and_say_so(tmp_path, capsys):
+    config = config_of(*FEDAVG, "rounds=1", "evaluate_clients=true", "client.local_steps=1")
+    simulate(tmp_path, config, with_client(Answers(lr=0.1, local_steps=1)))
+    (row,) = table(tmp_path)
+    assert (row["personal_clients"], row["personal_failed"]) == ("6", "4")
+    assert row["personal_loss"] == "inf"  # no client with a loss is passed over
+    rows = {r["client_id"]: r for r in table(tmp_path, "personal")}
+    texts = {"0": "gave no figure", "1": "gave no figure", "2": "no test of its", "3": "no test of"}
+    assert all(text in rows[k]["error"] for k, text in texts.items())
+    assert rows["4"]["accuracy"]
+    assert not rows["4"]["error"]
+    assert "4 of 10 clients could not be tested on their own samples" in capsys.readouterr().out
 
 
 def test_more_clients_than_test_samples_of_their_own(tmp_path, capsys):

@@ -129,6 +129,18 @@ MALFORMED: dict[str, tuple[Callable[[FitResult, bool], Any], str]] = {
         sends(metrics=lambda r: {"seen": Ratio(torch.ones(()), -torch.ones(()))}),
         "metric 'seen' is 1 over -1",
     ),
+    "no count": (
+        sends(metrics=lambda r: {"seen": Ratio(torch.ones(()), torch.zeros(()))}),
+        "metric 'seen' is 1 over nothing",
+    ),
+    "endless count": (
+        sends(metrics=lambda r: {"seen": Ratio(torch.ones(()), torch.tensor(1e30))}),
+        "metric 'seen' is 1 over 1e+30",
+    ),
+    "own truth": (
+        sends(metrics=lambda r: {"pseudo_accuracy_head": Ratio(torch.ones(()), torch.ones(()))}),
+        "metric 'pseudo_accuracy_head': such names are those of labels that were scored",
+    ),
     "state": (
         sends(state=lambda r: {"mine": {"w": torch.tensor([1.0, torch.nan])}}),
         "state 'mine/w' has entries that are not finite",
@@ -400,6 +412,70 @@ def test_who_writes_into_what_all_share_is_named(
         simulate(clean, config, with_client(plain))
         both = [file_sha256(folder / "model.safetensors") for folder in (tmp_path, clean)]
         assert both[0] == both[1]
+
+
+@dataclass(frozen=True)
+class Drawn(FedAvg):
+    """Begins at the initial weights of its net; some clients forget ``cohort.start``."""
+
+    leaks: tuple[int, ...] = (1, 6)
+
+    def start(self, cohort: Cohort, request: FitRequest) -> dict[str, torch.Tensor]:
+        drawn = cohort.net("model").init
+        leaks = any(shard.client_id in self.leaks for shard in cohort._shards)
+        return dict(drawn) if leaks else cohort.start(drawn)
+
+
+@pytest.mark.parametrize("execution", ["looped", "stacked"])
+def test_who_writes_into_the_initial_weights_is_named(execution: str, tmp_path: Path) -> None:
+    config = config_of(*SHORT, "per_round=10", f"backend.execution={execution}")
+    found = []
+    for count in (1, 3):
+        with ranges(count):
+            simulate(tmp_path / str(count), config, with_client(Drawn(0.1, local_steps=2)))
+        rows = table(tmp_path / str(count), "clients")
+        failed = [row for row in rows if row["status"] == "failed"]
+        assert [row["client_id"] for row in failed] == ["1", "6"] * 2
+        assert all("wrote into the initial tensor" in row["error"] for row in failed)
+        found.append(file_sha256(tmp_path / str(count) / "model.safetensors"))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("more", [(), ("method=stock", "strategy.rule=FedMedian")])
+def test_what_a_client_returned_is_its_own_whatever_it_does_later(
+    more: tuple[str, ...], tmp_path: Path
+) -> None:
+    memory: dict[str, torch.Tensor] = {}
+
+    @dataclass(frozen=True)
+    class Thrifty(FedAvg):
+        def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
+            result = super().fit(cohort, request)
+            made = model(result)
+            for key, value in made.value.items():
+                memory.setdefault(key, torch.zeros_like(value)).copy_(value)
+            return replace(
+                result,
+                terms={"model": Term(dict(memory), made.weight)},
+                state={"last": dict(memory)},
+            )
+
+    # so large a model is added up later, with its neighbours
+    config = config_of(*SHORT, "rounds=1", "model.hidden=[4000]", *more)
+    simulate(tmp_path / "plain", config, with_client(FedAvg(0.1, local_steps=2)))
+    simulate(tmp_path / "thrifty", config, with_client(Thrifty(0.1, local_steps=2)))
+    both = [file_sha256(tmp_path / name / "model.safetensors") for name in ("plain", "thrifty")]
+    assert both[0] == both[1]
+    states = [file_sha256(path) for path in (tmp_path / "thrifty").glob("state/*/*.safetensors")]
+    assert len(states) == len(set(states)) == 5
+
+
+def test_who_sends_nothing_that_is_wanted_does_not_count(tmp_path: Path) -> None:
+    change = sends(terms=lambda r: {"other": Term({"x": torch.ones(())}, 1e9)})  # type: ignore[arg-type]
+    simulate(tmp_path, config_of(*ONE), with_client(Odd(0.1, local_steps=2, change=change)))
+    (odd,) = [row for row in table(tmp_path, "clients") if row["client_id"] == str(BAD)]
+    assert (odd["status"], odd["weight"], odd["bytes_up"]) == ("empty", "0.0", "0")
+    assert column(tmp_path, "weight")[0] < 1e4
 
 
 class Overflow(Average):
