@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from fedlabels.cohort import (
     Tree,
     View,
 )
+from fedlabels.effect import ABOVE_0, Only, only
 from fedlabels.losses import cross_entropy
 
 Penalty = Callable[[View, Mapping[str, Tree]], Tensor]
@@ -81,6 +82,11 @@ class LabeledClient(Client):
     batch_size: int = 10
     local_steps: int | None = 10
     local_epochs: int | None = None
+
+    counts: ClassVar[tuple[Only, ...]] = (
+        only("nesterov", momentum=ABOVE_0),
+        only("decay_biases", weight_decay=ABOVE_0),
+    )
 
     def __post_init__(self) -> None:
         check_choices(self, {"lr_schedule": ("constant", "cosine")})

@@ -8,7 +8,7 @@ The policies are those of FedBN (Li et al., ICLR 2021, arXiv 2102.07623), SiloBN
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from fedlabels.cohort import (
     score,
     statistics,
 )
+from fedlabels.effect import Only, only
 
 POLICIES = ("global", "local", "silo", "fix")
 STATE = "private"  # the tree of a client's state that holds its own tensors
@@ -122,6 +123,11 @@ class OwnNorm(LabeledClient):
     bn_policy: str = "global"
     fix_after: float = 0.5
     recompute_statistics: bool = False
+
+    counts: ClassVar[tuple[Only, ...]] = (
+        only("fix_after", bn_policy="fix"),
+        only("recompute_statistics", bn_policy=("local", "silo")),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

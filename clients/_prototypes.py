@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from clients._checks import check_at_least, check_choices, require
 from clients._own_model import OwnModelClient, Tables
 from fedlabels.cohort import Batch, Cohort, FitRequest, Ratio, Term, Tree
+from fedlabels.effect import Only, only, other_than
 from fedlabels.errors import ConfigError
 from fedlabels.losses import class_means, class_sums
 
@@ -39,6 +40,11 @@ class PrototypeClient(OwnModelClient):
     min_class_count: int = 1
     predict_with: str = "prototype"
     predict_over: str = "all"
+
+    # FedTGP's server trains on every prototype alike
+    counts: ClassVar[tuple[Only, ...]] = (
+        only("proto_weighting", **{"strategy.name": other_than("fedtgp")}),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,7 +6,7 @@ with Limited Labels", ICCV 2023, arXiv 2307.08809. Equations as in docs/methods/
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ from fedlabels.cohort import (
     square_norm,
 )
 from fedlabels.cohort.tree import clone
+from fedlabels.effect import ABOVE_0, Only, only
 from fedlabels.losses import (
     Selection,
     UnlabeledLoss,
@@ -141,6 +142,15 @@ class FedLabel(Client):
     accumulate_grad: bool = False
     mu: float = 0.0
     clip: float | None = None
+
+    counts: ClassVar[tuple[Only, ...]] = (
+        only(
+            "tau_prime", "lr_unlabeled", "phase2_start", "accumulate_grad", "mu",
+            variant=("paper", "flute"),
+        ),
+        only("merge", "weight", variant="paper"),
+        only("consistency_norm", "consistency_teacher", lambda0=ABOVE_0),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_choices(self, _CHOICES)

@@ -6,7 +6,7 @@ Zeng et al.: "Tackling Data Heterogeneity in Federated Learning via Loss Decompo
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -23,6 +23,7 @@ from fedlabels.cohort import (
     Sums,
     View,
 )
+from fedlabels.effect import ABOVE_0, Only, only
 from fedlabels.losses import MarginForm, margin_loss, margin_term
 
 WARMUP_EPOCHS = 5  # W of the official code
@@ -79,6 +80,8 @@ class FedLD(LabeledClient):
     margin_form: str = "softmax_batch"
     margin_on_unlabeled: bool = False
     warmup: str = "none"
+
+    counts: ClassVar[tuple[Only, ...]] = (only("margin_on_unlabeled", margin_lambda=ABOVE_0),)
 
     def __post_init__(self) -> None:
         super().__post_init__()

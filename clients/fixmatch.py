@@ -6,7 +6,7 @@ B3).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from fedlabels.cohort import (
     Tree,
     View,
 )
+from fedlabels.effect import Only, only
 from fedlabels.losses import cross_entropy, fixmatch_loss, tsa_loss, tsa_threshold, uda_loss
 
 Streams = Mapping[str, Batch]
@@ -63,6 +64,8 @@ class FixMatch(OwnNorm):
     teacher: str = "live"
     tsa: str = "none"
     weight: str = "all"
+
+    counts: ClassVar[tuple[Only, ...]] = (only("temperature", loss="uda"),)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -21,6 +21,7 @@ from fedlabels.aggregation import (
     figures,
     weighted_mean,
 )
+from fedlabels.effect import Only, only
 from fedlabels.errors import CheckpointError, ConfigError
 from fedlabels.simulation.job import Arrays, EachTerm, Need
 from strategies.base import CohortStrategy, Outcome, State
@@ -62,6 +63,13 @@ class FedLDSettings:
     pg_weighted: bool = False
     pg_buffers: bool = False
     server_lr: float = 1.0
+
+    counts: ClassVar[tuple[Only, ...]] = (
+        only(
+            "k_proportion", "calibration", "norm_restore", "cos_tol", "pg_weighted", "pg_buffers",
+            aggregation="principal",
+        ),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.aggregation not in get_args(Aggregation):

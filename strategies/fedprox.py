@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from flwr.serverapp import strategy as flower
 
+from fedlabels.effect import NULL, Only, only
 from fedlabels.errors import ConfigError
 from strategies.base import CohortStrategy
 
@@ -25,6 +26,8 @@ class FedProxSettings:
     """
 
     proximal_mu: float = 0.01
+
+    counts: ClassVar[tuple[Only, ...]] = (only("proximal_mu", **{"client.mu": NULL}),)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.proximal_mu) and self.proximal_mu >= 0):

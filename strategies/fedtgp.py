@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedlabels.aggregation import Prototypes, prototype_mean
+from fedlabels.effect import ABOVE_0, Only, only
 from fedlabels.errors import CheckpointError, ConfigError
 from fedlabels.losses import TgpForm, generate, generator_loss, tgp_margin
 from fedlabels.seeds import generator
@@ -55,6 +56,8 @@ class FedTGPSettings:
     server_lr: float = 0.01
     server_batch: int = 10
     margin: str = "nearest"
+
+    counts: ClassVar[tuple[Only, ...]] = (only("server_lr", "server_batch", server_epochs=ABOVE_0),)
 
     def __post_init__(self) -> None:
         for name, low in (("tau", 0.0), ("server_lr", 0.0)):

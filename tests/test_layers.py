@@ -16,6 +16,7 @@ MAX_LINES = 500
 # Part -> parts of the project that it may import; every part may import itself and COMMON.
 COMMON = {
     "fedlabels",
+    "fedlabels.effect",
     "fedlabels.errors",
     "fedlabels.machine",
     "fedlabels.seeds",
@@ -23,6 +24,7 @@ COMMON = {
 }
 ARROWS = {
     "fedlabels": set(),
+    "fedlabels.effect": set(),
     "fedlabels.errors": set(),
     "fedlabels.machine": set(),
     "fedlabels.seeds": set(),

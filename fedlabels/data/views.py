@@ -18,7 +18,7 @@ Convention
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from torch import Tensor
 from fedlabels.data import image_ops
 from fedlabels.data.series_views import StrongSeriesView
 from fedlabels.data.view_base import IdentityView, View, check_numbers, check_range, whole
+from fedlabels.effect import ABOVE_0, Only, only
 from fedlabels.errors import ConfigError
 
 GREY_OPS = (
@@ -72,6 +73,8 @@ class WeakView:
     fill: float | None = 0.0
     flip: bool = False
     columns: int = field(default=3, init=False)
+
+    counts: ClassVar[tuple[Only, ...]] = (only("edge", shift=ABOVE_0),)
 
     def __post_init__(self) -> None:
         check_range("shift", self.shift, 0.0, 0.5)
@@ -125,6 +128,8 @@ class StrongView:
     num_ops: int = 2
     strength: float = 1.0
     cutout: float = 0.5
+
+    counts: ClassVar[tuple[Only, ...]] = (only("ops", "strength", num_ops=ABOVE_0),)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ops", tuple(self.ops))  # configurations hold lists

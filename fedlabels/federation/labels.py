@@ -2,11 +2,12 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedlabels.effect import ABOVE_0, Only, only
 from fedlabels.errors import ConfigError
 from fedlabels.federation.ragged import Indices, Ragged, stable_order
 from fedlabels.federation.registry import check_choice, check_range
@@ -144,6 +145,10 @@ class LabelPolicy(ABC):
     zero_label_share: float = 0.0
     fully_labeled_share: float = 0.0
     choose: Literal["random", "smallest"] = "random"
+
+    counts: ClassVar[tuple[Only, ...]] = (
+        only("choose", share=ABOVE_0, zero_label_share=ABOVE_0, fully_labeled_share=ABOVE_0),
+    )
 
     def __post_init__(self) -> None:
         if self.unlabeled_fraction is not None:

@@ -3,10 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedlabels.effect import Only, only
 from fedlabels.errors import ConfigError
 from fedlabels.federation.ragged import Indices, Ragged, narrow, stable_order
 from fedlabels.federation.registry import check_count
@@ -32,6 +34,8 @@ class Partition(ABC):
     """
 
     min_size: int = 1
+
+    counts: ClassVar[tuple[Only, ...]] = (only("samples_per_client", reuse=True),)
 
     def __post_init__(self) -> None:
         check_count("min_size", self.min_size)

@@ -7,11 +7,12 @@ standardized weights the network is a normalizer-free one, see :mod:`fedlabels.m
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
 from fedlabels.cohort.types import DataSpec
+from fedlabels.effect import Only, only
 from fedlabels.errors import ConfigError
 from fedlabels.models.base import Classifier, image_shape
 from fedlabels.models.layers import GlobalAverage
@@ -92,6 +93,11 @@ class ResNet(Classifier):
     ConfigError
         If the samples are not images or too small, or a setting is not allowed.
     """
+
+    counts: ClassVar[tuple[Only, ...]] = (
+        only("nf_style", "skip_init", norm="ws"),
+        only("skip_init", nf_style="normalizer_free"),
+    )
 
     def __init__(
         self,

@@ -239,7 +239,7 @@ def check(config: Mapping[str, Any], *, runs: bool = True) -> None:
     _check_early_stop(config)
     _check_architectures(config["architectures"]["models"])
     _check_variants(config["client"], config["strategy"])
-    refuse_unused(config)
+    refuse_unused(config, RunConfig)
 
 
 def _check_early_stop(config: Mapping[str, Any]) -> None:

@@ -1,7 +1,11 @@
 """Schemas of the groups of settings that are not methods: data, backend, devices, sweeps."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
+
+from fedlabels.effect import ABOVE_0, GIVEN, Need, Only, only, other_than
+
+_BELOW_1 = Need(" below 1", lambda value: value < 1)
 
 
 @dataclass
@@ -29,6 +33,8 @@ class DatasetConfig:
     view_options: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
 
+    counts: ClassVar[tuple[Only, ...]] = (only("root", name=other_than("digits")),)
+
 
 @dataclass
 class BackendConfig:
@@ -39,8 +45,7 @@ class BackendConfig:
     name : {"ray", "processes", "serial"}
         Workers on Ray, workers as plain processes of this machine, or all in this process.
     num_workers : int or None
-        Workers, >= 1; None is one a GPU, or without GPUs one a core that may be used. Not of
-        ``serial``.
+        Workers, >= 1; None is one a GPU, or without GPUs one a core that may be used.
     gpus_per_worker : float or None
         GPUs of a Ray worker, >= 0; None is 1 where Ray sees a GPU, else 0.
     execution : {"auto", "looped", "stacked", "graphed"}
@@ -65,6 +70,14 @@ class BackendConfig:
     threads: int = 1
     portable: bool = False
 
+    counts: ClassVar[tuple[Only, ...]] = (
+        only("gpus_per_worker", "num_gpus", "address", name="ray"),
+        only("num_workers", name=other_than("serial")),
+        only("tf32", device=other_than("cpu")),
+        only("stack_size", execution=("auto", "stacked")),
+        only("lanes", execution=("auto", "graphed")),
+    )
+
 
 @dataclass
 class EarlyStopConfig:
@@ -73,6 +86,8 @@ class EarlyStopConfig:
     metric: str = "auto"
     target: float | None = None
     patience: int | None = None
+
+    counts: ClassVar[tuple[Only, ...]] = (only("metric", target=GIVEN, patience=GIVEN),)
 
 
 @dataclass
@@ -87,6 +102,8 @@ class ProfileConfig:
 
     enabled: bool = False
     trace_round: int | None = None
+
+    counts: ClassVar[tuple[Only, ...]] = (only("trace_round", enabled=True),)
 
 
 @dataclass
@@ -105,6 +122,12 @@ class DecompositionConfig:
     probe_samples: int = 500
     server_samples: int = 1000
     labels: str = "labeled"
+
+    counts: ClassVar[tuple[Only, ...]] = (
+        only("variant", "every", "probe_samples", "server_samples", "labels", enabled=True),
+        only("probe_samples", variant="probe"),
+        only("server_samples", variant="server"),
+    )
 
 
 @dataclass
@@ -136,6 +159,12 @@ class TrackerConfig:
     mode: str = "offline"
     project: str = "fedlabels"
 
+    counts: ClassVar[tuple[Only, ...]] = (
+        only("uri", name=other_than("none")),
+        only("project", name=("wandb", "mlflow")),
+        only("mode", name="wandb"),
+    )
+
 
 @dataclass
 class LongTailConfig:
@@ -143,6 +172,8 @@ class LongTailConfig:
 
     factor: float = 1.0
     order: str = "natural"
+
+    counts: ClassVar[tuple[Only, ...]] = (only("order", factor=_BELOW_1),)
 
 
 @dataclass
@@ -153,6 +184,8 @@ class LabelNoiseConfig:
     rate: float = 0.0
     concentration: float | None = None
 
+    counts: ClassVar[tuple[Only, ...]] = (only("concentration", kind=other_than("none")),)
+
 
 @dataclass
 class ShiftConfig:
@@ -161,6 +194,11 @@ class ShiftConfig:
     preset: str = "none"
     sigma_max: float = 0.1
     share: float = 1.0
+
+    counts: ClassVar[tuple[Only, ...]] = (
+        only("sigma_max", preset="noise"),
+        only("share", preset="corruptions"),
+    )
 
 
 @dataclass
@@ -176,6 +214,8 @@ class ArchitecturesConfig:
     models: Any = field(default_factory=list)
     assign: str = "cyclic"
 
+    counts: ClassVar[tuple[Only, ...]] = (only("assign", models=GIVEN),)
+
 
 @dataclass
 class TestShardsConfig:
@@ -190,6 +230,8 @@ class TestShardsConfig:
 
     share: float = 0.0
     by: str | None = None
+
+    counts: ClassVar[tuple[Only, ...]] = (only("by", share=ABOVE_0),)
 
 
 @dataclass
@@ -276,3 +318,5 @@ class SweepConfig:
     metric: str = "test_accuracy"
     baseline: str | None = None
     last: int = 1
+
+    counts: ClassVar[tuple[Only, ...]] = (only("cpus", address=GIVEN),)

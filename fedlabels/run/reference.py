@@ -10,7 +10,7 @@ import inspect
 import json
 import sys
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -26,6 +26,7 @@ from fedlabels.cohort.types import EMPTY
 from fedlabels.data.registry import READERS
 from fedlabels.data.shift import Shift
 from fedlabels.data.views import make_views
+from fedlabels.effect import declared
 from fedlabels.federation import (
     PARTITIONS,
     POLICIES,
@@ -173,6 +174,18 @@ class Section:
 # ---- rows
 
 
+def _beside(kind: type, docs: Docs, fields: Iterable[str]) -> Docs:
+    """Add to the meanings beside what other settings they count alone."""
+    told, known = dict(docs), set(fields)
+    for rule in declared(kind):
+        needs = [f"`{k}`{n.text}" for k, n in rule.when.items() if "." in k or k in known]
+        for key in known.intersection(rule.keys):
+            written, meaning = told.get(key, ("", ""))
+            dot = "" if not meaning or meaning.endswith(".") else "."
+            told[key] = (written, f"{meaning}{dot} Only with {' or '.join(needs)}.".strip())
+    return told
+
+
 def _kind(hint: Any, written: str) -> str:
     """Describe a type in the words of YAML; the docstring's list of words goes first."""
     if written.startswith("{"):
@@ -208,6 +221,7 @@ def _row(prefix: str, name: str, hint: Any, default: Any, docs: Docs) -> Row:
 def _of_schema(kind: Any, prefix: str = "") -> Iterator[Row]:
     """Yield the settings of a structured config and of those in it."""
     docs, hints = explained(kind, TAKEN_BY.get(kind, ())), get_type_hints(kind)
+    docs = _beside(kind, docs, hints)
     for entry in dataclasses.fields(kind):
         if dataclasses.is_dataclass(hints[entry.name]):
             yield from _of_schema(hints[entry.name], f"{prefix}{entry.name}.")
@@ -222,6 +236,7 @@ def _of_option(group: str, name: str, kind: type) -> tuple[Row, ...]:
     others = (build, Layers) if group == "partition" else ()
     docs, hints = explained(kind, others), get_type_hints(kind)
     node = ConfigStore.instance().load(f"{group}/{name}.yaml").node
+    docs = _beside(kind, docs, map(str, node))
     rows = []
     for key in map(str, node):
         if key != "name":
@@ -241,6 +256,7 @@ def _of_model(name: str) -> tuple[Row, ...]:
     made |= {key: None for key in (*STANDARDIZATION, "feature_dim") if key not in made}
     docs["feature_dim"] = ("", _feature_dim())
     hints["feature_dim"] = int | None
+    docs = _beside(MODELS[name], docs, made)
     return tuple(_row("model.", k, hints[k], preset.get(k, v), docs) for k, v in made.items())
 
 
@@ -270,6 +286,7 @@ def _of_views(preset: str) -> tuple[Row, ...]:
     rows = []
     for view in (views["weak"], views["strong"]):
         docs, hints = explained(type(view)), get_type_hints(type(view))
+        docs = _beside(type(view), docs, hints)
         for entry in dataclasses.fields(view):
             if entry.init and entry.name != "weak":
                 value = getattr(view, entry.name)

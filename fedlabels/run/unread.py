@@ -6,22 +6,29 @@ is compared with the schema once more.
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_type_hints
 
+import yaml
+
 import clients
+import fedlabels
 import strategies
+from fedlabels.data import make_views
+from fedlabels.effect import Only, declared, defaults, shown
 from fedlabels.errors import ConfigError
 from fedlabels.federation import PARTITIONS, POLICIES
 from fedlabels.models.registry import MODELS, known_settings
-from fedlabels.run import groups
 from fedlabels.run.hashing import may_differ
 
 Config = Mapping[str, Any]
 Known = Mapping[str, Any]  # key -> None for a value or an open dict, or the keys below it
 BESIDE = ("method", "preset", "hydra")  # names of presets, not settings
-PARTITION_EXTRA = ("reuse", "samples_per_client", "keep")
+_PARTITION_USUAL = {"reuse": False, "samples_per_client": None, "keep": 1.0}
+PARTITION_EXTRA = tuple(_PARTITION_USUAL)
+_METHODS = Path(fedlabels.__file__).parents[1] / "configs" / "method"
 
 
 def refuse_unknown(config: Config, schema: type) -> None:
@@ -142,100 +149,29 @@ def _paths(known: Known, prefix: str) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Switch:
-    """Settings of a group that count only under a condition.
+class _Group:
+    """Some settings: their values, their defaults, and what counts only beside what."""
+
+    path: str
+    values: Config
+    usual: Config
+    rules: Sequence[Only]
+
+
+def refuse_unused(config: Config, schema: type) -> None:
+    """Refuse settings that differ from their default where they have no effect.
+
+    What counts beside what is declared by the classes that have the settings, see
+    :mod:`fedlabels.effect`. A value that the preset of the run's method sets passes. Settings that
+    may differ at a resume are left alone then: they come with the run's own, and a run may go on
+    elsewhere.
 
     Parameters
     ----------
-    group : type
-        Dataclass with the defaults.
-    path : str
-        Dotted name of the group.
-    keys : tuple of str
-        The settings.
-    on : callable
-        Says of the group's values whether they count.
-    otherwise : str
-        What is the case when they do not, and what to do.
-    """
-
-    group: type
-    path: str
-    keys: tuple[str, ...]
-    on: Callable[[Config], bool]
-    otherwise: str
-
-
-SWITCHES = (
-    Switch(
-        groups.LongTailConfig, "long_tail", ("order",), lambda g: g["factor"] != 1,
-        "without a long tail; set long_tail.factor below 1",
-    ),
-    Switch(
-        groups.LabelNoiseConfig, "label_noise", ("concentration",), lambda g: g["kind"] != "none",
-        "without label noise; set label_noise.kind and label_noise.rate",
-    ),
-    Switch(
-        groups.ShiftConfig, "shift", ("sigma_max",), lambda g: g["preset"] == "noise",
-        "without shift.preset=noise",
-    ),
-    Switch(
-        groups.ShiftConfig, "shift", ("share",), lambda g: g["preset"] == "corruptions",
-        "without shift.preset=corruptions",
-    ),
-    Switch(
-        groups.TestShardsConfig, "test_shards", ("by",), lambda g: g["share"] > 0,
-        "without test_shards.share above 0",
-    ),
-    Switch(
-        groups.ArchitecturesConfig, "architectures", ("assign",), lambda g: bool(g["models"]),
-        "without architectures.models",
-    ),
-    Switch(
-        groups.ProfileConfig, "callbacks.profile", ("trace_round",), lambda g: g["enabled"],
-        "without callbacks=profile",
-    ),
-    Switch(
-        groups.DecompositionConfig, "callbacks.decomposition",
-        ("variant", "every", "probe_samples", "server_samples", "labels"),
-        lambda g: g["enabled"], "without callbacks=decomposition",
-    ),
-    Switch(
-        groups.TrackerConfig, "tracker", ("uri",), lambda g: g["name"] != "none",
-        "without a tracker; choose one, for instance tracker=tensorboard",
-    ),
-    Switch(
-        groups.TrackerConfig, "tracker", ("project",), lambda g: g["name"] in ("wandb", "mlflow"),
-        "without tracker=wandb or tracker=mlflow",
-    ),
-    Switch(
-        groups.TrackerConfig, "tracker", ("mode",), lambda g: g["name"] == "wandb",
-        "without tracker=wandb",
-    ),
-    Switch(
-        groups.BackendConfig, "backend", ("gpus_per_worker", "num_gpus", "address"),
-        lambda g: g["name"] == "ray", "without backend=ray",
-    ),
-    Switch(
-        groups.BackendConfig, "backend", ("num_workers",), lambda g: g["name"] != "serial",
-        "with backend=serial, which has no workers; choose backend=processes or ray",
-    ),
-    Switch(
-        groups.SweepConfig, "sweep", ("cpus",), lambda g: g["address"] is not None,
-        "without sweep.address",
-    ),
-    Switch(
-        groups.DatasetConfig, "dataset", ("root",), lambda g: g["name"] != "digits",
-        "with dataset=digits, which comes with scikit-learn",
-    ),
-)  # fmt: skip
-
-
-def refuse_unused(config: Config) -> None:
-    """Refuse settings that differ from their default where they have no effect.
-
-    Settings that may differ at a resume are left alone then: they come with the run's own, and a
-    run may go on elsewhere.
+    config : mapping
+        Resolved settings.
+    schema : type
+        Dataclass of a whole run.
 
     Raises
     ------
@@ -243,18 +179,87 @@ def refuse_unused(config: Config) -> None:
         If there is one.
     """
     resumed = config.get("resume") is not None
-    for switch in SWITCHES:
-        if resumed and may_differ(switch.path):
+    for group in _groups_of(config, schema):
+        if resumed and may_differ(group.path):
             continue
-        values: Any = config
-        for name in switch.path.split("."):
-            values = values.get(name) or {}
-        if not values or switch.on(values):
+        there = {**group.usual, **group.values}
+        for rule in group.rules:
+            changed = [k for k in rule.keys if not _same(there.get(k), group.usual.get(k))]
+            if not changed or rule.met(there, config):
+                continue
+            for key in changed:
+                if not _of_a_method(config, group.path, key, there[key]):
+                    full = f"{group.path}.{key}" if group.path else key
+                    raise ConfigError(
+                        f"{full}={shown(there[key])} has no effect without "
+                        f"{rule.told(group.path, there, config)}; set that, or go back to "
+                        f"{full}={shown(group.usual.get(key))}"
+                    )
+
+
+def _groups_of(config: Config, schema: type) -> Iterator[_Group]:
+    yield from _of_schema(config, schema, "")
+    for name in _KINDS:
+        kind = _KINDS[name](str(config[name]["name"]))
+        if kind is not None:
+            extra = _PARTITION_USUAL if name == "partition" else {}
+            usual = {**defaults(kind), **extra}
+            yield _Group(name, config[name], usual, list(declared(kind)))
+    further = config["architectures"]["models"]
+    entries = {"model": config["model"]}
+    entries |= {f"architectures.models[{k}]": entry for k, entry in enumerate(further)}
+    for path, entry in entries.items():
+        if isinstance(entry, Mapping) and entry.get("name") in MODELS:
+            kind = MODELS[str(entry["name"])]
+            yield _Group(path, entry, defaults(kind), list(declared(kind)))
+    yield from _of_views(config["dataset"])
+
+
+def _of_schema(values: Any, schema: type, path: str) -> Iterator[_Group]:
+    """Yield the groups of a schema; one that a run from before it does not have is left out."""
+    hints = get_type_hints(schema)
+    yield _Group(path, values, defaults(schema), list(declared(schema)))
+    for entry in dataclasses.fields(schema):
+        below = values.get(entry.name)
+        if dataclasses.is_dataclass(hints[entry.name]) and below:
+            inner = f"{path}.{entry.name}" if path else entry.name
+            yield from _of_schema(below, hints[entry.name], inner)
+
+
+def _of_views(dataset: Config) -> Iterator[_Group]:
+    try:
+        views = make_views(dataset["views"])
+    except ConfigError:
+        return  # said with the data
+    usual: dict[str, Any] = {}
+    rules: list[Only] = []
+    for view in views.values():
+        usual |= {name: getattr(view, name) for name in _names(type(view))}
+        rules += declared(type(view))
+    yield _Group("dataset.view_options", dataset["view_options"], usual, rules)
+
+
+def _same(value: Any, usual: Any) -> bool:
+    """Say whether a value is the default; YAML has lists where classes have tuples."""
+    if isinstance(value, list | tuple) and isinstance(usual, list | tuple):
+        return list(value) == list(usual)
+    return bool(value == usual)
+
+
+def _of_a_method(config: Config, group: str, key: str, value: Any) -> bool:
+    """Say whether the preset of the run's method sets a value.
+
+    A run does not keep the method's name: it is known by its client and strategy, and by what else
+    its preset sets, which differs from the default then.
+    """
+    for file in sorted(_METHODS.glob("*.yaml")):
+        preset = yaml.safe_load(file.read_text(encoding="utf-8"))
+        parts = [pair for entry in preset.pop("defaults") for pair in entry.items()]
+        fits = all(config[k.removeprefix("override /")]["name"] == name for k, name in parts)
+        if not fits or preset.get(group, {}).get(key) != value:
             continue
-        usual = {entry.name: entry.default for entry in dataclasses.fields(switch.group)}
-        for key in switch.keys:
-            if key in values and values[key] != usual[key]:
-                raise ConfigError(
-                    f"{switch.path}.{key}={values[key]} has no effect {switch.otherwise}; or leave "
-                    "it out"
-                )
+        usual = defaults(MODELS[config["model"]["name"]]) if "model" in preset else {}
+        others = (k for k in preset.get("model", {}) if group != "model")
+        if not any(_same(config["model"].get(k), usual.get(k)) for k in others):
+            return True
+    return False

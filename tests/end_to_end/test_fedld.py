@@ -33,13 +33,22 @@ def test_fedlabel_on_a_residual_net(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
-@pytest.mark.parametrize(("execution", "variant"), [("looped", "server"), ("stacked", "probe")])
-def test_same_bits_on_ray(execution: str, variant: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("variant", "more"),
+    [
+        ("server", ["backend.execution=looped"]),
+        (
+            "probe",
+            ["backend.execution=stacked", "backend.stack_size=2",
+             "callbacks.decomposition.probe_samples=9"],
+        ),
+    ],
+)  # fmt: skip
+def test_same_bits_on_ray(variant: str, more: list[str], tmp_path: Path) -> None:
     settings = (
         *TINY, "method=fedld", "client.lr=0.1", "rounds=2", "callbacks=decomposition",
         "callbacks.decomposition.every=1", f"callbacks.decomposition.variant={variant}",
-        "callbacks.decomposition.probe_samples=9", f"backend.execution={execution}",
-        "backend.block_size=2", "backend.stack_size=2",
+        "backend.block_size=2", *more,
     )  # fmt: skip
     simulate(tmp_path / "serial", config_of(*settings))
     on_ray = (*settings, "backend=ray", "backend.num_workers=2", "backend.gpus_per_worker=0")

@@ -122,8 +122,9 @@ def test_interrupted_and_resumed(method: str, tmp_path: Path) -> None:
     [("fedbn", "looped", 1), ("silobn", "stacked", 2), ("fedwon", "looped", 2)],
 )
 def test_same_bits_on_ray(method: str, execution: str, workers: int, tmp_path: Path) -> None:
-    blocks = ("backend.block_size=2", "backend.stack_size=2", f"backend.execution={execution}")
-    settings = given(method, *blocks, "rounds=2", "evaluate_clients=true")
+    blocks = ("backend.block_size=2", f"backend.execution={execution}")
+    stacks = ("backend.stack_size=2",) if execution == "stacked" else ()
+    settings = given(method, *blocks, *stacks, "rounds=2", "evaluate_clients=true")
     simulate(tmp_path / "serial", config_of(*settings))
     on_ray = ("backend=ray", f"backend.num_workers={workers}", "backend.gpus_per_worker=0")
     simulate(tmp_path / "ray", config_of(*settings, *on_ray))

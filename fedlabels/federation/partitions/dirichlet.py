@@ -7,11 +7,12 @@ Equal sizes are ``client_dirichlet``.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedlabels.effect import Only, only
 from fedlabels.federation.partition import (
     PARTITIONS,
     Partition,
@@ -41,13 +42,15 @@ class Dirichlet(Partition):
         late in the loop then gather on few clients: a bias that grows with the class's turn.
     class_order : {"permuted", "natural"}
         Turn of the classes in that loop: drawn by the seed, or by number as in the literature,
-        where it confounds whatever is measured per class. Without ``balance`` it has no effect.
+        where it confounds whatever is measured per class.
     """
 
     alpha: float
     draw: Literal["class", "client"] = "class"
     balance: bool = False
     class_order: Literal["permuted", "natural"] = "permuted"
+
+    counts: ClassVar[tuple[Only, ...]] = (only("class_order", balance=True),)
 
     def __post_init__(self) -> None:
         super().__post_init__()
