@@ -18,7 +18,7 @@ from fedlabels.cohort.looped import LoopedCohort
 from fedlabels.cohort.recorders import Lane, make_lanes
 from fedlabels.cohort.stacked import StackedCohort
 from fedlabels.cohort.tree import row, stack
-from fedlabels.cohort.types import EMPTY, DataSpec, FitRequest, FitResult, Tree
+from fedlabels.cohort.types import EMPTY, DataSpec, FitRequest, FitResult, Received, Tree
 from fedlabels.errors import RunError
 
 EXECUTIONS = ("looped", "stacked", "graphed")
@@ -146,7 +146,7 @@ class Engine:
                 state=stack([dict(member.state) for member in members]),
             )
             own = stack([dict(member.own) for member in members])
-            result = self._call(cohort, replace(request, own=own))
+            result = self._call(cohort, replace(request, own=Received("own payload", own)))
         return [Made(cohort, result, k) for k in range(len(members))]
 
     def graphed(self, request: FitRequest, members: Sequence[Member]) -> list[Made | Exception]:
@@ -196,7 +196,7 @@ class Engine:
             state=member.state,
             **more,
         )
-        asked = replace(request, own=member.own) if member.own else request
+        asked = replace(request, own=Received("own payload", member.own))
         return Made(cohort, self._call(cohort, asked))
 
     def _call(self, cohort: Cohort, request: FitRequest) -> FitResult:

@@ -79,7 +79,8 @@ class Received(dict[str, Any]):
     def __missing__(self, name: object) -> Any:
         sent = ", ".join(map(repr, self)) or "none"
         raise NotSentError(
-            f"the strategy does not send the {self._what} {name!r}; it sends: {sent}"
+            f"the strategy does not send the {self._what} {name!r}; it sends: {sent}. Take a"
+            " strategy that sends it, or ask with .get() where the client can do without"
         )
 
 

@@ -5,11 +5,14 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from fedlabels import telemetry
 from fedlabels.deploy.connection import parse_address, write_connection
 from fedlabels.errors import ConfigError, FedLabelsError
+
+if TYPE_CHECKING:
+    from fedlabels.deploy.spec import DeviceSpec
 
 SERVER_PACKAGES = ("hydra", "omegaconf", "sklearn", "ray", "yaml", "rich", "PIL")
 _COUNT = "device-0 to device-(N-1)"
@@ -87,11 +90,9 @@ def _commands(given: argparse.Namespace) -> int:
 
 
 def _doctor(given: argparse.Namespace) -> int:
-    from fedlabels.deploy import doctor, link, spec
+    from fedlabels.deploy import doctor, link
 
-    told = None
-    if given.spec is not None:
-        told = spec.loads(given.spec.read_text("utf-8"))
+    told = None if given.spec is None else _told(given.spec)
     way = None
     if given.superlink is not None:
         way = link.Link(parse_address(given.superlink), given.ca, given.insecure)
@@ -105,6 +106,18 @@ def _doctor(given: argparse.Namespace) -> int:
         sys.stdout.flush()
     _say("all is well" if not problems else f"{problems} to solve")
     return 1 if problems else 0
+
+
+def _told(file: Path) -> "DeviceSpec":
+    from fedlabels.deploy import spec
+
+    try:
+        return spec.loads(file.read_text("utf-8"))
+    except (ConfigError, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"--spec {file} cannot be used ({error}): make it anew on the server, with the command "
+            "spec"
+        ) from error
 
 
 def _wait(given: argparse.Namespace) -> int:
@@ -135,7 +148,9 @@ def _spec(given: argparse.Namespace) -> int:
             '"fedlabels[sim]"; devices do not need it'
         ) from error
     from fedlabels.deploy.doctor import PREVIEW
+    from fedlabels.simulation.flower_compat import quiet
 
+    quiet()
     config = settings({"overrides": shlex.join(given.overrides)})
     world = build_world(config)
     nobody = cast(Any, None)  # no device is asked
@@ -227,7 +242,9 @@ def _add_keys(found: Any) -> None:
         metavar="NAME_OR_IP",
         help="by which devices reach the server; localhost is always among them",
     )
-    _add_devices(parser, "NAME", "a further device, which must not exist yet")
+    _add_devices(
+        parser, "NAME", "a further device, which must not exist yet", f"{_COUNT}, where missing"
+    )
     parser.add_argument(
         "--days", type=int, default=365, help="validity of the server's certificate (365)"
     )
@@ -255,14 +272,24 @@ def _add_commands(found: Any) -> None:
         found,
         "commands",
         _commands,
-        "write the commands that start server, devices and a run",
-        "With TLS and authentication of devices, with telemetry off, ready to paste.",
+        "print the commands of docs/deploy.md for your server and devices",
+        "SuperLink, proxy, registration of the devices, each device and a run: a block for each "
+        "shell, ready to paste. Nothing is started and no file is written; the keys are there "
+        "already (command keys). Devices reach the proxy at HOST:PORT, and the SuperLink listens "
+        "behind it, at 127.0.0.1 and the port after; with --insecure there is no proxy.",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("certs"), help="folder of the keys (certs)"
+        "--out", type=Path, default=Path("certs"), help="folder of the keys, which is read (certs)"
     )
-    parser.add_argument("--address", required=True, metavar="HOST:PORT", help="of the SuperLink")
-    _add_devices(parser, "NAME=CLIENT_ID", "a device, and which client it is")
+    parser.add_argument(
+        "--address", required=True, metavar="HOST:PORT", help="where devices reach the server"
+    )
+    _add_devices(
+        parser,
+        "NAME=CLIENT_ID",
+        "a device, and which client it is; device-K is client K. Without --device and --devices: "
+        "those that have a key",
+    )
     parser.add_argument("--name", default="fedlabels", help="of the connection (fedlabels)")
     parser.add_argument(
         "--insecure", action="store_true", help="without keys; only for a trial on one machine"
@@ -373,9 +400,11 @@ def _add_free(found: Any) -> None:
     parser.add_argument("--client-id", type=int, required=True, help="the client")
 
 
-def _add_devices(parser: argparse.ArgumentParser, metavar: str, help_: str) -> None:
+def _add_devices(
+    parser: argparse.ArgumentParser, metavar: str, help_: str, count: str = _COUNT
+) -> None:
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--devices", type=int, metavar="N", help=f"{_COUNT}, where missing")
+    which.add_argument("--devices", type=int, metavar="N", help=count)
     which.add_argument(
         "--device", nargs="+", action="extend", default=[], metavar=metavar, help=help_
     )

@@ -11,8 +11,8 @@ telemetry.disable()  # before Flower is imported
 # ruff: noqa: E402
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
@@ -20,13 +20,14 @@ from flwr.clientapp import ClientApp
 
 from fedlabels import wire
 from fedlabels.cohort.types import EMPTY, Scalar
-from fedlabels.errors import ConfigError, FedLabelsError
+from fedlabels.errors import FedLabelsError
 
 if TYPE_CHECKING:
     from fedlabels.deploy.device import Device
     from fedlabels.deploy.device_data import DeviceData
     from fedlabels.deploy.device_state import DeviceState
     from fedlabels.deploy.spec import DeviceSpec
+    from fedlabels.simulation.state import Arrays
 
 LOG = logging.getLogger(__name__)
 
@@ -92,26 +93,25 @@ class Station:
     """
 
     def __init__(self, task: wire.Task, context: Context) -> None:
+        from fedlabels.cohort.device import choose_device
         from fedlabels.deploy import device, device_data, device_state, faults, spec
+        from fedlabels.deploy.node import check_node, device_of, state_dir_of, threads_of
 
         self._task, node = task, context.node_config
         with faults.at(faults.METHOD):
             self.spec: DeviceSpec = spec.loads(task.spec)
-        with faults.at(faults.NODE):
+        with faults.at(faults.NODE, files=faults.DATA):
+            check_node(node)
+            folder = state_dir_of(node)
+            choose_device(device_of(node))  # a GPU that is not there is this device's to mend
             self._data: DeviceData = device_data.read(node, self.spec)
-            if "state-dir" not in node:
-                raise ConfigError(
-                    "the node configuration lacks state-dir, a folder that outlives restarts"
-                )
-            threads = device.threads_of(node)
-        folder = Path(str(node["state-dir"])).expanduser()
-        with faults.at(faults.STATE):
+        with faults.at(faults.STATE, files=faults.STATE):
             self._state: DeviceState = device_state.DeviceState(
                 folder, self.spec.run, self._data.client_id
             )
         with faults.at(faults.METHOD):
             self._device: Device = device.Device(
-                self.spec, self._data, threads, str(node.get("device", "auto"))
+                self.spec, self._data, threads_of(node), device_of(node)
             )
 
     def close(self) -> None:
@@ -120,12 +120,13 @@ class Station:
 
     def describe(self) -> ConfigRecord:
         """Say who this is; data, state folder, client and model are in order."""
-        return self.record({**self._data.counts(), wire.MARK: self._state.mark()})
+        with self._at_the_state():
+            return self.record({**self._data.counts(), wire.MARK: self._state.mark()})
 
     def train(self, message: Message, exchange: str) -> Message:
         """Run one exchange."""
         down = wire.decode_down(message.content)
-        state = self._state.read(self._task.committed)
+        state = self._remembered()
         tested: wire.Metrics = {}
         if self._task.evaluate:
             tests = replace(down, shared={**down.shared, **wire.decode_tested(message.content)})
@@ -133,17 +134,29 @@ class Station:
         up, kept = self._device.run(exchange, down, state)
         content = wire.encode_up(wire.Uplink(up.terms, up.weight, {**up.metrics, **tested}))
         if kept is not None:
-            self._state.write(down.round, kept, self._task.kept_from)
+            with self._at_the_state():
+                self._state.write(down.round, kept, self._task.kept_from)
         return Message(content, reply_to=message)
 
     def evaluate(self, message: Message) -> Message:
         """Test the received model on this device's own test samples."""
         down = wire.decode_down(message.content)
-        metrics = self._device.evaluate(down, self._state.read(self._task.committed))
+        metrics = self._device.evaluate(down, self._remembered())
         weight = metrics.get("device_accuracy", (0.0, 0.0))[1]
         content = wire.encode_up(wire.Uplink({}, weight, metrics))
         content[wire.DEVICE] = self.record()
         return Message(content, reply_to=message)
+
+    def _remembered(self) -> "Arrays | None":
+        with self._at_the_state():
+            return self._state.read(self._task.committed)
+
+    @staticmethod
+    def _at_the_state() -> AbstractContextManager[None]:
+        """Give what goes wrong with the state folder its number, errors of the file system, too."""
+        from fedlabels.deploy import faults
+
+        return faults.at(faults.STATE, files=faults.STATE)
 
     def record(self, more: Mapping[str, Scalar] = EMPTY) -> ConfigRecord:
         """Return who answers, and that a state had to be set aside; where it is stays here."""

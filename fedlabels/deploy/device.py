@@ -11,7 +11,7 @@ from fedlabels import wire
 from fedlabels.cohort.data import Shard
 from fedlabels.deploy.device_data import DeviceData
 from fedlabels.deploy.spec import DeviceSpec
-from fedlabels.errors import ConfigError, RunError
+from fedlabels.errors import RunError
 from fedlabels.federation.federation import Federation
 from fedlabels.federation.ragged import Ragged
 from fedlabels.machine import allowed_cores
@@ -155,11 +155,3 @@ def _up(name: str, term: Any, out: Outcome) -> wire.UpTerm:
     elif term.weight is not None:
         weight = out.weight(name)
     return wire.UpTerm(arrays_of(term.value), weight, term.reduce)
-
-
-def threads_of(node: Mapping[str, Any]) -> int | None:
-    """Return how many threads the node configuration allows; None where it does not say."""
-    given = node.get("threads")
-    if given is None or (isinstance(given, int) and not isinstance(given, bool) and given >= 1):
-        return given
-    raise ConfigError(f"threads must be a whole number >= 1, got {given!r}")

@@ -13,16 +13,10 @@ from fedlabels.data.dataset import ArrayDataset
 from fedlabels.data.image_folder import decode, listing
 from fedlabels.data.npz import Values, plain_samples, read_split
 from fedlabels.data.timeseries_npz import series
-from fedlabels.deploy.spec import LARGEST, DeviceSpec
+from fedlabels.deploy.node import PACKAGED, client_id_of, data_root_of
+from fedlabels.deploy.spec import DeviceSpec
 from fedlabels.errors import ConfigError, DataError
 
-KINDS = ("npz", "timeseries_npz", "image_folder")
-KEYS = (
-    "client-id", "data-dir", "data-kind", "partition-id", "num-partitions", "data-root",
-    "state-dir", "threads", "device",
-)  # fmt: skip
-PACKAGED = "packaged"
-"""A ``data-root`` that stands for data sets which ship in Python packages and need no folder."""
 _IN_PACKAGES = ("digits",)
 _NETWORK = ("huggingface",)
 _TESTS = ("test", "val", "valid", "validation")  # as the server looks for test images
@@ -64,68 +58,30 @@ class DeviceData:
         }
 
 
-def client_id_of(node: Mapping[str, Any]) -> int:
-    """Return which client a device is.
-
-    Parameters
-    ----------
-    node : mapping
-        Flower's node configuration.
-
-    Raises
-    ------
-    ConfigError
-        If it does not say, or says it twice.
-    """
-    unknown = sorted(set(map(str, node)) - set(KEYS))
-    if unknown:
-        raise ConfigError(
-            f"the node configuration has an unknown key {unknown[0]!r}; known are {', '.join(KEYS)}"
-        )
-    given = [key for key in ("client-id", "partition-id") if key in node]
-    if len(given) != 1:
-        raise ConfigError(
-            "the node configuration must have either client-id (and data-dir) or partition-id, got "
-            f"{', '.join(sorted(map(str, node))) or 'nothing'}"
-        )
-    value = node[given[0]]
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST:
-        raise ConfigError(
-            f"{given[0]} must be a whole number >= 0 and <= {LARGEST}, got {value!r}: number the "
-            "devices from 0"
-        )
-    return value
-
-
 def read(node: Mapping[str, Any], spec: DeviceSpec) -> DeviceData:
     """Read a device's data, from where the device says and never over the network.
 
     Parameters
     ----------
     node : mapping
-        Flower's node configuration: ``client-id`` and ``data-dir`` (with ``data-kind`` where the
-        folder leaves a doubt), or ``partition-id`` and ``data-root``.
+        Flower's node configuration, as `client_id_of` wants it.
     spec : DeviceSpec
         What the samples must be like.
 
     Raises
     ------
     ConfigError
-        If the configuration is incomplete.
+        If the configuration is incomplete or wrong.
     DataError
         If files are missing or damaged, or do not fit the model.
     """
     client_id = client_id_of(node)
     if "partition-id" in node:
         return _partition(client_id, node, spec)
-    if "data-dir" not in node:
-        raise ConfigError("client-id needs data-dir, the folder with this device's data")
     folder = Path(str(node["data-dir"])).expanduser()
     if not folder.is_dir():
         raise DataError(f"data-dir {folder} is no folder: mount or make it, or correct the path")
-    kind = str(node.get("data-kind", _kind(folder)))
-    if kind not in KINDS:
-        raise ConfigError(f"data-kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    kind = kind_of(node, folder)
     if kind == "image_folder":
         train, test = (_images(folder, split, spec) for split in ("train", test_folder(folder)))
     else:
@@ -154,8 +110,10 @@ def test_folder(folder: Path) -> str:
     return next((name for name in _TESTS if (folder / name).is_dir()), _TESTS[0])
 
 
-def _kind(folder: Path) -> str:
-    return "npz" if (folder / "train.npz").is_file() else "image_folder"
+def kind_of(node: Mapping[str, Any], folder: Path) -> str:
+    """Return of which kind a device's data are: as it says, or as the folder looks."""
+    looks = "npz" if (folder / "train.npz").is_file() else "image_folder"
+    return str(node.get("data-kind", looks))
 
 
 def _arrays(
@@ -214,33 +172,46 @@ def _dataset(
     )
 
 
+def check_dealt(told: Mapping[str, Any]) -> None:
+    """Check that devices can read a data set that a server deals: none comes over the network.
+
+    Parameters
+    ----------
+    told : mapping
+        Settings of the data set, with ``name`` and ``options``.
+
+    Raises
+    ------
+    ConfigError
+        If it would.
+    """
+    fetched = [key for key, value in told["options"].items() if key == "download" and value]
+    if told["name"] in _NETWORK or fetched:
+        raise ConfigError(
+            f"the server deals {told['name']}{' with download=true' if fetched else ''}, which "
+            "comes over the network: devices read only what they have; put it into a folder and "
+            "let the server deal that (dataset=npz or image_folder)"
+        )
+
+
 def _own_dataset(node: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
     """Return which data set to read: its name and options from the server, its place from here.
 
     Raises
     ------
     ConfigError
-        If this device does not say where, or the data would come over the network.
+        If it is not where this device says, or would come over the network.
     """
+    check_dealt(told)
     name = told["name"]
-    if "data-root" not in node:
-        raise ConfigError(
-            "partition-id needs data-root, the folder on this device that holds the data set "
-            f"(data-root={PACKAGED!r} for {', '.join(_IN_PACKAGES)}, which needs none): the "
-            "server does not choose what is read here"
-        )
-    fetched = [key for key, value in told["options"].items() if key == "download" and value]
-    if name in _NETWORK or fetched:
-        raise ConfigError(
-            f"the server deals {name}{' with download=true' if fetched else ''}, which comes over "
-            "the network: devices read only what they have; put it into a folder and let the "
-            "server deal that (dataset=npz or image_folder)"
-        )
+    root = data_root_of(node)
     if name in _IN_PACKAGES:
         return {**told, "root": None}
-    root = Path(str(node["data-root"])).expanduser()
-    if not root.exists():
-        raise ConfigError(f"data-root {root} does not exist: mount it, or correct the path")
+    if root is None:
+        raise ConfigError(
+            f"data-root {PACKAGED!r} does not exist for {name}, which the server deals, but for "
+            f"{', '.join(_IN_PACKAGES)} alone: give the folder that holds it"
+        )
     return {**told, "root": str(root)}
 
 
@@ -261,6 +232,12 @@ def _partition(client_id: int, node: Mapping[str, Any], spec: DeviceSpec) -> Dev
             f"this device deals a federation with the hash {federation.hash[:12]}, the server one "
             f"with {spec.federation_hash[:12]}: their shares would overlap; give both the same "
             "files (data-root) and the same version of the toolkit"
+        )
+    count = node.get("num-partitions", len(federation))
+    if count != len(federation):
+        raise ConfigError(
+            f"num-partitions is {count}, but the data set is dealt to {len(federation)} clients: "
+            "correct it, or leave it out"
         )
     if client_id >= len(federation):
         raise ConfigError(

@@ -2,11 +2,13 @@
 
 The files are those of a simulation, ``<client_id>/<round>.safetensors``; beside them ``owner.json``
 says to which run and client they belong, and ``device.json`` holds a number by which the server
-knows the device again. A state that is damaged or belongs to another run is set aside, the newest
-few of them are kept, and the device takes part as one that is new. Whatever else lies in the folder
-is left alone, and a folder that holds only other things is not taken.
+knows the device again. A file holds the SHA-256 of its state, too: no checkpoint of the server's
+knows it. A state that is damaged or belongs to another run is set aside, the newest few of them are
+kept, and the device takes part as one that is new. Whatever else lies in the folder is left alone,
+and a folder that holds only other things is not taken.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -15,10 +17,14 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
+
 from fedlabels.errors import CheckpointError, ConfigError
-from fedlabels.simulation.state import Arrays, StateStore
+from fedlabels.simulation.state import Arrays, StateStore, verify
 
 OWNER, DEVICE, ASIDE = "owner.json", "device.json", "aside"
+SUM = "sha256"
+"""Array of a state's file beside those of the state, whose names have a ``/``."""
 FORMAT = 1
 KEPT = 5
 """States that were set aside and are kept, the newest."""
@@ -82,7 +88,8 @@ class DeviceState:
         """
         self._store = StateStore(self._folder, committed)
         try:
-            return self._store.read(self._client)
+            kept = self._store.read(self._client)
+            return None if kept is None else unsealed(kept)
         except CheckpointError as error:
             self._set_aside("damaged", f"damaged ({error})")
             self._claim()
@@ -101,7 +108,7 @@ class DeviceState:
         kept_from : int
             The oldest round that the server may go back to.
         """
-        self._store.write(self._client, round_index, state)
+        self._store.write(self._client, round_index, sealed(state))
         self._store.sync()
         self._store.prune(kept_from)
 
@@ -146,6 +153,39 @@ class DeviceState:
             shutil.rmtree(old, ignore_errors=True)
         self.notes.append(f"the state in {self._folder} was {what}; it is now in {aside}")
         self.kinds.append(f"its state was {kind}, and was set aside")
+
+
+def sealed(state: Arrays) -> Arrays:
+    """Return a state with its checksum, as a file holds it."""
+    return {**state, SUM: np.frombuffer(_sha256(state), dtype=np.uint8)}
+
+
+def unsealed(held: Arrays) -> Arrays:
+    """Return the state that a file holds.
+
+    One without a checksum is taken as it is: earlier versions and simulations write none.
+
+    Raises
+    ------
+    CheckpointError
+        If the checksum is not the state's.
+    """
+    state = dict(held)
+    said = state.pop(SUM, None)
+    strange = next((name for name in state if "/" not in name), None)
+    if strange is not None:
+        raise CheckpointError(f"it holds {strange!r}, which is no part of a state")
+    if said is not None and said.tobytes() != _sha256(state):
+        raise CheckpointError("its SHA-256 is not that of its content")
+    return state
+
+
+def _sha256(state: Arrays) -> bytes:
+    found = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        found.update(f"{name} {value.dtype.name} {value.shape}\n".encode())
+        found.update(value.tobytes())
+    return found.digest()
 
 
 def states(folder: Path) -> list[Path]:
@@ -200,8 +240,11 @@ def adopt(run_folder: Path, client_id: int, state_dir: Path) -> Path:
     Raises
     ------
     CheckpointError
-        If the run or the client has no state, or there is one already.
+        If the run or the client has no state, it is not the one that the newest checkpoint counts
+        on, or there is one already.
     """
+    from fedlabels.run.checkpoint import latest_checkpoint, read_checkpoint
+
     try:
         run = str(json.loads((run_folder / "manifest.json").read_bytes())["run_id"])
     except (OSError, ValueError, KeyError) as error:
@@ -212,6 +255,9 @@ def adopt(run_folder: Path, client_id: int, state_dir: Path) -> Path:
             f"{run_folder} has no state of client {client_id}: the method keeps none, or the client"
             " never took part; its device starts as a new one"
         )
+    newest = latest_checkpoint(run_folder)
+    known = (read_checkpoint(newest).states if newest else None) or {}
+    verify(run_folder / "state", {k: known[k] for k in {client_id} & known.keys()})
     if (stranger := foreign(state_dir)) is not None:
         raise CheckpointError(f"{state_dir} holds {stranger.name}: give an empty folder")
     if states(state_dir):

@@ -13,12 +13,20 @@ import re
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedlabels.deploy.link import Finding, Link, examine_link
+from fedlabels.deploy.node import (
+    check_node,
+    client_id_of,
+    data_root_of,
+    device_of,
+    state_dir_of,
+    threads_of,
+)
 from fedlabels.deploy.spec import DeviceSpec
 from fedlabels.errors import ConfigError, FedLabelsError
 
@@ -90,15 +98,16 @@ def examine(
     Returns
     -------
     iterator of Finding
-        Problems are findings, too; nothing is raised.
+        Problems are findings, too; nothing is raised. One mistake is one of them: what depends on
+        it is not looked at.
     """
     yield from _guarded("python", _python)
     yield from _guarded("packages", _packages)
     yield from _guarded("torch", lambda: _torch(node))
-    yield from _guarded("node-config", lambda: _node(node))
-    yield from _guarded("state-dir", lambda: _disk(node))
-    yield from _guarded("state", lambda: _state(node, spec))
-    yield from _guarded("data", lambda: _data(node, spec))
+    if (yield from _all_well("node-config", lambda: _node(node))):
+        if (yield from _all_well("state-dir", lambda: _disk(node))):
+            yield from _guarded("state", lambda: _state(node, spec))
+        yield from _guarded("data", lambda: _data(node, spec))
     if key is not None:
         yield from _guarded("key", lambda: _key(key))
     if link is not None:
@@ -115,6 +124,13 @@ def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Find
         yield Finding(name, False, f"{error}: install it, see packages above")
     except Exception as error:  # a check that breaks is a finding, and the others go on
         yield Finding(name, False, f"{type(error).__name__}: {error}")
+
+
+def _all_well(name: str, check: Callable[[], Iterator[Finding]]) -> Generator[Finding, None, bool]:
+    """Yield the findings of a check, and return whether none of them is a problem."""
+    found = list(_guarded(name, check))
+    yield from found
+    return all(finding.ok for finding in found)
 
 
 # ---- software
@@ -183,13 +199,11 @@ def _torch(node: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _node(node: Mapping[str, Any]) -> Iterator[Finding]:
-    from fedlabels.deploy.device_data import client_id_of
-
-    yield Finding("node-config", True, f"this device is client {client_id_of(node)}")
+    yield Finding("node-config", True, f"this device is client {check_node(node)}")
 
 
 def _disk(node: Mapping[str, Any]) -> Iterator[Finding]:
-    folder = _state_dir(node)
+    folder = state_dir_of(node).absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=existing) as file:
@@ -206,17 +220,10 @@ def _disk(node: Mapping[str, Any]) -> Iterator[Finding]:
     yield Finding("state-dir", free >= FREE_BYTES, text)
 
 
-def _state_dir(node: Mapping[str, Any]) -> Path:
-    if "state-dir" not in node:
-        raise ConfigError("the node configuration lacks state-dir, a folder that outlives restarts")
-    return Path(str(node["state-dir"])).expanduser().absolute()
-
-
 def _state(node: Mapping[str, Any], spec: DeviceSpec | None) -> Iterator[Finding]:
-    from fedlabels.deploy.device_data import client_id_of
     from fedlabels.deploy.device_state import FORMAT, OWNER, foreign, states
 
-    folder, client_id = _state_dir(node), client_id_of(node)
+    folder, client_id = state_dir_of(node).absolute(), client_id_of(node)
     stranger = foreign(folder)
     if stranger is not None:
         text = f"{folder} holds {stranger.name}, which is no device's state: give an empty folder"
@@ -265,8 +272,10 @@ def _owner(file: Path) -> dict[str, Any] | None:
 def _loads(path: Path) -> bool:
     from safetensors.numpy import load_file
 
+    from fedlabels.deploy.device_state import unsealed
+
     try:
-        load_file(path)
+        unsealed(load_file(path))
     except Exception:  # damage has many faces; what is wrong is said by the caller
         return False
     return True
@@ -284,31 +293,26 @@ def _data(node: Mapping[str, Any], spec: DeviceSpec | None) -> Iterator[Finding]
 
 
 def _method(node: Mapping[str, Any], spec: DeviceSpec, data: "DeviceData") -> Iterator[Finding]:
-    from fedlabels.deploy.device import Device, threads_of
+    from fedlabels.deploy.device import Device
 
-    Device(spec, data, threads_of(node), str(node.get("device", "auto"))).close()
+    Device(spec, data, threads_of(node), device_of(node)).close()
     text = f"client {spec.client['name']} and model {spec.model['name']} are known here"
     yield Finding("method", True, text)
 
 
 def _found(node: Mapping[str, Any]) -> Finding:
     """Count what is there, as far as it can be told without the server."""
-    from fedlabels.deploy.device_data import PACKAGED, test_folder
+    from fedlabels.deploy.device_data import kind_of, test_folder
 
-    if "data-dir" not in node:
-        root = node.get("data-root")
-        if root is None:
-            text = f"partition-id needs data-root, a folder on this device (or {PACKAGED!r})"
-            return Finding("data", False, text)
-        if root != PACKAGED and not Path(str(root)).expanduser().exists():
-            return Finding("data", False, f"data-root {root} does not exist: correct the path")
+    if "partition-id" in node:
+        data_root_of(node)
         text = "a partition of a known data set; give --spec to deal and read it"
         return Finding("data", True, text)
     folder = Path(str(node["data-dir"])).expanduser()
     if not folder.is_dir():
         text = f"data-dir {folder} is no folder: mount or make it, or correct the path"
         return Finding("data", False, text)
-    kind = str(node.get("data-kind", "npz" if (folder / "train.npz").is_file() else "image_folder"))
+    kind = kind_of(node, folder)
     count = _count_images if kind == "image_folder" else _count_arrays
     labeled, unlabeled = count(folder, "train", kind)
     tests = test_folder(folder) if kind == "image_folder" else "test"
@@ -328,10 +332,8 @@ def _count_images(folder: Path, split: str, kind: str) -> tuple[int, int]:
 
 def _count_arrays(folder: Path, split: str, kind: str) -> tuple[int, int]:
     from fedlabels.data.npz import read_split
-    from fedlabels.deploy.device_data import KINDS, ordered
+    from fedlabels.deploy.device_data import ordered
 
-    if kind not in KINDS:
-        raise ConfigError(f"data-kind must be one of {', '.join(KINDS)}, got {kind!r}")
     if not (folder / f"{split}.npz").is_file():
         return 0, 0
     found = read_split(folder, split, ordered(kind))

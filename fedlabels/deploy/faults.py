@@ -56,14 +56,24 @@ class Fault(FedLabelsError):
 
 
 @contextmanager
-def at(number: int) -> Iterator[None]:
-    """Give errors that are raised here a number; errors of data keep theirs."""
+def at(number: int, files: int = OTHER) -> Iterator[None]:
+    """Give errors that are raised here a number; errors of data keep theirs.
+
+    Parameters
+    ----------
+    number : int
+        One of `SENTENCES`, for errors of the toolkit.
+    files : int
+        For those of the file system: what may not be read, a disk that is gone.
+    """
     try:
         yield
     except DataError as error:
         raise Fault(DATA, str(error)) from error
     except FedLabelsError as error:
         raise Fault(number, str(error)) from error
+    except OSError as error:
+        raise Fault(files, str(error)) from error
 
 
 def number_of(error: BaseException) -> int:

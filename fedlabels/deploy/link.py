@@ -18,7 +18,10 @@ from fedlabels.errors import DataError, RunError
 
 SECONDS = 10.0
 """How long the server may take for each step."""
-SKEW = timedelta(minutes=5)
+BEHIND, AHEAD = timedelta(minutes=5), timedelta(seconds=6)
+"""How far a device's clock may be from the server's: Flower takes no signature that is older than
+305 s, or more than 5 s in the future. The server says its time in whole seconds.
+"""
 RENEW = timedelta(days=14)
 UNKNOWN = "/fedlabels-doctor"
 """A path that no server has."""
@@ -214,6 +217,8 @@ def _health(link: socket.socket, address: Address) -> Iterator[Finding]:
     yield Finding("health", good, text if good else f"{text}: is this a SuperLink of Flower 1.41?")
     said = reply.getheader("Date")
     if good and said is not None:
-        off = abs(datetime.now(UTC) - parsedate_to_datetime(said))
-        text = f"{off.total_seconds():.0f} s from the server's"
-        yield Finding("clock", off <= SKEW, text if off <= SKEW else f"{text}: set one of the two")
+        ahead = datetime.now(UTC) - parsedate_to_datetime(said)
+        near, seconds = -BEHIND <= ahead <= AHEAD, ahead.total_seconds()
+        text = f"{abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} the server's"
+        more = f": set one of the two, at most {BEHIND.seconds} s behind and 5 s ahead are taken"
+        yield Finding("clock", near, text if near else text + more)

@@ -22,6 +22,7 @@ from fedlabels.data.content import content_hash
 from fedlabels.data.dataset import ArrayDataset, DataSource
 from fedlabels.data.registry import load
 from fedlabels.deploy.bindings import FILE, Bindings
+from fedlabels.deploy.device_data import check_dealt
 from fedlabels.deploy.fleet import DeviceGrid, Patience
 from fedlabels.deploy.reception import Fleet
 from fedlabels.deploy.spec import DeviceSpec
@@ -196,6 +197,8 @@ def build_world(config: Mapping[str, Any]) -> World:
         raise ConfigError(
             "architectures.models is for simulations; real devices have one architecture so far"
         )
+    if config["deploy"]["partitions"]:
+        check_dealt(config["dataset"])
     source = server_data(config)
     model = dict(config["model"])
     name = model.pop("name")

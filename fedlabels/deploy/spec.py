@@ -95,7 +95,7 @@ class DeviceSpec:
             "federation": self.federation is None or isinstance(self.federation, Mapping),
             "federation_hash": self.federation_hash is None
             or isinstance(self.federation_hash, str),
-            "mods": all(mod in MODS for mod in self.mods),
+            "mods": all(isinstance(mod, str) and mod in MODS for mod in self.mods),
         }
         wrong = [name for name, good in checks.items() if not good]
         if wrong:

@@ -167,6 +167,26 @@ def test_the_server_does_not_choose_what_is_read(federation, more, said):
         read({"partition-id": 0, **more}, spec_of(federation=federation))
 
 
+def test_the_server_deals_nothing_that_comes_over_the_network():
+    from fedlabels.deploy.server import build_world, settings
+
+    config = settings({"overrides": "method=fedavg deploy.partitions=true dataset=cifar10"})
+    config["dataset"]["options"] = {"download": True}
+    with pytest.raises(ConfigError, match=r"cifar10 with download=true, which comes over"):
+        build_world(config)
+
+
+def test_a_partition_of_another_number_of_clients(tmp_path):
+    from fedlabels.deploy.server import _DEALT
+    from tests.end_to_end.harness import TINY, config_of
+
+    config = config_of(*TINY)
+    spec = spec_of(shape=(1, 8, 8), federation={key: config[key] for key in _DEALT})
+    own = {"partition-id": 0, "data-root": "packaged", "num-partitions": 20}
+    with pytest.raises(ConfigError, match=r"num-partitions is 20, but .* 10 clients"):
+        read(own, spec)
+
+
 def test_images_for_a_federation_of_features(tmp_path):
     (tmp_path / "train" / "cat").mkdir(parents=True)
     Image.new("RGB", (4, 4)).save(tmp_path / "train" / "cat" / "a.png")

@@ -4,9 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
-from fedlabels.deploy.device_state import KEPT, OWNER, DeviceState, adopt
+from fedlabels.deploy.device_state import KEPT, OWNER, DeviceState, adopt, sealed, unsealed
 from fedlabels.errors import CheckpointError, ConfigError
+from fedlabels.run.checkpoint import write_checkpoint
+from fedlabels.simulation.state import StateStore
 
 NEW = {"kept/w": np.arange(3.0)}
 
@@ -69,6 +72,37 @@ def test_damaged_state_is_set_aside(tmp_path, content):
     assert DeviceState(tmp_path, "run1", 2).read(2) is not None
 
 
+def test_a_flipped_bit_is_damage(tmp_path):
+    state = DeviceState(tmp_path, "run1", 2)
+    state.read(0)
+    state.write(1, NEW, 0)
+    file = tmp_path / "2" / "00000001.safetensors"
+    whole = file.read_bytes()
+    for place in (len(whole) - 40, whole.index(b"kept/w")):  # in a value, in a name: both parse
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        file.write_bytes(damaged)
+        assert load_file(file)
+        again = DeviceState(tmp_path, "run1", 2)
+        assert again.read(1) is None
+        assert "SHA-256" in again.notes[0]
+        assert again.kinds == ["its state was damaged, and was set aside"]
+        file.parent.mkdir()
+
+
+def test_states_of_earlier_versions_are_read(tmp_path):
+    state = DeviceState(tmp_path, "run1", 2)
+    state.read(0)
+    (tmp_path / "2").mkdir()
+    save_file(NEW, tmp_path / "2" / "00000001.safetensors")
+    again = DeviceState(tmp_path, "run1", 2)
+    np.testing.assert_array_equal(again.read(1)["kept/w"], NEW["kept/w"])
+    again.write(2, again.read(1), 0)
+    assert again.read(2).keys() == NEW.keys()  # the checksum is no part of it
+    for odd in ({}, {"kept/w": np.array(1.5)}, {"kept/": np.zeros(0, np.uint8)}):
+        assert unsealed(sealed(odd)).keys() == odd.keys()
+
+
 def test_states_without_an_owner_are_set_aside(tmp_path):
     state = DeviceState(tmp_path, "run1", 2)
     state.read(0)
@@ -103,6 +137,23 @@ def test_a_simulated_state_is_carried_over(tmp_path):
         adopt(run, 5, tmp_path / "other")
     with pytest.raises(CheckpointError, match="no run folder"):
         adopt(tmp_path, 2, tmp_path / "other")
+
+
+def test_a_simulated_state_that_is_not_the_checkpoints_is_refused(tmp_path):
+    run = tmp_path / "run"
+    (run / "state").mkdir(parents=True)
+    (run / "manifest.json").write_text(json.dumps({"run_id": "run1"}))
+    store = StateStore(run / "state")
+    store.write(2, 4, NEW)
+    manifest = {"config": {"seed": 0}, "federation_hash": ""}
+    write_checkpoint(run, 4, NEW, ({}, {}), manifest, states=store.versions(4))
+    file = run / "state" / "2" / "00000004.safetensors"
+    damaged = bytearray(file.read_bytes())
+    damaged[-1] ^= 1
+    file.write_bytes(damaged)
+    with pytest.raises(CheckpointError, match="SHA-256 is not the checkpoint's"):
+        adopt(run, 2, tmp_path / "device")
+    assert not (tmp_path / "device").exists()
 
 
 def test_what_others_keep_there_is_theirs(tmp_path):

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from safetensors.numpy import save_file
 from fedlabels.deploy import doctor
 from fedlabels.deploy.__main__ import main
 from fedlabels.deploy.connection import Address
+from fedlabels.deploy.device_state import sealed
 from fedlabels.deploy.doctor import examine, parse_node_config
 from fedlabels.deploy.keys import make_keys
 from fedlabels.deploy.link import Link, examine_link, wait
@@ -80,6 +82,13 @@ def remember(node, run="r1", client_id=4, rounds=(1, 2), owner=True):
         text = json.dumps({"format": 1, "run": run, "client_id": client_id})
         (folder / "owner.json").write_text(text)
     return folder
+
+
+def flipped(state):
+    """Return a state with one bit that is not as it was written."""
+    value = state["kept/w"].copy()
+    value.view(np.uint8)[0] ^= 1
+    return {**state, "kept/w": value}
 
 
 def tree(folder):
@@ -181,15 +190,38 @@ def test_a_missing_gpu_is_found(node, monkeypatch):
 # ---- configuration, disk, state, data
 
 
-def test_a_wrong_key_is_found(node):
-    found = {f.name: f for f in examine({**node, "data_dir": "x"})}
-    assert "unknown key 'data_dir'" in found["node-config"].text
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"data_dir": "x"}, "unknown key 'data_dir'"),
+        ({"client-id": "4"}, "client-id must be a whole number"),
+        ({"data-dir": None}, "client-id needs data-dir"),
+        ({"data-dir": 7}, "data-dir must be the path of a folder"),
+        ({"data-kind": "csv"}, "data-kind must be one of npz, timeseries_npz, image_folder"),
+        ({"threads": 0}, "threads must be a whole number >= 1, got 0"),
+        ({"device": "gpu"}, "device must be one of auto, cpu, cuda, got 'gpu'"),
+        ({"data-root": "packaged"}, "data-root is not read beside client-id"),
+    ],
+)
+def test_one_mistake_is_one_line(node, change, told):
+    wrong = {key: value for key, value in {**node, **change}.items() if value is not None}
+    assert told in problem(wrong, "node-config")
+    assert told in problem(wrong, "node-config", spec=SPEC)
 
 
-def test_a_missing_state_dir_is_found(node):
+@pytest.mark.parametrize(
+    ("given", "told"), [(None, "lacks state-dir"), ("", "state-dir must be the path of a folder")]
+)
+def test_a_missing_state_dir_is_found(node, given, told):
     del node["state-dir"]
-    found = {f.name: f for f in examine(node)}
-    assert "lacks state-dir" in found["state-dir"].text
+    assert told in problem(node if given is None else {**node, "state-dir": given}, "state-dir")
+
+
+def test_a_partition_is_one_of_as_many_as_it_says(tmp_path):
+    node = {"partition-id": 3, "state-dir": str(tmp_path), "data-root": "packaged"}
+    assert "above partition-id" in problem({**node, "num-partitions": 3}, "node-config")
+    assert "is not read beside" in problem({**node, "data-dir": "x"}, "node-config")
+    assert [f.ok for f in look({**node, "num-partitions": 4}, "data")] == [True]
 
 
 def test_a_state_dir_that_cannot_be_written_is_found(node, tmp_path):
@@ -235,6 +267,8 @@ def test_a_damaged_state_is_found(node):
     before = tree(folder)
     assert "00000002.safetensors is damaged" in problem(node, "state")
     assert tree(folder) == before
+    save_file(flipped(sealed({"kept/w": np.arange(3.0)})), path)  # still a file of tensors
+    assert "00000002.safetensors is damaged" in problem(node, "state")
 
 
 @pytest.mark.parametrize("owner", [None, "{", "[]", '{"format": 9}'])
@@ -364,11 +398,18 @@ def test_a_clock_that_is_wrong(keys, days):
     assert "set the clock" in first.text
 
 
-def test_a_clock_that_differs_from_the_servers(keys):
-    with serving(keys, date="Tue, 01 Jan 2019 00:00:00 GMT") as address:
+@pytest.mark.parametrize(
+    ("server", "told"),
+    [(60, ""), (600, "s behind the server's: set one"), (-30, "s ahead of the server's: set one")],
+)
+def test_a_clock_that_differs_from_the_servers(keys, server, told):
+    """Flower takes signatures that are minutes old, and none of the future."""
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=server), usegmt=True)
+    with serving(keys, date=date) as address:
         names, said = steps(Link(address, keys / "ca.crt"))
     assert names[-2:] == ["clock", "proxy"]
-    assert "from the server's" in said
+    assert told in said
+    assert bool(said) == bool(told)
 
 
 def test_something_else_that_answers(keys):
@@ -439,3 +480,7 @@ def test_the_command_has_a_line_for_each_check(node, keys, tmp_path, capsys):
     assert lines[-1] == "1 to solve"
     assert main([*arguments, "--ca", str(keys / "ca.crt")]) == 1
     assert "--superlink, which is missing" in capsys.readouterr().err
+    for content in (b"\xff\xfe", b"{}", SPEC.dumps().replace('"mods":[]', '"mods":[[]]').encode()):
+        (tmp_path / "spec.json").write_bytes(content)
+        assert main(arguments) == 1
+        assert "spec.json cannot be used" in capsys.readouterr().err

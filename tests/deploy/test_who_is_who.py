@@ -11,6 +11,7 @@ from fedlabels import wire
 from fedlabels.deploy import reception
 from fedlabels.deploy.bindings import FILE
 from fedlabels.deploy.server import execute, settings
+from fedlabels.errors import RunError
 from fedlabels.run import latest_checkpoint, read_checkpoint
 from tests.deploy.loopback import Loopback, nodes_of, write_devices
 from tests.end_to_end.harness import REPO
@@ -273,6 +274,31 @@ def test_names_of_files_and_classes_stay_on_the_device(devices, tmp_path, caplog
         assert "ward" not in text
         assert str(tmp_path) not in text
     assert "class 'ward 9' is not known" in caplog.text  # the device's own log
+
+
+def test_errors_of_the_file_system_have_the_number_of_what_was_looked_at(
+    devices, tmp_path, monkeypatch
+):
+    def gone(*arguments):
+        raise PermissionError("/home/Jane Doe")
+
+    monkeypatch.setattr("fedlabels.deploy.device_state.StateStore", gone)
+    monkeypatch.setattr("fedlabels.deploy.device_data.kind_of", gone)
+    said = []
+
+    def note(message, reply):
+        said.append(texts_of([reply]))
+        return reply
+
+    nodes = {100: devices[100]}
+    with pytest.raises(RunError):
+        run(Loopback(nodes, note), tmp_path, "rounds=1 deploy.lost_rounds=1", "data")
+    assert said[-1][0].startswith("error 2: ")
+    monkeypatch.undo()
+    monkeypatch.setattr("fedlabels.deploy.device_state.StateStore", gone)
+    with pytest.raises(RunError):
+        run(Loopback(nodes, note), tmp_path, "rounds=1 deploy.lost_rounds=1", "state")
+    assert said[-1][0].startswith("error 3: ")
 
 
 def test_what_a_device_writes_is_one_line_and_no_formula(devices, tmp_path, caplog):

@@ -122,38 +122,40 @@ class Noted(Mapping[str, Any]):
 
 @dataclass(frozen=True)
 class Damped(FedAvg):
-    """Reads a setting, or a payload, that may not come."""
+    """Reads a setting, or a payload, that may not come; ``of`` says where it looks."""
 
-    payload: bool = False
+    of: str = "settings"
 
     @property
     def reads(self) -> Reads:
-        """Name both."""
+        """Name all."""
         return Reads(settings=("damping",), payloads=("table",))
 
     def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
         """Read one of them."""
         assert request.settings.get("damping", 1.0) == 1.0
         assert "table" not in request.shared
-        _ = request.shared["table"] if self.payload else request.settings["damping"]
+        assert "table" not in request.own
+        _ = getattr(request, self.of)["damping" if self.of == "settings" else "table"]
         return super().fit(cohort, request)
 
 
 @pytest.mark.parametrize(
-    ("payload", "told"),
+    ("of", "told"),
     [
-        (False, "the strategy does not send the setting 'damping'; it sends: none"),
-        (True, "the strategy does not send the payload 'table'; it sends: 'model'"),
+        ("settings", "the strategy does not send the setting 'damping'; it sends: none"),
+        ("shared", "the strategy does not send the payload 'table'; it sends: 'model'"),
+        ("own", "the strategy does not send the own payload 'table'; it sends: none"),
     ],
 )
+@pytest.mark.parametrize("execution", ["looped", "stacked"])
 def test_who_reads_what_does_not_come_is_told_what_does(
-    tmp_path: Path, payload: bool, told: str
+    tmp_path: Path, of: str, told: str, execution: str
 ) -> None:
-    client = Damped(0.1, local_steps=2, payload=payload)
-    with pytest.raises(RunError, match=told):
-        simulate(
-            tmp_path / "run", config_of(*TINY, "method=fedavg", "rounds=1"), with_client(client)
-        )
+    client = Damped(0.1, local_steps=2, of=of)
+    more = "method=fedavg", "rounds=1", f"backend.execution={execution}"
+    with pytest.raises(RunError, match=rf"{told}\. .*\.get\(\)"):
+        simulate(tmp_path / "run", config_of(*TINY, *more), with_client(client))
 
 
 class TestDeclarations:
