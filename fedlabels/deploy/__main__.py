@@ -174,7 +174,9 @@ def _adopt(given: argparse.Namespace) -> int:
 def _proxy(given: argparse.Namespace) -> int:
     from fedlabels.deploy.proxy import write_proxy
 
-    listen = int(given.listen) if given.listen.isdecimal() else parse_address(given.listen)
+    alone = given.listen.isdecimal()
+    address = parse_address(f"localhost:{given.listen}" if alone else given.listen)
+    listen = address.port if alone else address
     path = write_proxy(given.out, listen, parse_address(given.superlink), given.keys)
     _say(f"wrote {path}: nginx -e stderr -c {path}")
     return 0

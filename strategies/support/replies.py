@@ -29,6 +29,7 @@ from fedlabels.simulation.judge import (
 )
 from fedlabels.simulation.replies import Replies
 from fedlabels.simulation.stranger import from_stranger
+from fedlabels.simulation.terms import LARGEST
 
 Expected = Callable[[str], Mapping[str, NDArray[Any]] | None]
 """Term -> arrays of the names, shapes and dtypes that it must have; None takes any."""
@@ -253,6 +254,7 @@ def _judged(content: RecordDict, due: Due, limits: Limits) -> tuple[wire.Uplink,
     _, forms = judge.terms({name: _as_term(term) for name, term in up.terms.items()})
     check_metrics(up.metrics, None if due.tests is None else _may_be_tested)
     _check_tests(up.metrics, due.tests or 0)
+    _check_sizes(up.metrics)
     made = {}
     for name, term in up.terms.items():
         names, weight = forms[name].names, term.weight
@@ -266,7 +268,22 @@ def _judged(content: RecordDict, due: Due, limits: Limits) -> tuple[wire.Uplink,
 
 
 def _may_be_tested(name: str) -> bool:
-    return name.startswith("device_")
+    return name.startswith("device_") and name not in ("device_clients", "device_samples")
+
+
+def _check_sizes(metrics: wire.Metrics) -> None:
+    """Check that one device's figures cannot make everybody's infinite.
+
+    Raises
+    ------
+    WireError
+        If a mean is larger than any value of a model.
+    """
+    for name, (total, count) in metrics.items():
+        if abs(total) > LARGEST * (count or 1.0):
+            raise WireError(
+                f"metric {name!r} is {total:g} over {count:g}: its mean may be at most {LARGEST:g}"
+            )
 
 
 def _check_tests(metrics: wire.Metrics, tests: int) -> None:

@@ -26,7 +26,7 @@ def benches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Benc
     for bench in made.values():
         bench.round()  # the honest replies
     yield made
-    for bench in made.values():
+    for bench in reversed(made.values()):  # the first knows how the process was
         bench.backend.close()
 
 
@@ -99,10 +99,14 @@ REJECTED: dict[str, tuple[str, Change, str]] = {
         one(lambda v: Array(v.dtype, (-(10**12),), v.stype, v.data)),
         "not what",
     ),
+    "tested": ("fedavg", metric("device_samples", 7.0), "name of a column"),
     "metric": ("fedavg", metric("round", 77.0), "name of a column"),
     "accuracy": ("fedavg", metric("test_accuracy", 1e9), "name of a column"),
     "sum": ("fedavg", metric("loss_labeled", float("nan")), "must be finite"),
     "count": ("fedavg", metric("loss_labeled", 1.0, -5.0), ">= 0"),
+    "vast sum": ("fedavg", metric("loss_labeled", 1e300, 1e9), "its mean may be at most 1e+18"),
+    "vast count": ("fedavg", metric("loss_labeled", 1.0, 1e300), "no larger than 9"),
+    "tiny count": ("fedavg", metric("loss_labeled", 1.0, 1e-300), "its mean may be at most"),
     "formula": ("fedavg", metric("=1+1", 1.0), "no good name"),
     "claim": ("fedavg", claim(1.7e308), "claims 1.7e"),
     "reduce": ("fedavg", note(model_reduce="sum"), "the strategy reduces by 'mean'"),
