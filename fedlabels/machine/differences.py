@@ -8,7 +8,11 @@ DECIDES = {
     "instructions": "instruction sets",
     "aten": "kernels of torch",
     "onednn": "limits of oneDNN",
+    "mkl": "modes of MKL",
+    "numpy_off": "kernels that numpy leaves out",
     "blas": "linear algebra of numpy",
+    "torch": "versions of torch",
+    "numpy": "versions of numpy",
     "threads": "torch threads",
 }
 """Facts of a manifest's hardware that decide the last bits, and how they are called."""

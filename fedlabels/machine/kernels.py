@@ -6,6 +6,7 @@ import platform
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,7 +38,11 @@ def hardware(threads: int = 1) -> dict[str, Any]:
         "instructions": " ".join(name for name in _TOLD if name in found),
         "aten": torch.backends.cpu.get_cpu_capability(),
         "onednn": limit or "none",
+        "mkl": os.environ.get("MKL_CBWR") or "none",
+        "numpy_off": os.environ.get("NPY_DISABLE_CPU_FEATURES") or "none",
         "blas": blas(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
         "threads": threads,
         "portable": pinned(),
     }

@@ -35,6 +35,8 @@ def test_what_decides_bits_is_compared():
     assert differing({}, here) == []
     assert differing(here, {**here, "cores": 99}) == []
     assert differing(here, {**here, "aten": "X"}) == [f"kernels of torch: {here['aten']} -> X"]
+    for key in ("torch", "numpy", "mkl", "numpy_off"):
+        assert differing(here, {**here, key: "X"}) == [f"{DECIDES[key]}: {here[key]} -> X"]
     pinned = {**here, "portable": True}
     assert differing(pinned, {**pinned, "cpu": "another", "instructions": "avx2"}) == []
     assert differing(pinned, {**here, "cpu": "another"}) == [
@@ -50,11 +52,12 @@ def test_a_resume_with_other_kernels_warns(tmp_path, capsys):
     assert "other kernels" not in capsys.readouterr().out
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
-    manifest["hardware"]["aten"] = "OTHER"
+    manifest["hardware"] |= {"aten": "OTHER", "torch": "1.0"}
     path.write_text(json.dumps(manifest))
     simulate(folder, config_of(*settings, "rounds=3"), resume=True)
-    assert "kernels of torch: OTHER -> " in capsys.readouterr().out
-    assert "kernels of torch: OTHER -> " in (folder / "run.log").read_text()
+    for told in (capsys.readouterr().out, (folder / "run.log").read_text()):
+        assert "kernels of torch: OTHER -> " in told
+        assert "versions of torch: 1.0 -> " in told
 
 
 @pytest.mark.parametrize(
