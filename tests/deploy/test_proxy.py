@@ -241,4 +241,7 @@ def test_what_cannot_be_a_proxy(keys, tmp_path):
             proxy.write_proxy(out, listen, superlink, folder)
     with pytest.raises(ConfigError, match="cannot read the path"):
         proxy.write_proxy(tmp_path / "a$b.conf", 8000, here, keys)
+    for port in ("0", "70000"):
+        arguments = ["proxy", "--keys", str(keys), "--listen", port, "--out", str(out)]
+        assert main([*arguments, "--superlink", "127.0.0.1:8001"]) == 1
     assert not out.exists()
