@@ -11,6 +11,7 @@ from fedlabels.errors import DataError
 
 _ROWS = 4096  # samples at a time: float64 copies of a whole image set would not fit
 _ENOUGH = 1000  # images whose mean says which set they are of
+_NOBODY = ("", "nan", "NaN", "None", "<NA>")  # what is not known, as other tools write it as text
 _OFF = 0.02  # published sets of one format are further apart: 0.13 MNIST, 0.19 KMNIST, 0.29 Fashion
 
 
@@ -111,9 +112,17 @@ def origins(where: str, values: NDArray[Any], count: int) -> NDArray[Any]:
     if values.shape != (count,):
         raise DataError(f"{where} must have shape ({count},), one a sample, got {values.shape}")
     try:
-        return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
+        found = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
     except UnicodeDecodeError as error:
         raise DataError(f"{where} holds bytes that are no UTF-8 ({error}); store text") from error
+    unknown = np.isin(found, _NOBODY if found.dtype.kind == "U" else -1)
+    if unknown.any():
+        first = int(unknown.argmax())
+        raise DataError(
+            f"{where} is {found[first].item()!r} for {int(unknown.sum())} samples, first sample "
+            f"{first}: nobody's samples would be those of one more; leave them out, or name them"
+        )
+    return found
 
 
 def numbered(*groups: NDArray[Any]) -> tuple[list[NDArray[np.int64]], tuple[str, ...]]:

@@ -131,6 +131,12 @@ class ArrayDataset:
             )
         if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all() and min(self.std) > 0):
             raise self._fail(f"mean must be finite and std > 0, got {self.mean} and {self.std}")
+        largest = max(*self.mean, *self.std)
+        if self.x.dtype == np.uint8 and (min(self.mean) < 0 or largest > 1):
+            raise self._fail(
+                f"mean and std are of pixels scaled to [0, 1], got {self.mean} and {self.std}; "
+                "divide those of pixels from 0 to 255 by 255"
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -298,6 +298,11 @@ def _labels(
         one_a_sample(where, np.array([number.get(v, v) for v in c] or np.zeros(0, np.int64)))
         for c in columns
     ]
+    if found and num_classes is not None and num_classes != len(found):
+        raise DataError(
+            f"{where} names {len(found)} classes, dataset.options.num_classes={num_classes}; leave "
+            "the option away"
+        )
     return numbers, found or names_of(_NAME, num_classes, None, *numbers)
 
 

@@ -24,6 +24,7 @@ from fedlabels.errors import DataError
 _NAME = "image_folder"
 _TESTS = ("test", "val", "valid", "validation")
 _UNLABELED = ("unlabeled", "unlabelled")
+_NO_CLASS = frozenset(("images",))  # folders of a test split that are no classes
 _STRANGE = ("__MACOSX", "@eaDir")  # what archives and disk stations add
 _ANNOTATIONS = "val_annotations.txt"
 
@@ -134,7 +135,7 @@ def _test_split(folder: Path, domains: bool, classes: tuple[str, ...]) -> list[I
     for name in _TESTS:
         images = _test_listing(folder / name, domains)
         # Tiny-ImageNet has a test folder, but its images carry no class: then val is taken.
-        if not any(image.label in classes for image in images):
+        if {image.label for image in images} <= {None, *_NO_CLASS.difference(classes)}:
             continue
         for image in images:
             if image.label not in classes:

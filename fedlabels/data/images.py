@@ -94,6 +94,11 @@ def to_pixels(
             f"{where} has more than 8 bits a pixel (mode {image.mode}); convert it to 8 bits, or "
             "store your arrays for dataset=npz"
         )
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # of phones: a small copy
+        raise DataError(
+            f"{where} holds {image.n_frames} pictures, and one a file is read; store each in a "
+            "file of its own"
+        )
     turn = library("PIL.ImageOps", reader=reader, install="pillow").exif_transpose
     image = turn(image)
     if keep_grey and image.mode in ("1", "L"):

@@ -41,7 +41,7 @@ def arrays_first(where: str, x: NDArray[Any], layout: str | None) -> NDArray[Any
     """
     if layout is not None:
         return _moved(x) if layout == "channels_last" else x
-    if x.ndim == 3 and x.shape[1] >= x.shape[2] > 0:
+    if x.ndim == 3 and 0 < x.shape[2] < 2 * x.shape[1] > 2:
         raise DataError(
             f"{where} of shape {x.shape} may hold {x.shape[1]} channels of {x.shape[2]} values, or "
             f"{x.shape[2]} channels of {x.shape[1]}, or grey images: set "
@@ -103,4 +103,4 @@ def _looks_last(x: NDArray[Any]) -> bool:
     if last <= _FEW < first and not (inner[-1] == last and x.dtype != np.uint8):
         return True
     square = all(side == first for side in inner)
-    return last < min(first, *inner) or (square and last != first > _FEW)
+    return last < min(first, *inner) or (square and first > _FEW)

@@ -26,6 +26,7 @@ Values = NDArray[np.uint8] | NDArray[np.float32]
 Convert = Callable[[str, NDArray[Any]], Values]
 
 _SPLITS = ("train", "test")
+_ORIGINS = ("client", "domain")
 
 
 class Split(NamedTuple):
@@ -188,6 +189,8 @@ def _arrays(path: Path, needed: Sequence[str], wanted: Sequence[str]) -> dict[st
     try:
         with np.load(path, allow_pickle=False) as archive:
             absent = [key for key in needed if key not in archive]
+            for key in archive.files:
+                _refuse_near(path, key, wanted)
             if absent:
                 raise DataError(
                     f"{path} lacks {', '.join(absent)}; it must hold {', '.join(needed)}, "
@@ -204,6 +207,19 @@ def _arrays(path: Path, needed: Sequence[str], wanted: Sequence[str]) -> dict[st
                 " without pickle: store numbers, or text as y.astype(str) and so on"
             ) from error
         raise DataError(f"{path} cannot be read as .npz without pickle ({error})") from error
+
+
+def _refuse_near(path: Path, key: str, wanted: Sequence[str]) -> None:
+    """Refuse a key that means who or where samples are from, but is called otherwise."""
+    stem, _, split = key.partition("_")
+    origin = stem.lower().removesuffix("s")
+    theirs = stem == origin and split in _SPLITS  # of the other split, where one file has both
+    here = [name for name in wanted if name.partition("_")[0] == origin]
+    if origin not in _ORIGINS or key in wanted or (theirs and here[0] != origin):
+        return
+    raise DataError(
+        f"{path} holds {key!r}, which is not read: {here[0]!r} is; call it so, or take it out"
+    )
 
 
 def _pickled(path: Path, wanted: Sequence[str]) -> str:

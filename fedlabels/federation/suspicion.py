@@ -63,15 +63,23 @@ def untested(test: Samples) -> list[str]:
         The test set; an empty one has nothing odd.
     """
     known = test.labels >= 0
-    if known.all():
+    if not len(known):
         return []
     if not known.any():
         return ["No test sample has a label: no accuracy is measured."]
-    found = [
-        f"{int((~known).sum())} of {len(known)} test samples have no label: nobody is scored on "
-        "them."
-    ]
-    if test.domain is not None:
+    found = []
+    if not known.all():
+        found.append(
+            f"{int((~known).sum())} of {len(known)} test samples have no label: nobody is scored on "
+            "them."
+        )
+    absent = np.setdiff1d(np.arange(test.num_classes), test.labels[known])
+    if len(absent):
+        found.append(
+            f"Classes without a test sample: {_listed([str(c) for c in absent])}; accuracies are "
+            f"over the other {test.num_classes - len(absent)}."
+        )
+    if test.domain is not None and not known.all():
         measured = np.unique(test.domain[known])
         there = np.setdiff1d(test.domain, measured)
         if len(there):
