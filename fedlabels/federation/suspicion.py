@@ -70,8 +70,8 @@ def untested(test: Samples) -> list[str]:
     found = []
     if not known.all():
         found.append(
-            f"{int((~known).sum())} of {len(known)} test samples have no label: nobody is scored on "
-            "them."
+            f"{int((~known).sum())} of {len(known)} test samples have no label: nobody is scored "
+            "on them."
         )
     absent = np.setdiff1d(np.arange(test.num_classes), test.labels[known])
     if len(absent):
