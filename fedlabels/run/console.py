@@ -1,12 +1,16 @@
 """What the user sees while a run goes on; the only module that writes to the terminal.
 
 On a terminal a progress bar, elsewhere one line every few rounds. The plain lines go to the run's
-log in both cases, so the run folder holds all that was shown.
+log in both cases, so the run folder holds all that was shown. Who watches may go: a terminal that
+was closed, a pipe whose reader has ended or a full disk behind it never ends a run.
 """
 
+import contextlib
+import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -76,7 +80,7 @@ class Console:
         self._bar = _progress(self._stream)
         if self._bar is not None:
             self._task = self._bar.add_task("rounds", total=rounds, completed=done, note="")
-            self._bar.start()
+            _show(self._stream, self._bar.start)
 
     def round(self, record: Mapping[str, Any]) -> None:
         """Show one finished round.
@@ -96,9 +100,9 @@ class Console:
             self._to_log(line)
             if self._bar is None:
                 self._write(self._stream, line)
-        if self._bar is not None and self._task is not None:
+        if (bar := self._bar) is not None and (task := self._task) is not None:
             note = "" if self._accuracy is None else f"accuracy {self._accuracy:.4f}"
-            self._bar.update(self._task, completed=index, note=note)
+            _show(self._stream, lambda: bar.update(task, completed=index, note=note))
 
     def note(self, *lines: str) -> None:
         """Show lines between the rounds, such as what a result has to be read with.
@@ -110,10 +114,11 @@ class Console:
         """
         for line in lines:
             self._to_log(line)
-            if self._bar is None:
+            if (bar := self._bar) is None:
                 self._write(self._stream, line)
             else:
-                self._bar.console.print(line, markup=False, highlight=False)
+                console = bar.console
+                _show(self._stream, partial(console.print, line, markup=False, highlight=False))
 
     def finish(self, lines: Iterable[str] = ()) -> None:
         """End the progress bar and show closing lines.
@@ -166,17 +171,34 @@ class Console:
 
     def _stop(self) -> None:
         if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+            bar, self._bar = self._bar, None
+            _show(self._stream, bar.stop)
 
     def _write(self, stream: TextIO, line: str) -> None:
-        stream.write(line + "\n")
-        stream.flush()
+        def write() -> None:
+            stream.write(line + "\n")
+            stream.flush()
+
+        _show(stream, write)
 
     def _to_log(self, line: str) -> None:
         if self._log is not None:
             with writing(self._log), self._log.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
+
+
+def _show(stream: TextIO, action: Callable[[], object]) -> None:
+    """Write to a stream; when nobody is there any more, what follows goes nowhere.
+
+    So does what the stream still holds, which Python would write at its end, and fail once more.
+    """
+    try:
+        action()
+    except OSError:
+        with contextlib.suppress(OSError):  # a stream without a file
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def _progress(stream: TextIO) -> "Progress | None":

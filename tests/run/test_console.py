@@ -1,6 +1,7 @@
 """The console shows little, and writes the same to the log."""
 
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -32,6 +33,22 @@ def test_plain_lines_every_n_rounds(tmp_path: Path) -> None:
     assert "accuracy 0.0500" in lines[1]
     assert "nan" not in stream.getvalue()
     assert (tmp_path / "run.log").read_text() == stream.getvalue()
+
+
+@pytest.mark.parametrize("place", ["a pipe", "a terminal"])
+def test_a_run_outlives_who_watches_it(place: str, tmp_path: Path) -> None:
+    there, here = os.pipe() if place == "a pipe" else os.openpty()
+    with os.fdopen(here, "w") as stream:
+        console = Console(every=1, stream=stream, errors=stream, log=tmp_path / "run.log")
+        console.start(3)
+        os.close(there)
+        console.round({"round": 1})
+        console.note("a note")
+        console.warn("a warning")
+        console.finish(["the end"])
+        console.error("an error")
+    lines = (tmp_path / "run.log").read_text().splitlines()
+    assert lines[1:] == ["a note", "warning: a warning", "the end", "error: an error"]
 
 
 def test_about_twenty_lines_by_default() -> None:
