@@ -163,7 +163,7 @@ class ProcessBackend(WorkerPool):
             raise ConfigError(f"backend.num_workers must be >= 1 or null, got {num_workers}")
         self._devices = torch.cuda.device_count() if spec.device != "cpu" else 0
         self._gpus = float(self._devices > 0)
-        self.workers = num_workers or self._devices or allowed_cores()
+        self.workers = num_workers or self._devices or max(1, allowed_cores() // spec.threads)
         try:
             self._spec = pack(spec)
         except (pickle.PicklingError, AttributeError, TypeError) as error:

@@ -35,7 +35,13 @@ from fedlabels.simulation.evaluation import Scored
 from fedlabels.simulation.job import Arrays
 from fedlabels.simulation.order import Order, Report
 from fedlabels.simulation.pool import WorkerPool, worker_environment
-from fedlabels.simulation.ray_support import environment_of, reach, remove_session, software
+from fedlabels.simulation.ray_support import (
+    environment_of,
+    reach,
+    remove_session,
+    signals_kept,
+    software,
+)
 from fedlabels.simulation.state import StateStore
 from fedlabels.simulation.worker import Worker, WorkerSpec
 
@@ -145,7 +151,7 @@ def start_ray(settings: RaySettings) -> str | None:
             warnings.simplefilter("ignore", FutureWarning)  # tips for developers, not for users
             # Workers that Ray starts ahead have its own environment: with a runtime_env they would
             # be of no use, and starting others takes seconds.
-            with environment_of(environment if local else {}):
+            with environment_of(environment if local else {}), signals_kept():
                 context: Any = ray.init(**options)
     except Exception as error:
         raise RunError(

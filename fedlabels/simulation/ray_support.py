@@ -3,7 +3,9 @@
 import os
 import platform
 import shutil
+import signal
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +37,19 @@ def environment_of(values: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """Keep what this process does at SIGTERM: Ray, when it starts, has it end the process."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        ours = (before, signal.SIG_DFL)  # the second is ours after a first signal
+        here = threading.current_thread() is threading.main_thread()
+        if here and before is not None and signal.getsignal(signal.SIGTERM) not in ours:
+            signal.signal(signal.SIGTERM, before)
 
 
 def reach(address: str) -> None:

@@ -1,6 +1,9 @@
 """Cells of a sweep: one setting each, in a folder whose name is a fingerprint of the setting."""
 
+import contextlib
+import csv
 import hashlib
+import io
 import json
 import re
 import shlex
@@ -10,12 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedlabels.errors import FedLabelsError
+from fedlabels.run.checkpoint import latest_checkpoint
 from fedlabels.run.data import contents_of, read_content
-from fedlabels.run.hashing import deciding
+from fedlabels.run.hashing import deciding, flatten
 from fedlabels.run.main import is_finished
 
 Status = Literal["new", "begun", "finished"]
 
+_PLAN = ("rounds", "early_stop")  # which round is the last: a resume may change that
 _PLACES = ("sweep.", "hydra.", "run_dir=", "resume=")  # of the sweep, not of one run
 
 
@@ -55,6 +60,13 @@ class Cell:
         found = manifest.get("code") if manifest.get("status") == "finished" else None
         return found if isinstance(found, dict) else None
 
+    def changes(self) -> list[str]:
+        """Return what its run has of the plan, when that was resumed with another one."""
+        newest = latest_checkpoint(self.folder)
+        saved = read_json(newest / "manifest.json").get("config", {}) if newest else {}
+        wanted = flatten({key: self.config[key] for key in _PLAN})
+        return [f"{k}={saved[k]}" for k, v in wanted.items() if k in saved and saved[k] != v]
+
     def accuracy(self) -> float | None:
         """Return the last accuracy in its table, in [0, 1]; None where there is none."""
         return accuracy_of(self.folder)
@@ -72,12 +84,14 @@ def accuracy_of(folder: Path) -> float | None:
     path = folder / "rounds.csv"
     if not path.exists():
         return None
-    lines = path.read_text(encoding="utf-8").splitlines()
-    names = lines[0].split(",") if lines else []
+    text = path.read_text(encoding="utf-8", errors="replace")
+    whole = text[: text.rfind("\n") + 1]  # a cell that was killed may not have ended its last line
+    rows = list(csv.DictReader(io.StringIO(whole)))
     for key in ("test_accuracy", "personal_accuracy"):
-        if key in names and len(lines) > 1:
-            text = lines[-1].split(",")[names.index(key)]
-            return float(text) if text else None
+        if rows and key in rows[-1]:
+            with contextlib.suppress(ValueError, TypeError):  # blank, or damaged
+                return float(rows[-1][key])
+            return None
     return None
 
 
@@ -93,7 +107,7 @@ def fingerprint(config: Mapping[str, Any], contents: Mapping[str, str] | None = 
     """
     decides = {
         **deciding(config),
-        **{key: config[key] for key in ("rounds", "early_stop")},  # which round is the last
+        **{key: config[key] for key in _PLAN},
         "content": dict(contents or {}),
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()

@@ -5,6 +5,7 @@ import io
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 
-from fedlabels.errors import ConfigError, FedLabelsError
+from fedlabels.errors import ConfigError, FedLabelsError, writing
 from fedlabels.machine import allowed_cores, portable
 from fedlabels.report.comparison.compare import Question, compare
 from fedlabels.report.comparison.files import PAGE, write_comparison
@@ -32,6 +33,7 @@ from fedlabels.sweep.runner import Progress, error_file, run_here
 
 COMPARISON = "comparison"
 INDEX = "cells.csv"
+MULTIRUN = "multirun.yaml"  # Hydra's: how the sweep was started
 # Settings without a meaning on backend=serial: who gives one of them wants workers.
 _OF_WORKERS = {
     f"backend.{key}" for key in ("name", "num_workers", "gpus_per_worker", "num_gpus", "address")
@@ -44,12 +46,29 @@ class CellsLauncher(Launcher):
     def __init__(self) -> None:
         self._config: DictConfig | None = None
         self._context: HydraContext | None = None
+        self._root = Path()
+        self._aside: tempfile.TemporaryDirectory[str] | None = None
+        self._given_folder = ""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra knows."""
+        """Take what Hydra knows, and let it write elsewhere until the sweep begins.
+
+        Its sweeper notes how a sweep was started before it looks at the values: in the folders of
+        sweeps that are refused, too.
+        """
         self._config, self._context = config, hydra_context
+        self._root = Path(config.hydra.sweep.dir).expanduser().absolute()
+        given: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+        self._given_folder = str(given["dir"])
+        self._aside = tempfile.TemporaryDirectory(prefix="fedlabels-")
+        self._set_folder(self._aside.name)
+
+    def _set_folder(self, folder: str) -> None:
+        assert self._config is not None
+        with flag_override(self._config, ["readonly", "struct"], [False, False]):
+            self._config.hydra.sweep.dir = folder
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -83,11 +102,13 @@ class CellsLauncher(Launcher):
                 chosen = [*self._where(chosen), *chosen]
                 composed = self._context.config_loader.load_sweep_config(self._config, chosen)
             configs.append((overrides, resolved(composed)))
-        root = Path(self._config.hydra.sweep.dir).expanduser().absolute()
+        root = self._root
         settings = configs[0][1]["sweep"]
         _pin_kernels([config["backend"]["portable"] for _, config in configs])
         Console().finish(inequalities(configs, self._config.sweep.per_method))
-        return run_sweep(make_cells(configs, root), root, settings)
+        self._set_folder(self._given_folder)
+        told = OmegaConf.to_yaml(self._config)
+        return run_sweep(make_cells(configs, root), root, settings, told)
 
     def _where(self, overrides: Sequence[str]) -> list[str]:
         """Choose where a cell runs: in its own process, unless a preset or the user says more."""
@@ -159,7 +180,9 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
     return config
 
 
-def run_sweep(cells: Sequence[Cell], root: Path, settings: dict[str, Any]) -> int:
+def run_sweep(
+    cells: Sequence[Cell], root: Path, settings: dict[str, Any], started: str = ""
+) -> int:
     """Run the cells of a sweep that are not finished, write ``cells.csv``, compare them.
 
     Parameters
@@ -169,6 +192,8 @@ def run_sweep(cells: Sequence[Cell], root: Path, settings: dict[str, Any]) -> in
         The sweep's folder.
     settings : dict
         The group ``sweep``.
+    started : str
+        For ``multirun.yaml``: how the sweep was started, as Hydra says it.
 
     Returns
     -------
@@ -180,12 +205,21 @@ def run_sweep(cells: Sequence[Cell], root: Path, settings: dict[str, Any]) -> in
             "sweep.jobs must be >= 1 and sweep.cpus > 0, got "
             f"{settings['jobs']} and {settings['cpus']}"
         )
+    for cell in cells:
+        if changes := cell.changes():
+            raise ConfigError(
+                f"{cell.folder} was resumed with {', '.join(changes)} and is not the cell"
+                f" {cell.label} any more: move it away, and the cell runs again"
+            )
     cores = allowed_cores()
-    jobs = settings["jobs"] or max(1, cores // max(map(_workers, cells), default=1))
+    jobs = settings["jobs"] or max(1, cores // max(map(_threads, cells), default=1))
     question = Question(
         metric=settings["metric"], baseline=settings["baseline"], last=settings["last"]
     )
-    root.mkdir(parents=True, exist_ok=True)
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+    if started:
+        write_atomic(root / MULTIRUN, started.encode())
     console = Console()
     todo = [cell for cell in cells if cell.status() != "finished"]
     begun = sum(cell.status() == "begun" for cell in todo)
@@ -214,10 +248,11 @@ def run_sweep(cells: Sequence[Cell], root: Path, settings: dict[str, Any]) -> in
     return 1 if progress.failed else 0
 
 
-def _workers(cell: Cell) -> int:
-    """Return the workers that a cell asks for; those that it does not count are one."""
+def _threads(cell: Cell) -> int:
+    """Return the threads of the workers that a cell asks for; what it does not count is one."""
     backend = cell.config["backend"]
-    return 1 if backend["name"] == "serial" else backend["num_workers"] or 1
+    workers = 1 if backend["name"] == "serial" else backend["num_workers"] or 1
+    return int(workers * (backend["threads"] or 1))
 
 
 def _compared(root: Path, question: Question) -> list[str]:

@@ -12,9 +12,11 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from fedlabels.errors import RunError
 from fedlabels.machine import SHARE
-from fedlabels.run.signals import INTERRUPTED, terminable
+from fedlabels.run.signals import INTERRUPTED
 from fedlabels.simulation.pool import worker_environment
+from fedlabels.simulation.ray_support import reach, signals_kept
 from fedlabels.sweep.cells import Cell
 from fedlabels.sweep.runner import GRACE_SECONDS, Progress, run_cell, told
 
@@ -37,15 +39,29 @@ def run_there(cells: Sequence[Cell], address: str, cpus: float, progress: Progre
     -------
     int
         0, or 130 when interrupted: then those that ran have written a checkpoint.
+
+    Raises
+    ------
+    RunError
+        If nobody answers at the address.
     """
     asked = dict[Any, Cell]()
-    ray.init(
-        address=address,
-        include_dashboard=False,
-        log_to_driver=False,
-        # a cell that starts workers of its own starts as many as it has CPUs
-        runtime_env={"env_vars": {**worker_environment(), SHARE: str(max(1, int(cpus)))}},
-    )
+    try:
+        if address != "local":
+            reach(address)
+        with signals_kept():
+            ray.init(
+                address=address,
+                include_dashboard=False,
+                log_to_driver=False,
+                # a cell that starts workers of its own starts as many as it has CPUs
+                runtime_env={"env_vars": {**worker_environment(), SHARE: str(max(1, int(cpus)))}},
+            )
+    except Exception as error:
+        raise RunError(
+            f"Ray could not be joined at sweep.address={address} ({error}): start a cluster there,"
+            " or leave sweep.address out to run the cells on this machine"
+        ) from error
     try:
         # a fresh process for every cell, as on one machine
         task: Any = ray.remote(num_cpus=cpus, max_calls=1, max_retries=1)(run_cell)
@@ -54,8 +70,7 @@ def run_there(cells: Sequence[Cell], address: str, cpus: float, progress: Progre
             task.remote(dict(cell.config), str(cell.folder), dict(cell.facts)): cell
             for cell in cells
         }
-        with terminable():  # again: Ray has put a handler of its own in place
-            _follow(asked, progress, began)
+        _follow(asked, progress, began)
     except KeyboardInterrupt:
         for waiting in asked:  # a cell that runs hears it as Ctrl-C: it writes a checkpoint
             ray.cancel(waiting)

@@ -6,12 +6,15 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from fedlabels.errors import ConfigError
 from fedlabels.machine import SHARE, allowed_cores
 from fedlabels.run.config import register
+from fedlabels.run.main import execute
 from fedlabels.sweep import launcher, runner
-from fedlabels.sweep.cells import Cell
+from fedlabels.sweep.cells import Cell, accuracy_of, make_cells
 from fedlabels.sweep.launcher import CellsLauncher, run_sweep
-from tests.end_to_end.harness import REPO, config_of
+from fedlabels.sweep.runner import run_cell
+from tests.end_to_end.harness import FEDAVG, REPO, config_of, contents
 
 
 @pytest.mark.parametrize(
@@ -50,6 +53,8 @@ def test_cells_run_in_their_own_process_unless_told(overrides, name):
         (8, ("backend=processes", "backend.num_workers=4"), 2, 4),
         (8, ("backend=processes", "backend.num_workers=20"), 1, 8),
         (1, ("backend=processes", "sweep.jobs=2"), 2, 1),
+        (8, ("backend=serial", "backend.threads=4"), 2, 4),
+        (8, ("backend=processes", "backend.num_workers=2", "backend.threads=2"), 2, 4),
     ],
 )
 def test_never_more_workers_than_cores(tmp_path, monkeypatch, cores, overrides, jobs, each):
@@ -65,6 +70,35 @@ def test_never_more_workers_than_cores(tmp_path, monkeypatch, cores, overrides, 
     cell = Cell((), config, tmp_path / "cell", {"overrides": []})
     run_sweep([cell], tmp_path, config["sweep"])
     assert asked == [(jobs, each)]
+
+
+def test_a_line_that_was_not_ended_has_no_accuracy(tmp_path):
+    table = tmp_path / "rounds.csv"
+    for text, expected in {
+        "round,test_accuracy,weight\n1,0.25,3\n2,0.5,3\n": 0.5,
+        "round,test_accuracy,weight\n1,0.25,3\n2,0.": 0.25,
+        "round,test_accuracy,weight\n1,0.25,3\n2": 0.25,
+        "round,test_accuracy,weight\n1,0.25,3\n2\n": None,
+        "round,test_accuracy,weight\n1,,3\n": None,
+        "round,test_acc": None,
+        "": None,
+    }.items():
+        table.write_text(text)
+        assert accuracy_of(tmp_path) == expected, text
+
+
+def test_a_cell_that_was_resumed_with_another_plan_is_none(tmp_path):
+    config = config_of(*FEDAVG, "client.local_steps=1", "rounds=1")
+    (cell,) = make_cells([((), config)], tmp_path)
+    run_cell(cell.config, str(cell.folder), cell.facts)
+    assert cell.status() == "finished"
+    assert not cell.changes()
+    more = {**config, "rounds": 2, "resume": str(cell.folder)}
+    execute(more, cell.folder)
+    before = contents(tmp_path)
+    with pytest.raises(ConfigError, match=r"was resumed with rounds=2 and is not the cell .* away"):
+        run_sweep([cell], tmp_path, config["sweep"])
+    assert contents(tmp_path) == before
 
 
 def test_a_cell_has_its_share_of_the_cores(tmp_path, monkeypatch):
