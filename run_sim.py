@@ -7,33 +7,17 @@ telemetry.disable()  # before Flower and Ray are imported
 # ruff: noqa: E402
 import os
 import sys
-from datetime import datetime
-from functools import cache
-from pathlib import Path
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from fedlabels.errors import ConfigError
+from fedlabels.errors import FedLabelsError
 from fedlabels.run.arguments import with_choices
 from fedlabels.run.config import register
-from fedlabels.run.folder import new_folder
 from fedlabels.run.main import main, own_overrides, pin_kernels
 from fedlabels.run.mistakes import composition_done, handed_on
-
-_STARTED = datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
-
-
-def _folder(resume: str | None, run_dir: str | None, method: str) -> str:
-    """Choose the run folder: the one to resume, the one given, or a new one by date."""
-    return resume or run_dir or _new(method)
-
-
-@cache  # the settings are resolved more than once
-def _new(method: str) -> str:
-    return str(new_folder(Path("runs", f"{_STARTED}-{method}")))
 
 
 def _sweep_folder(folder: str | None, name: str) -> str:
@@ -59,7 +43,6 @@ def _own(given: list[str]) -> list[str]:
 
 register()
 OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, replace=True)
-OmegaConf.register_new_resolver("run_folder", _folder, replace=True)
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="config")
@@ -79,7 +62,7 @@ def _start(given: list[str]) -> None:
     try:
         with handed_on(sys.argv[1:], own):
             _job()
-    except ConfigError as error:
+    except FedLabelsError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(1)
 

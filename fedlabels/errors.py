@@ -1,5 +1,6 @@
 """Errors of the toolkit: each says what was got, what is allowed and what to do."""
 
+import errno
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,20 @@ class DiskError(FedLabelsError, OSError):
     """A file cannot be written: its disk is full, gone or read-only."""
 
 
+_ROOM = "make room or mend the disk, then resume what was begun"
+_OTHERS = "make the folder writable, or choose another one"
+_TAKEN = "a file stands where a folder is to be, or the reverse: choose another name"
+_REMEDIES = {
+    errno.EACCES: _OTHERS,
+    errno.EPERM: _OTHERS,
+    errno.EROFS: _OTHERS,
+    errno.ENOENT: "its folder is not there and cannot be made, or was removed: choose another one",
+    errno.EEXIST: _TAKEN,
+    errno.EISDIR: _TAKEN,
+    errno.ENOTDIR: _TAKEN,
+}
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Say which file it was that could not be written: a full disk does not.
@@ -59,8 +74,8 @@ def writing(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise DiskError(
-            f"cannot write {path} ({error.strerror or error}): make room or mend the disk, then"
-            " resume"
+            f"cannot write {path} ({error.strerror or error}):"
+            f" {_REMEDIES.get(error.errno or 0, _ROOM)}"
         ) from error
 
 

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, or 1 where something is wrong.
+        Exit status: 0, 1 where something is wrong, or 130 after Ctrl-C.
     """
     telemetry.disable()  # before a command imports Flower
     given = _parser().parse_args(arguments)
@@ -39,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (FedLabelsError, OSError) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        return 130
 
 
 # ---- commands

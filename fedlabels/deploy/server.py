@@ -1,7 +1,6 @@
 """A run whose clients are real devices: settings, the server's own data, the round loop."""
 
 import logging
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from fedlabels.data.content import content_hash
 from fedlabels.data.dataset import ArrayDataset, DataSource
 from fedlabels.data.registry import load
 from fedlabels.deploy.bindings import FILE, Bindings
+from fedlabels.deploy.connection import flower_home
 from fedlabels.deploy.device_data import check_dealt
 from fedlabels.deploy.fleet import DeviceGrid, Patience
 from fedlabels.deploy.reception import Fleet
@@ -32,20 +32,21 @@ from fedlabels.federation.ragged import Ragged
 from fedlabels.models import build as build_model
 from fedlabels.run.agreement import check_agreement
 from fedlabels.run.callbacks import Callback
-from fedlabels.run.checkpoint import Checkpoint
+from fedlabels.run.checkpoint import Checkpoint, newest_checkpoint
 from fedlabels.run.code import code_version
 from fedlabels.run.config import check, register
 from fedlabels.run.console import Console
 from fedlabels.run.data import build_data, contents_of, views_of
-from fedlabels.run.early_stop import TEST, EarlyStop
-from fedlabels.run.folder import RunFolder, new_folder
+from fedlabels.run.early_stop import EarlyStop
+from fedlabels.run.folder import RunFolder, new_folder, remove_new
 from fedlabels.run.identity import check_identity, planned
 from fedlabels.run.loop import Loop
-from fedlabels.run.main import checkpoint_of, early_end, own_overrides
+from fedlabels.run.main import check_unfinished, early_end, measured, own_overrides
 from fedlabels.run.mistakes import composing, plain
 from fedlabels.run.owner import owned
 from fedlabels.run.place import Begin, Place, usable
 from fedlabels.run.setup import World, first_arrays
+from fedlabels.run.signals import terminable
 from fedlabels.run.trackers import tracking_of
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.job import ClientRow
@@ -113,9 +114,8 @@ def folder_of(config: Mapping[str, Any]) -> Path:
     given = config["resume"] or config["run_dir"]
     if given:
         return Path(given).expanduser().absolute()
-    home = Path(os.environ.get("FLWR_HOME", Path.home() / ".flwr"))
     stamp = datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
-    return new_folder(home / "runs" / f"{stamp}-{config['client']['name']}")
+    return new_folder(flower_home() / "runs" / f"{stamp}-{config['client']['name']}")
 
 
 def execute(config: dict[str, Any], grid: Grid, overrides: str = "") -> dict[str, Any]:
@@ -141,21 +141,26 @@ def execute(config: dict[str, Any], grid: Grid, overrides: str = "") -> dict[str
         If settings or data are wrong, or the devices are lost; what was done is in a checkpoint.
     """
     path = folder_of(config)
-    with owned(path):
-        return _execute(config, grid, overrides, path)
+    try:
+        with terminable(), owned(path):
+            return _execute(config, grid, overrides, path)
+    finally:
+        if not config["resume"] and not config["run_dir"]:
+            remove_new(path)  # as far as nothing came into it
 
 
 def _execute(config: dict[str, Any], grid: Grid, overrides: str, path: Path) -> dict[str, Any]:
     resumed = config["resume"] is not None
-    if resumed:
-        config = planned(config, path)
+    checkpoint = newest_checkpoint(path) if resumed else None
+    if checkpoint is not None:
+        config = planned(config, checkpoint)
     tracking = tracking_of(config)
     world = build_world(config)
     early_stop = EarlyStop(**config["early_stop"], every=config["evaluate_every"])
-    early_stop.choose([TEST] if (world.source.test.y >= 0).any() else [])
-    checkpoint = checkpoint_of(config, path, None, early_stop, reports=False) if resumed else None
+    early_stop.choose(measured(config, world))
     contents, notes = contents_of(config, world.source.content), list[str]()
     if checkpoint is not None:
+        check_unfinished(checkpoint, config, path, None, early_stop, reports=False)
         notes = check_identity(checkpoint, config, contents)
     folder = RunFolder(path, resume=resumed)
     if resumed:

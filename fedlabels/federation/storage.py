@@ -1,5 +1,6 @@
 """Arrays in a ``.npz`` file, written whole or not at all and read without pickle."""
 
+import contextlib
 import os
 import secrets
 import zipfile
@@ -52,7 +53,8 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what went wrong first is said
+            temporary.unlink(missing_ok=True)
 
 
 def read(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:

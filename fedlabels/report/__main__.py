@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises
     ------
     SystemExit
-        Always: with 0 and the report's path or the comparison, or with 2 and what went wrong.
+        Always: with 0 and the report's path or the comparison, with 2 and what went wrong, or with
+        130 after Ctrl-C.
     """
     parser = _parser()
     given = parser.parse_args(arguments)
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         message = _compared(given) if _several(given.folders) else _reported(given)
     except (FedLabelsError, OSError) as error:
         parser.error(str(error))
+    except KeyboardInterrupt:
+        parser.exit(130, "stopped\n")
     parser.exit(message=message)
 
 

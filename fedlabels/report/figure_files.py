@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedlabels.errors import ConfigError, DataError
+from fedlabels.errors import ConfigError, DataError, writing
 from fedlabels.report.blocks import Figure
 from fedlabels.report.charts import (
     SOFT,
@@ -122,7 +122,8 @@ def write_figures(figures: Iterable[Figure], folder: Path, formats: Sequence[str
         ) from error
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is a file: give a folder for the figures")
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     written = []
     with matplotlib.rc_context(), warnings.catch_warnings():
         # what a name's letter is drawn as when the font lacks it is no one's fault

@@ -29,10 +29,11 @@ from fedlabels.report.single.decomposition import decomposition
 from fedlabels.report.single.headline import headline, run_title
 from fedlabels.report.single.learning import learning, other_metrics, pseudo_labels
 from fedlabels.report.single.provenance import reproduce, settings
-from fedlabels.report.single.source import RunData, read_run
+from fedlabels.report.single.source import RunData, read_json, read_run
 from fedlabels.report.writing import write_whole
 
 REPORT = "report.html"
+_COURSE = ("status", "started", "finished")  # what a manifest says when a run begins or ends
 _SCRIPTS = ("echarts/echarts.js", "charts.js")
 _THEMES = ("system", "light", "dark")
 
@@ -43,7 +44,8 @@ def write_report(folder: Path) -> Path:
     Parameters
     ----------
     folder : Path
-        A run folder; the run may still be going.
+        A run folder; the run may still be going. One that ends meanwhile is read once more: what is
+        written is never older than its end.
 
     Returns
     -------
@@ -55,7 +57,12 @@ def write_report(folder: Path) -> Path:
     DataError
         If the folder holds no run, or a file in it is damaged.
     """
-    return write_whole(folder / REPORT, render(read_run(folder)))
+    while True:
+        data = read_run(folder)
+        text = render(data)
+        now = read_json(folder / "manifest.json")
+        if all(now.get(key) == data.manifest.get(key) for key in _COURSE):
+            return write_whole(folder / REPORT, text)
 
 
 def render(data: RunData) -> str:

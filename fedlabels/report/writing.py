@@ -1,5 +1,6 @@
 """Whole files or none: what a report writes replaces what was there at once."""
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -28,12 +29,14 @@ def write_whole(path: Path, content: str | bytes) -> Path:
         If the disk refuses.
     """
     temporary = path.with_name(f".tmp-{path.name}-{secrets.token_hex(4)}")
-    try:
-        with writing(path), temporary.open("xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())  # a machine that goes down must not leave half a page
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        try:
+            with temporary.open("xb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())  # a machine that goes down must not leave half a page
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):  # what went wrong first is said
+                temporary.unlink(missing_ok=True)
     return path

@@ -21,7 +21,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from fedlabels import __version__
-from fedlabels.errors import CheckpointError
+from fedlabels.errors import CheckpointError, writing
 from fedlabels.run.files import (
     TEMPORARY,
     json_bytes,
@@ -110,7 +110,9 @@ def write_checkpoint(
     Raises
     ------
     CheckpointError
-        If something cannot be stored, or the disk refuses.
+        If something cannot be stored.
+    DiskError
+        If the disk refuses.
     """
     if round_index < 0 or keep < 1:
         raise CheckpointError(f"need round >= 0 and keep >= 1, got {round_index} and {keep}")
@@ -122,14 +124,10 @@ def write_checkpoint(
     }
     _require_json(strategy_state[1], "strategy state")
     values = _manifest(round_index, manifest, strategy_state[1], files)
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_folder(path, {**files, MANIFEST: json_bytes(values)})
         _prune(path.parent, round_index, keep)
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot write {path} ({error}): make room or mend the disk, then resume"
-        ) from error
     return path
 
 
@@ -176,14 +174,7 @@ def read_checkpoint(
         other settings or another federation.
     """
     manifest = _read_manifest(path)
-    if config is not None:
-        _check_config(path, manifest, config)
-    if federation_hash is not None and manifest["federation_hash"] != federation_hash:
-        raise CheckpointError(
-            f"{path} was made with another federation ({manifest['federation_hash'][:12]}, now"
-            f" {federation_hash[:12]}): resume with the same data, partition and labels"
-        )
-    return Checkpoint(
+    found = Checkpoint(
         path=path,
         round=manifest["round"],
         arrays=_read_tensors(path / MODEL, manifest["files"]),
@@ -192,6 +183,57 @@ def read_checkpoint(
         states=_read_states(path / STATES, manifest["files"]),
         manifest={key: value for key, value in manifest.items() if key not in ("files", "sha256")},
     )
+    check_origin(found, config=config, federation_hash=federation_hash)
+    return found
+
+
+def newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """Read the checkpoint of the highest round; None when there is none.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+
+    Raises
+    ------
+    CheckpointError
+        If it is damaged, or its format is unknown.
+    """
+    path = latest_checkpoint(folder)
+    return None if path is None else read_checkpoint(path)
+
+
+def check_origin(
+    checkpoint: Checkpoint,
+    *,
+    config: Mapping[str, Any] | None = None,
+    federation_hash: str | None = None,
+) -> None:
+    """Check that a checkpoint belongs to a run.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Where the run goes on from.
+    config : mapping or None
+        Settings of the run that resumes, nested or flat; None skips the check.
+    federation_hash : str or None
+        Hash of its federation; None skips the check.
+
+    Raises
+    ------
+    CheckpointError
+        If other settings or another federation made it.
+    """
+    path, saved = checkpoint.path, checkpoint.manifest["federation_hash"]
+    if config is not None:
+        _check_config(path, checkpoint.manifest, config)
+    if federation_hash is not None and saved != federation_hash:
+        raise CheckpointError(
+            f"{path} was made with another federation ({saved[:12]}, now {federation_hash[:12]}):"
+            " resume with the same data, partition and labels"
+        )
 
 
 def write_model(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -1,5 +1,6 @@
 """Files that survive a crash: written under another name, flushed to disk, then renamed."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -67,7 +68,8 @@ def write_atomic(path: Path, content: bytes) -> None:
             write_synced(temporary, content)
             os.replace(temporary, path)
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what went wrong first is said
+                temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
 
 

@@ -70,10 +70,10 @@ def new_folder(wanted: Path) -> Path:
 
 
 def remove_new(path: Path) -> None:
-    """Remove a folder that `new_folder` made, and the date above it, as far as they are empty."""
+    """Remove a folder that `new_folder` made, and the two above it, as far as they are empty."""
     with contextlib.suppress(OSError):
-        path.rmdir()
-        path.parent.rmdir()
+        for folder in (path, *path.parents[:2]):
+            folder.rmdir()
 
 
 class RunFolder:
@@ -82,8 +82,7 @@ class RunFolder:
     Parameters
     ----------
     path : Path or str
-        The folder; it is made when it does not exist. It may hold other files, such as those
-        that Hydra writes before the run starts.
+        The folder; it is made when it does not exist. It may hold other files.
     resume : bool
         Whether a run that is already there goes on. A folder without a run is fine, too.
 
@@ -146,7 +145,8 @@ class RunFolder:
             Last round that stays; 0 empties the tables.
         """
         for leftover in self.path.glob(f"{TEMPORARY}*"):
-            leftover.unlink()
+            with writing(leftover):
+                leftover.unlink(missing_ok=True)  # a report that is being written replaces its own
         for table in self._tables:
             table.cut_back(last)
 
@@ -196,6 +196,11 @@ class RunFolder:
         manifest = self.read_manifest() | values
         write_atomic(self.manifest, json_bytes(manifest))
         return manifest
+
+    def remove_report(self) -> None:
+        """Remove the report of a run that had fewer rounds."""
+        with writing(self.report):
+            self.report.unlink(missing_ok=True)
 
     def write_config(self, text: str) -> None:
         """Write ``config.yaml``, atomically.

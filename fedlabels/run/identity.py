@@ -1,36 +1,34 @@
 """Whether a run that goes on is the one that was: its data, its code, its plan."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from fedlabels.errors import CheckpointError
-from fedlabels.run.checkpoint import Checkpoint, latest_checkpoint, read_checkpoint
+from fedlabels.run.checkpoint import Checkpoint
 from fedlabels.run.code import code_version, described, is_other
 from fedlabels.run.hashing import machine_keys, schedule_of
 
 Settings = Mapping[str, Any]
 
 
-def planned(config: dict[str, Any], path: Path) -> dict[str, Any]:
+def planned(config: dict[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
     """Keep the schedules of a run that is resumed: more rounds do not stretch them.
 
     Parameters
     ----------
     config : dict
         Resolved settings of the resumed run.
-    path : Path
-        The run folder.
+    checkpoint : Checkpoint
+        Where it goes on from.
 
     Returns
     -------
     dict
         The settings, with ``schedule_rounds`` set where ``rounds`` differs from the first run's.
     """
-    newest = latest_checkpoint(path)
-    if newest is None or config.get("schedule_rounds"):
+    if config.get("schedule_rounds"):
         return config
-    rounds = schedule_of(read_checkpoint(newest).manifest["config"])
+    rounds = schedule_of(checkpoint.manifest["config"])
     return config if rounds == config["rounds"] else {**config, "schedule_rounds": rounds}
 
 

@@ -31,12 +31,13 @@ from fedlabels.run.notes import lost_tests, odd
 from fedlabels.run.place import Begin, Place, Simulated, usable
 from fedlabels.run.records import made_record, record_of, tested_by
 from fedlabels.run.setup import World
-from fedlabels.run.signals import terminable
+from fedlabels.run.signals import undisturbed
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.evaluation import Evaluation
 from fedlabels.simulation.grid import RoundGrid
 from fedlabels.simulation.job import Arrays, ClientRow, EachTerm, Job, Task
 from fedlabels.simulation.personal import personal
+from fedlabels.simulation.state import Version
 from strategies.base import MODEL_REFUSED
 from strategies.support.contract import Server, State
 
@@ -99,7 +100,7 @@ class Loop:
         self._first = checkpoint.round + 1 if checkpoint else 1
         self._saved = checkpoint.round if checkpoint else -1
         self._resumable = 0
-        self._began = time.time()
+        self._began, self._since = time.time(), time.monotonic()
         self._last: Evaluation | None = None
         self._personal: list[dict[str, Any]] = []
         self._done: Done | None = None
@@ -121,25 +122,25 @@ class Loop:
         DiskError
             If a file cannot be written; a checkpoint is tried all the same.
         KeyboardInterrupt
-            At Ctrl-C, SIGTERM or SIGHUP, after a checkpoint was written.
+            At Ctrl-C, SIGTERM or SIGHUP in a block of `terminable`, after a checkpoint was written.
         """
-        self._began = time.time()
+        self._began, self._since = time.time(), time.monotonic()
         if (ended := self._ended()) is not None:
             return self._conclude(ended)
         states = self._checkpoint.states if self._checkpoint else None
         backend = self._place.start(self._folder, self._first - 1, states)
         record: dict[str, Any] = {}
         first: BaseException | None = None
-        with terminable():
-            try:
-                self._announce()  # only now: a folder in which nothing could start holds no run
-                record = self._rounds(backend, self._start(backend))
-            except BaseException as error:
-                self._console.finish()
-                first = error
+        try:
+            self._announce()  # only now: a folder in which nothing could start holds no run
+            record = self._rounds(backend, self._start(backend))
+        except BaseException as error:
+            first = error
+        with undisturbed():  # a signal must not leave half a checkpoint, or workers
+            self._console.finish()
             first = self._end(backend, first)
-        if first is not None:
-            raise first
+            if first is not None:
+                raise first
         return record
 
     def _end(self, backend: SimulationBackend, first: BaseException | None) -> BaseException | None:
@@ -169,25 +170,32 @@ class Loop:
             return None
         state = State(last.strategy_arrays, last.strategy_values)
         return Done(
-            last.round, wire.to_record(last.arrays), state, self._early_stop.state(), stopped
-        )
+            last.round, wire.to_record(last.arrays), state, self._early_stop.state(), stopped,
+            (self._lost, self._useful),
+        )  # fmt: skip
 
     def _conclude(self, done: Done) -> dict[str, Any]:
         """Do what comes after the last round; it may have been done in part, or wholly."""
         assert self._checkpoint is not None
-        saved = self._checkpoint.manifest
+        last, saved = self._checkpoint, self._checkpoint.manifest
         told = {
             "rounds_done": done.round,
             "stopped_early": self._stopped_early(done),
             **{name: saved[name] for name in ("execution",) if name in saved},
         }
-        with terminable():
-            first = tried(lambda: self._close(done), None)
+
+        def close() -> None:
+            self._close(done)
+            if last.states is not None and saved["config_hash"] != config_hash(self._config):
+                # something may differ, but all files of a run name one setting
+                self._keep(done, last.states, saved.get("execution"))
+
+        with undisturbed():
+            first = tried(close, None)
             first = tried(lambda: self._tell(status_of(first), **told), first)
-        if first is not None:
-            raise first
-        *_, row = self._folder.rounds.rows()
-        return record_of(row)
+            if first is not None:
+                raise first
+        return record_of([*self._folder.rounds.rows()][-1])
 
     def _close(self, done: Done) -> None:
         self._announce()
@@ -200,7 +208,7 @@ class Loop:
     def _tell(self, status: str, **values: Any) -> None:
         if status == "finished":
             # one of fewer rounds: whoever finds a finished run without a report writes it
-            self._folder.report.unlink(missing_ok=True)
+            self._folder.remove_report()
         self._folder.update_manifest(
             status=status, finished=time.time(), seconds=self._seconds(), **values
         )
@@ -213,7 +221,7 @@ class Loop:
     def _seconds(self) -> float:
         """Return the seconds that this process and those before it took."""
         before = self._checkpoint.manifest.get("seconds", 0.0) if self._checkpoint else 0.0
-        return float(before) + time.time() - self._began
+        return float(before) + time.monotonic() - self._since
 
     def _announce(self) -> None:
         config = {k: v for k, v in self._config.items() if k != "resume"}
@@ -467,6 +475,14 @@ class Loop:
         """Write the checkpoint of a finished round, and the model alone."""
         if done.round == self._saved:
             return
+        backend.sync()
+        self._folder.sync()
+        self._keep(done, backend.versions(done.round), backend.executions())
+        # two checkpoints are kept: a resume may start from the one before
+        self._resumable, self._saved = max(self._saved, 0), done.round
+        backend.prune(self._resumable, self._saved)
+
+    def _keep(self, done: Done, states: Mapping[int, Version], execution: Any) -> None:
         arrays = wire.from_record(done.arrays)
         manifest = {
             "config": flatten({k: v for k, v in self._config.items() if k != "resume"}),
@@ -476,15 +492,9 @@ class Loop:
             **{key: self._facts[key] for key in ("code", "content") if key in self._facts},
             "early_stop": done.early_stop,
             "stopped_early": done.stopped,
-            "execution": backend.executions(),
+            "execution": execution,
             "lost": list(done.lost),
         }
-        state = (done.strategy.arrays, done.strategy.values)
-        backend.sync()
-        self._folder.sync()
-        states = backend.versions(done.round)
-        write_checkpoint(self._folder.path, done.round, arrays, state, manifest, states=states)
+        kept = (done.strategy.arrays, done.strategy.values)
+        write_checkpoint(self._folder.path, done.round, arrays, kept, manifest, states=states)
         write_model(self._folder.model, arrays)
-        # two checkpoints are kept: a resume may start from the one before
-        self._resumable, self._saved = max(self._saved, 0), done.round
-        backend.prune(self._resumable, self._saved)

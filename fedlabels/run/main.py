@@ -1,10 +1,10 @@
 """The entry point behind ``run_sim.py``: from a composed config to a finished run folder."""
 
-import contextlib
 import json
 import shlex
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,14 @@ from fedlabels.errors import CheckpointError, ConfigError, FedLabelsError, RunEr
 from fedlabels.machine import allowed_cores, portable
 from fedlabels.report import write_report
 from fedlabels.run.callbacks import Callback
-from fedlabels.run.checkpoint import Checkpoint, latest_checkpoint, read_checkpoint
+from fedlabels.run.checkpoint import Checkpoint, check_origin, newest_checkpoint
 from fedlabels.run.code import code_version
 from fedlabels.run.config import check
 from fedlabels.run.console import Console
 from fedlabels.run.data import contents_of, evaluates_clients
 from fedlabels.run.decomposition import decomposition_of
 from fedlabels.run.early_stop import BY_CALLBACK, PERSONAL, TEST, EarlyStop, still_stopped
-from fedlabels.run.folder import RunFolder, remove_new
+from fedlabels.run.folder import RunFolder, new_folder, remove_new
 from fedlabels.run.hashing import may_differ
 from fedlabels.run.identity import check_identity, planned
 from fedlabels.run.loop import Loop
@@ -58,31 +58,45 @@ def main(composed: DictConfig) -> int:
         or SIGHUP.
     """
     quiet()
-    console = Console()
-    path = Path(HydraConfig.get().runtime.output_dir)
+    console, path = Console(), None
     try:
         with terminable():
             config = settings(composed)
             check(config)
+            path = folder_of(config)
             execute(config, path, facts=_facts())
     except KeyboardInterrupt:
-        begun = (path / "config.yaml").exists()
+        begun = path is not None and (path / "config.yaml").exists()
         then = f"; go on with: python run_sim.py resume={shlex.quote(str(path))}" if begun else ""
         console.error(f"stopped{then}")
         return INTERRUPTED
     except FedLabelsError as error:
         console.error(str(error))
-        if composed["resume"] is None and composed["run_dir"] is None:
-            remove_new(path)
         return 1
+    finally:
+        if path is not None and not (config["resume"] or config["run_dir"]):
+            remove_new(path)  # as far as nothing came into it
     return 0
+
+
+def folder_of(config: Mapping[str, Any]) -> Path:
+    """Return the run folder: the one to resume, the one given, or a new one by date.
+
+    Raises
+    ------
+    DiskError
+        If it cannot be made.
+    """
+    given = config["resume"] or config["run_dir"]
+    if given:
+        return Path(given).absolute()
+    stamp = datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
+    method = HydraConfig.get().runtime.choices["method"]
+    return new_folder(Path("runs", f"{stamp}-{method}").absolute())
 
 
 def pin_kernels() -> None:
     """Start this program again with pinned kernels; return where they are, end with a reason."""
-    if not portable.pinned():  # the next start chooses a folder of its own
-        with contextlib.suppress(OSError):
-            Path(HydraConfig.get().runtime.output_dir).rmdir()
     try:
         portable.restart()
     except ConfigError as error:
@@ -102,9 +116,11 @@ def settings(composed: DictConfig) -> dict[str, Any]:
     if not file.exists():
         raise CheckpointError(f"resume={config['resume']} holds no run (no config.yaml there)")
     try:
-        saved: dict[str, Any] = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, ValueError) as error:
-        raise CheckpointError(f"{file} is damaged ({error}): restore it") from error
+        saved = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read ({error}): restore it") from error
+    if not isinstance(saved, dict) or not {"run_dir", "rounds"} <= set(saved):
+        raise CheckpointError(f"{file} is damaged (it holds no settings of a run): restore it")
     own, given = own_overrides(config["resume"]), list(HydraConfig.get().overrides.task)
     new = given[len(own) if given[: len(own)] == own else 0 :]
     keys = [override.lstrip("+~").partition("=")[0] for override in new]
@@ -171,16 +187,18 @@ def execute_owned(
     keep_memory()  # the sums of every round are as large as those before
     allowed_cores()  # a wrong limit of cores is refused before anything is written
     resumed = config.get("resume") is not None
-    if resumed:
-        config = planned(config, path)
+    # None when it was killed before its first: it begins again, in the same folder
+    checkpoint = newest_checkpoint(path) if resumed else None
+    if checkpoint is not None:
+        config = planned(config, checkpoint)
     profile, tracking = profile_of(config), tracking_of(config)
     world = build_world(config)
     decomposition = decomposition_of(config, world.strategy)
     early_stop = EarlyStop(**config["early_stop"], every=config["evaluate_every"])
-    early_stop.choose(_measured(config, world))
+    early_stop.choose(measured(config, world))
     contents, notes = contents_of(config, world.source.content), list[str]()
-    checkpoint = checkpoint_of(config, path, world.federation.hash, early_stop) if resumed else None
     if checkpoint is not None:
+        check_unfinished(checkpoint, config, path, world.federation.hash, early_stop)
         notes = check_identity(checkpoint, config, contents)
         verify(path / "state", checkpoint.states or {})
     folder = RunFolder(path, resume=resumed)
@@ -212,18 +230,21 @@ def execute_owned(
     return record
 
 
-def checkpoint_of(
+def check_unfinished(
+    checkpoint: Checkpoint,
     config: dict[str, Any],
     path: Path,
     federation_hash: str | None,
     early_stop: EarlyStop,
     *,
     reports: bool = True,
-) -> Checkpoint | None:
-    """Read the newest checkpoint of a run that is to be resumed.
+) -> None:
+    """Check that a run can go on from a checkpoint, or has an end to be made up for.
 
     Parameters
     ----------
+    checkpoint : Checkpoint
+        The newest one.
     config : dict
         Resolved settings.
     path : Path
@@ -235,39 +256,19 @@ def checkpoint_of(
     reports : bool
         Whether a report belongs to what a finished run has.
 
-    Returns
-    -------
-    Checkpoint or None
-        None when the run was killed before its first checkpoint.
-
     Raises
     ------
     CheckpointError
-        If it is damaged, or other settings made it.
+        If other settings made it.
     RunError
         If the run has finished.
     """
-    newest = latest_checkpoint(path)
-    if newest is None:
-        return None  # killed before the first checkpoint: begin again, in the same folder
-    compared = {k: v for k, v in config.items() if k != "resume"}
-    checkpoint = read_checkpoint(newest, config=compared, federation_hash=federation_hash)
+    check_origin(checkpoint, config=config, federation_hash=federation_hash)
     if "early_stop" in checkpoint.manifest:
         early_stop.load_state(checkpoint.manifest["early_stop"])
     else:
         rows = Table(path / "rounds.csv").rows()
         early_stop.replay(row for row in rows if int(row["round"]) <= checkpoint.round)
-    _refuse_finished(config, path, checkpoint, early_stop, reports)
-    return checkpoint
-
-
-def _refuse_finished(
-    config: dict[str, Any],
-    path: Path,
-    checkpoint: Checkpoint,
-    early_stop: EarlyStop,
-    reports: bool,
-) -> None:
     done, rounds = checkpoint.round, config["rounds"]
     if done > rounds:
         raise RunError(f"{path} has done {done} rounds already, more than rounds={rounds}")
@@ -305,8 +306,8 @@ def is_finished(path: Path, *, reports: bool = True) -> bool:
     return finished and (not reports or (path / "report.html").exists())
 
 
-def _measured(config: dict[str, Any], world: World) -> list[str]:
-    """Return the accuracies that a run measures."""
+def measured(config: Mapping[str, Any], world: World) -> list[str]:
+    """Return the accuracies that a run measures, as :class:`~.early_stop.EarlyStop` names them."""
     tested = world.strategy.has_model and bool((world.source.test.y >= 0).any())
     own = evaluates_clients(config, world.client) and bool(world.federation.test.sizes.any())
     return [*([TEST] if tested else []), *([PERSONAL] if own else [])]

@@ -44,7 +44,7 @@ def owned(folder: Path, *, wait: bool = False) -> Iterator[None]:
     Parameters
     ----------
     folder : Path
-        Made when it does not exist, and removed again if nothing came into it.
+        Made when it does not exist, with those above it, and removed again if nothing came into it.
     wait : bool
         Whether to wait for the process that owns it, which is logged, rather than to fail.
 
@@ -60,7 +60,7 @@ def owned(folder: Path, *, wait: bool = False) -> Iterator[None]:
     Without ``flock`` (Windows, and file systems that know no locks, which is said) nothing keeps
     a second process out. On NFS it holds between machines, too.
     """
-    made = not folder.exists()
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     handle = _locked(folder, wait)
     if handle is None:
         yield
@@ -73,8 +73,8 @@ def owned(folder: Path, *, wait: bool = False) -> Iterator[None]:
         if os.getpid() == process:  # a forked process owns nothing
             with contextlib.suppress(OSError):
                 (folder / LOCK).unlink(missing_ok=True)
-                if made:
-                    folder.rmdir()
+                for path in made:
+                    path.rmdir()
             _held.discard(handle)
             os.close(handle)
 

@@ -18,6 +18,7 @@ from fedlabels.report import Holdings, write_preview
 from fedlabels.run.config import check, register
 from fedlabels.run.data import build_data, read_data, sample_of, samples_of, views_of
 from fedlabels.run.mistakes import CONFIGS, composing, plain
+from fedlabels.run.signals import INTERRUPTED, terminable
 
 USAGE = """usage: python -m fedlabels.federation preview [KEY=VALUE ...] [picture=FILE.html]
 
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     Returns
     -------
     int
-        Exit status: 0, or 2 after an error that was explained.
+        Exit status: 0, 2 after an error that was explained, or 130 after Ctrl-C, SIGTERM or SIGHUP.
     """
     if not arguments or arguments[0] != "preview":
         sys.stderr.write(USAGE)
@@ -50,10 +51,14 @@ def main(arguments: Sequence[str]) -> int:
     pictures = [a.removeprefix(PICTURE) for a in arguments[1:] if a.startswith(PICTURE)]
     overrides = [a for a in arguments[1:] if not a.startswith(PICTURE)]
     try:
-        sys.stdout.write(preview(overrides, Path(pictures[-1] if pictures else "preview.html")))
+        with terminable():
+            sys.stdout.write(preview(overrides, Path(pictures[-1] if pictures else "preview.html")))
     except (FedLabelsError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        return INTERRUPTED
     return 0
 
 

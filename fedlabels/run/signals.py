@@ -21,16 +21,15 @@ class _Listener:
     def __init__(self) -> None:
         self._before = dict[int, Any]()
         self._told = False
+        self.waits = self.owes = False
 
     def listen(self) -> None:
         """Take the signals over, from whoever has them; those that are ignored stay ignored."""
         for number in (*_TOLD, *([_ASKED] if _ASKED else [])):
             handler = signal.getsignal(number)
-            if handler is signal.SIG_IGN or self._told:
-                continue
-            if handler != self._hear:
+            if handler is not signal.SIG_IGN:
                 signal.signal(number, self._hear)
-                self._before.setdefault(number, handler)
+                self._before[number] = handler
 
     def _hear(self, number: int, _frame: FrameType | None) -> None:
         if self._told:  # by a signal, and now asked to as well
@@ -39,7 +38,9 @@ class _Listener:
         for told in _TOLD:
             if told in self._before:
                 signal.signal(told, signal.SIG_DFL)
-        raise KeyboardInterrupt
+        if not self.waits:
+            raise KeyboardInterrupt
+        self.owes = True
 
     def leave(self) -> None:
         """Give the signals back."""
@@ -55,14 +56,10 @@ def terminable() -> Iterator[None]:
     """Raise KeyboardInterrupt at SIGINT, SIGTERM or SIGHUP inside the block, once.
 
     The next signal has its default action: it ends the process at once. What is ignored when the
-    block is entered stays ignored (``nohup``). Elsewhere than in the main thread it does nothing.
-    Blocks may be nested; enter one after Ray was started, which puts a handler of its own in place.
+    block is entered stays ignored (``nohup``). Elsewhere than in the main thread it does nothing,
+    and neither does a block inside another one.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    if _listening:
-        _listening[-1].listen()
+    if _listening or threading.current_thread() is not threading.main_thread():
         yield
         return
     listener = _Listener()
@@ -73,6 +70,31 @@ def terminable() -> Iterator[None]:
     finally:
         _listening.pop()
         listener.leave()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let the first signal inside a `terminable` block wait until this block is done.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        At its end, if there was a signal and nothing else went wrong. A second one ends the process
+        at once, as ever.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    listener = _listening[-1] if _listening and here else None
+    if listener is None:
+        yield
+        return
+    listener.waits = True
+    try:
+        yield
+    finally:
+        listener.waits = False
+    if listener.owes:
+        listener.owes = False
+        raise KeyboardInterrupt
 
 
 def ask_to_end() -> None:

@@ -188,7 +188,7 @@ class Table:
         """Cut off a last line without an end; False when nothing is left or there is no file."""
         if not self.path.exists():
             return False
-        with self.path.open("r+b") as file:
+        with writing(self.path), self.path.open("r+b") as file:
             size = file.seek(0, os.SEEK_END)
             end = _end_of_lines(file, size)
             if end < size:

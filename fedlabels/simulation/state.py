@@ -160,12 +160,13 @@ class StateStore:
         self._rounds: dict[int, list[int]] = {}
         self._marks: dict[tuple[int, int], bytes] = {}
         self._unsynced: set[Path] = set()
-        for path in sorted(folder.glob("*/*")):  # what others keep in the folder is theirs
-            numbered = (path.parent.name + path.stem).isdecimal()
-            if numbered and path.suffix == ".safetensors":
-                self._index(path, committed, versions)
-            elif numbered and path.suffix == ".tmp":
-                path.unlink()
+        with writing(folder):
+            for path in sorted(folder.glob("*/*")):  # what others keep in the folder is theirs
+                numbered = (path.parent.name + path.stem).isdecimal()
+                if numbered and path.suffix == ".safetensors":
+                    self._index(path, committed, versions)
+                elif numbered and path.suffix == ".tmp":
+                    path.unlink()
         for client_id, version in (versions or {}).items():
             self._marks[client_id, version.round] = version.sha256
 
@@ -234,14 +235,15 @@ class StateStore:
         A process that is killed loses nothing that it wrote; only a machine that goes down would,
         and then the run goes on from the checkpoint before.
         """
-        for path in sorted(self._unsynced):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        # New names are lost with a folder that is not flushed, and with it the state's file.
-        for folder in sorted({path.parent for path in self._unsynced}):
-            sync_folder(folder)
-        if self._unsynced:
-            sync_folder(self._folder)
+        with writing(self._folder):
+            for path in sorted(self._unsynced):
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+            # New names are lost with a folder that is not flushed, and with it the state's file.
+            for folder in sorted({path.parent for path in self._unsynced}):
+                sync_folder(folder)
+            if self._unsynced:
+                sync_folder(self._folder)
         self._unsynced.clear()
 
     def versions(self, round_index: int) -> dict[int, Version]:
@@ -278,7 +280,8 @@ class StateStore:
     def _drop(self, client_id: int, gone: Sequence[int]) -> None:
         for round_index in gone:
             path = self._path(client_id, round_index)
-            path.unlink(missing_ok=True)
+            with writing(path):
+                path.unlink(missing_ok=True)
             self._unsynced.discard(path)
             self._marks.pop((client_id, round_index), None)
         if gone:

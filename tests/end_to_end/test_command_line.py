@@ -139,8 +139,44 @@ def test_a_refused_run_leaves_no_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(["rounds=0", "backend=serial"], capsys).status == 1
-    assert not list((tmp_path / "runs").iterdir())
+    for wrong in ("rounds=0", "clients=5000"):  # before its folder is chosen, and after
+        assert run([wrong, "backend=serial"], capsys).status == 1
+        assert run([wrong, "backend=serial", "run_dir=a/b/c"], capsys).status == 1
+    sweep = ["-m", "seed=0,1", "sweep.jobs=0", "sweep.dir=a/b"]
+    assert run(sweep, capsys).output.startswith("error: sweep.jobs must be >= 1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refused_sweep_leaves_the_folder_of_an_earlier_one_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("multirun.yaml", "cells.csv"):
+        (tmp_path / name).write_text("of an earlier call")
+    before = contents(tmp_path)
+    sweep = ["-m", "seed=0,1", "client.lr=0.1,x", f"sweep.dir={tmp_path}", "method=fedavg"]
+    assert run(sweep, capsys).output.startswith("error: client.lr must be a number")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("given", [["run_dir={}"], ["seed=0,1", "sweep.dir={}", "-m"]])
+def test_a_folder_that_cannot_be_made_is_one_line(
+    given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    ended = run([*FEDAVG, *(text.format(tmp_path / "file") for text in given)], capsys)
+    assert (ended.status, ended.output.count("\n")) == (1, 1)
+    assert ended.output.startswith(f"error: cannot write {tmp_path / 'file'}")
+    assert "a file stands where a folder is to be" in ended.output
+
+
+def test_settings_that_are_none_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text in ("", "[1, 2]", "rounds: ["):
+        (tmp_path / "config.yaml").write_text(text)
+        ended = run([f"resume={tmp_path}"], capsys)
+        assert ended.status == 1
+        assert ended.output.startswith(f"error: {tmp_path / 'config.yaml'} ")
 
 
 def test_a_run_whose_method_is_gone_cannot_go_on(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedlabels.errors import CheckpointError
+from fedlabels.errors import CheckpointError, DiskError
 from fedlabels.run import (
     Checkpoint,
     config_hash,
@@ -189,7 +189,7 @@ def test_a_failing_rename_leaves_the_old_checkpoints(
     for index in (2, 1):  # a new name, and the swap with a folder that is there
         refused: list[bool] = []
         monkeypatch.setattr(os, "rename", refuse)
-        with pytest.raises(CheckpointError, match="disk full"):
+        with pytest.raises(DiskError, match="disk full"):
             write(tmp_path, index)
         monkeypatch.undo()
         assert latest_checkpoint(tmp_path) == first

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 import pytest
 
 from fedlabels.errors import RunError
+from fedlabels.report.comparison.runs import read_runs
+from fedlabels.run import loop
 from tests.end_to_end.harness import FEDAVG, config_of, prints, simulate, table
 
 SETTINGS = (*FEDAVG, "client.local_steps=2", "rounds=6", "checkpoint_every=3")
@@ -77,3 +81,64 @@ def test_an_end_that_was_killed_is_made_up_for(case: str, tmp_path: Path) -> Non
         assert not list(folder.rglob(".tmp-*"))
         with pytest.raises(RunError, match="has finished"):
             simulate(folder, config, resume=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_a_run_is_saved_waits(number: int, tmp_path: Path) -> None:
+    config, folder = config_of(*SETTINGS, "checkpoint_every=99"), tmp_path / "run"
+    write = loop.write_checkpoint
+
+    def signalled(*given: Any, **more: Any) -> Any:
+        os.kill(os.getpid(), number)
+        return write(*given, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "write_checkpoint", signalled)
+        with pytest.raises(KeyboardInterrupt):
+            simulate(folder, config)
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["round-00000006"]
+    assert json.loads((folder / "manifest.json").read_text())["status"] == "finished"
+    simulate(folder, config, resume=True)
+    assert (folder / "report.html").exists()
+
+
+class Interrupt:
+    """Ctrl-C in a round, after which the run waits for a resume."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def on_run_start(self, *, folder: Any, config: Any) -> None:
+        """Do nothing."""
+
+    def on_round_end(self, *, record: Any) -> bool:
+        if record["round"] == self.index:
+            raise KeyboardInterrupt
+        return False
+
+    def on_run_end(self, *, folder: Any) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize(("index", "other"), [(4, "rounds=4"), (6, "backend.stack_size=3")])
+def test_an_end_under_other_settings_is_one_run(index: int, other: str, tmp_path: Path) -> None:
+    """What may differ at a resume, differs; files that name two settings would be called damage."""
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        simulate(folder, config_of(*SETTINGS), callbacks=[Interrupt(index)])
+    simulate(folder, config_of(*SETTINGS, other), resume=True)
+    (run,), left = read_runs([folder], "test_accuracy")
+    assert (run.rounds[-1], left) == (index, [])
+    simulate(
+        folder, config_of(*SETTINGS, "rounds=7", *([other] if index == 6 else [])), resume=True
+    )
+    assert len(table(folder)) == 7
+
+
+def test_a_clock_that_goes_back_makes_no_negative_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(range(10**9, 0, -1000))
+    monkeypatch.setattr(time, "time", lambda: float(next(now)))
+    simulate(tmp_path / "run", config_of(*SETTINGS))
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["seconds"] > 0

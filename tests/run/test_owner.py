@@ -1,5 +1,6 @@
 """A run folder has one owner, whoever comes second is told who it is, and the end frees it."""
 
+import errno
 import json
 import logging
 import multiprocessing
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fedlabels.errors import FedLabelsError, RunError
+from fedlabels.errors import DiskError, FedLabelsError, RunError
 from fedlabels.run import RunFolder, latest_checkpoint
 from fedlabels.run.folder import new_folder
 from fedlabels.run.owner import LOCK, owned
@@ -166,6 +167,38 @@ class FullDisk:
 
     def on_run_end(self, *, folder: Any) -> None:
         """Do nothing."""
+
+
+def test_a_disk_that_turns_read_only_is_one_line(tmp_path: Path) -> None:
+    folder, config = tmp_path / "run", config_of(*SETTINGS, "method=fedbn", "model.norm=batch")
+
+    def refusing(call: Any) -> Any:
+        def called(*arguments: Any, **more: Any) -> Any:
+            name = str(arguments[0])
+            if disk.full and name.startswith(f"{tmp_path}/") and not name.endswith(LOCK):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), name)
+            return call(*arguments, **more)
+
+        return called
+
+    with pytest.MonkeyPatch.context() as patch:
+        disk = FullDisk(patch)
+        write = Path.open
+
+        def opened(path: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
+            return (refusing(write) if set(mode) & set("wax+") else write)(
+                path, mode, *rest, **more
+            )
+
+        patch.setattr(Path, "open", opened)
+        for name in ("replace", "rename", "mkdir", "unlink"):
+            patch.setattr(os, name, refusing(getattr(os, name)))
+        with pytest.raises(DiskError, match=r"cannot write .*Read-only.*make the folder") as caught:
+            simulate(folder, config, callbacks=[disk])
+    assert "\n" not in str(caught.value)
+    simulate(folder, config, resume=True)
+    simulate(tmp_path / "whole", config)
+    assert prints(folder) == prints(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(

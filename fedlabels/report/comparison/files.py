@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedlabels.errors import DataError
+from fedlabels.errors import DataError, writing
 from fedlabels.report.comparison.cells import METHOD, Cell, show
 from fedlabels.report.comparison.compare import Comparison, Difference
 from fedlabels.report.comparison.notes import fixed
@@ -43,7 +43,8 @@ def write_comparison(found: Comparison, folder: Path) -> list[Path]:
     """
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is a file: give a folder for the comparison's files")
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     texts = {
         PAGE: render_comparison(found),
         "comparison.csv": csv_text(cell_rows(found)),

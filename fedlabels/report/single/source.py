@@ -162,7 +162,7 @@ def read_run(folder: Path) -> RunData:
         )
     return RunData(
         path=folder,
-        manifest=_read_json(manifest),
+        manifest=read_json(manifest),
         settings=_read_settings(folder / "config.yaml"),
         rounds=_read_columns(rounds),
         recall=_read_columns(folder / "test_class.csv"),
@@ -172,7 +172,14 @@ def read_run(folder: Path) -> RunData:
     )
 
 
-def _read_json(path: Path) -> Mapping[str, Any]:
+def read_json(path: Path) -> Mapping[str, Any]:
+    """Read a JSON object; empty where there is none.
+
+    Raises
+    ------
+    DataError
+        If the file is no JSON.
+    """
     if not path.exists():
         return {}
     try:
