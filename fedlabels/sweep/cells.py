@@ -110,6 +110,9 @@ def fingerprint(config: Mapping[str, Any], contents: Mapping[str, str] | None = 
         **{key: config[key] for key in _PLAN},
         "content": dict(contents or {}),
     }
+    asked = (config.get("callbacks") or {}).get("decomposition") or {}
+    if asked.get("enabled"):  # a cell that finished without it lacks these results
+        decides["decomposition"] = asked
     return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -55,6 +55,13 @@ def test_the_fingerprint_and_the_check_of_a_resume_know_the_same_settings():
         assert config_hash(first) == config_hash(other)
 
 
+def test_further_results_are_another_cell():
+    plain = config_of("dataset=digits")
+    asked = config_of("dataset=digits", "callbacks=decomposition")
+    assert fingerprint(plain) != fingerprint(asked)
+    assert fingerprint({k: v for k, v in plain.items() if k != "callbacks"}) == fingerprint(plain)
+
+
 def test_other_data_are_another_cell(tmp_path):
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(40, 3)).astype(np.float32), np.arange(40) % 2
