@@ -128,7 +128,8 @@ def test_variants_agree_where_they_measure_the_same(full: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("variant", ["probe", "server"])
 def test_the_samples_are_drawn_once_a_run(variant: str, tmp_path: Path) -> None:
-    few = (f"variant={variant}", "probe_samples=3", "server_samples=20")
+    number = {"probe": "probe_samples=3", "server": "server_samples=20"}[variant]
+    few = (f"variant={variant}", number)
     still = (*ON, "callbacks.decomposition.every=1", "client.lr=1e-300", "per_round=10")
     simulate(tmp_path / "run", on(*few, base=still))
     losses = column(tmp_path / "run", "loss_global")
@@ -259,13 +260,13 @@ def test_the_report_shows_it(full: Path, tmp_path: Path) -> None:
         ("variant=half", "variant must be one of full, probe, two_term, server, got 'half'"),
         ("labels=none", "labels must be one of labeled, all"),
         ("every=0", "every must be >= 1, got 0"),
-        ("probe_samples=0", "probe_samples must be >= 1"),
-        ("server_samples=0", "server_samples must be >= 1"),
+        ("variant=probe probe_samples=0", "probe_samples must be >= 1"),
+        ("variant=server server_samples=0", "server_samples must be >= 1"),
     ],
 )
 def test_settings_are_checked(wrong: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
-        simulate(tmp_path, on(wrong))
+        simulate(tmp_path, on(*wrong.split()))
 
 
 def test_a_method_without_one_whole_model_is_refused(tmp_path: Path) -> None:
