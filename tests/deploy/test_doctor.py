@@ -6,7 +6,6 @@ import shutil
 import socket
 import sys
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -428,10 +427,8 @@ def test_wait_returns_when_the_server_is_healthy(keys, tmp_path):
     with serving(keys) as address:
         wait(Link(address, keys / "ca.crt"), 0.0)
         make_keys(tmp_path / "other")
-        began = time.monotonic()
-        with pytest.raises(RunError, match="refused"):
-            wait(Link(address, tmp_path / "other" / "ca.crt"), 60.0)
-        assert time.monotonic() - began < 30  # waiting longer would not help
+        with pytest.raises(RunError, match="refused"):  # at once: waiting would not help
+            wait(Link(address, tmp_path / "other" / "ca.crt"), 1e6)
     with socket.socket() as later:
         later.bind(("127.0.0.1", 0))
         link = Link(Address("127.0.0.1", later.getsockname()[1]), insecure=True)

@@ -238,7 +238,7 @@ def test_it_runs_as_a_module_where_hydra_and_ray_are_missing(tmp_path):
     code = f"{hidden}import runpy\nsys.argv[1:] = ['keys', '--out', 'certs', '--devices', '1']\n"
     code += "runpy.run_module('fedlabels.deploy', run_name='__main__')"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "certs" / "devices" / "device-0").is_file()

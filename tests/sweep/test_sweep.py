@@ -163,7 +163,7 @@ def test_interrupted_and_gone_on(whole, tmp_path):
     process = start(folder)
     wait_for_rounds(folder, 30, process)
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 130, output
     assert run(folder)[0] == 0
     assert prints(folder) == prints(whole[0])
