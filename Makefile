@@ -14,7 +14,7 @@ sim: $(VENV)/installed
 	$(BIN)/python run_sim.py preset=quickstart
 
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 	for file in tests/golden/*.json; do $(BIN)/python -m tests.golden $$file || exit 1; done
 
 # A device with the oldest libraries that are supported. With TORCH_LOWER=torch==2.13.0 it is small.
