@@ -8,14 +8,21 @@ export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED = 0
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: sim test test-lower lint docs data data-icons bench certs golden clean
+.PHONY: sim test test-processes test-computing test-lower lint docs data data-icons bench certs golden clean
 
 sim: $(VENV)/installed
 	$(BIN)/python run_sim.py preset=quickstart
 
+# Side by side: tests wait for the processes that they start, and two cores are there.
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(MAKE) --jobs 2 test-processes test-computing
 	for file in tests/golden/*.json; do $(BIN)/python -m tests.golden $$file || exit 1; done
+
+test-processes:
+	$(BIN)/python -m pytest -m processes
+
+test-computing:
+	$(BIN)/python -m pytest -m "not processes"
 
 # A device with the oldest libraries that are supported. With TORCH_LOWER=torch==2.13.0 it is small.
 LOWER := .venv-lower

@@ -1,4 +1,4 @@
-"""Settings of all tests, who runs beside whom, and a guard: a test leaves its process as it was."""
+"""Settings of all tests, and a guard: a test leaves its process as it found it."""
 
 import os
 import signal
@@ -14,13 +14,11 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
-# Tests that start many processes: one after the other, beside those that compute in one.
+# Tests that start many processes: they run beside those that compute in one.
 MANY_PROCESSES = (
     "tests/deploy/test_docs.py", "tests/deploy/test_faults.py", "tests/sweep/", "tests/benchmarks/",
     "tests/docs/", "tests/simulation/test_processes.py", "tests/simulation/test_ray",
     "tests/simulation/test_scale.py", "tests/end_to_end/test_command_line.py",
-    "tests/end_to_end/test_fedld.py", "tests/end_to_end/test_norms.py",
-    "tests/end_to_end/test_prototypes.py", "tests/run/test_profile.py",
 )  # fmt: skip
 # Variables that choose cores and kernels, for this process and for those that it starts.
 KERNELS = ("FEDLABELS_", "ATEN_", "ONEDNN_", "MKL_", "NPY_", "OMP_", "OPENBLAS_")
@@ -56,10 +54,14 @@ _of_a_test = pytest.fixture(autouse=True)(guard)
 _of_a_module = pytest.fixture(autouse=True, scope="module")(guard)
 
 
+def pytest_configure() -> None:
+    """Hear signals that a background job or ``nohup`` had ignored: tests send them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give every file to one worker, which makes its fixtures once; the longest group begins."""
-    many = {item for item in items if item.nodeid.startswith(MANY_PROCESSES)}
+    """Mark what `make test` runs beside all others."""
     for item in items:
-        group = "processes" if item in many else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item not in many)
+        if item.nodeid.startswith(MANY_PROCESSES):
+            item.add_marker(pytest.mark.processes)

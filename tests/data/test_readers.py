@@ -160,14 +160,14 @@ class TestIdx:
         ("content", "message"),
         [
             (b"\x1f\x8b\x00 no gzip", "cannot be read"),
-            (gzip.compress(b"\x00" * 100)[:-9], "cannot be read"),
-            (gzip.compress(b""), "no idx file of bytes: it starts with nothing"),
-            (gzip.compress(b"\x00\x00\x0d\x03" + b"\0" * 12), "expected 000008"),
-            (gzip.compress(b"\x00\x00\x08\x03\x00\x00"), "ends within its header"),
-            (gzip.compress(idx(np.zeros((TRAIN, 5, 4)))[:-1]), "holds 399 values"),
-            (gzip.compress(idx(np.zeros((TRAIN, 5, 4))) + b"\0"), "holds 401 values"),
-            (gzip.compress(idx(np.zeros((TRAIN - 1, 5, 4)))), "do not belong together"),
-            (gzip.compress(idx(np.zeros((TRAIN, 5)))), "do not belong together"),
+            (gzip.compress(b"\x00" * 100, mtime=0)[:-9], "cannot be read"),
+            (gzip.compress(b"", mtime=0), "no idx file of bytes: it starts with nothing"),
+            (gzip.compress(b"\x00\x00\x0d\x03" + b"\0" * 12, mtime=0), "expected 000008"),
+            (gzip.compress(b"\x00\x00\x08\x03\x00\x00", mtime=0), "ends within its header"),
+            (gzip.compress(idx(np.zeros((TRAIN, 5, 4)))[:-1], mtime=0), "holds 399 values"),
+            (gzip.compress(idx(np.zeros((TRAIN, 5, 4))) + b"\0", mtime=0), "holds 401 values"),
+            (gzip.compress(idx(np.zeros((TRAIN - 1, 5, 4))), mtime=0), "do not belong together"),
+            (gzip.compress(idx(np.zeros((TRAIN, 5))), mtime=0), "do not belong together"),
         ],
     )
     def test_damaged_file_is_named(self, tmp_path, content, message):

@@ -18,6 +18,7 @@ from fedlabels.errors import RunError
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.setup import build_backend, build_world
 from fedlabels.simulation import ray_backend
+from fedlabels.simulation.ray_support import signals_kept
 from tests.end_to_end.harness import FEDAVG, config_of, prints, simulate, with_client
 from tests.end_to_end.toys import Rememberer
 
@@ -63,8 +64,9 @@ def nodes() -> Iterator[Nodes]:
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 1, "include_dashboard": False}
-    made = Cluster(initialize_head=True, head_node_args=head)
-    made.add_node(num_cpus=1)
+    with signals_kept():
+        made = Cluster(initialize_head=True, head_node_args=head)
+        made.add_node(num_cpus=1)
     yield Nodes(made)
     made.shutdown()
 
@@ -113,7 +115,8 @@ class TestTwoNodes:
         finally:
             backend.close()
         assert not ray.is_initialized()
-        ray.init(nodes.cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        with signals_kept():
+            ray.init(nodes.cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         try:
             assert eventually(lambda: ray.available_resources().get("CPU") == 2)
         finally:
@@ -137,7 +140,8 @@ def test_a_full_cluster_is_waited_for_and_said(
         pass
 
     monkeypatch.setattr(ray_backend, "START_SECONDS", 0.5)
-    ray.init(nodes.cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+    with signals_kept():
+        ray.init(nodes.cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     try:
         occupant = ray.remote(Occupant).options(num_cpus=1).remote()
         backend = started(nodes, tmp_path)
@@ -188,7 +192,8 @@ def test_a_node_that_dies_leaves_its_work_to_the_others(
     monkeypatch.setattr(ray_backend, "START_SECONDS", 1.0)  # nothing has room: do not wait long
     settings = (*FEDAVG, "per_round=9")
     simulate(tmp_path / "serial", config_of(*settings), REMEMBER)
-    third = nodes.cluster.add_node(num_cpus=1)
+    with signals_kept():
+        third = nodes.cluster.add_node(num_cpus=1)
     config = config_of(*settings, *nodes.join, "backend.num_workers=3")
     simulate(tmp_path / "ray", config, REMEMBER, callbacks=[Killer(nodes, third, 2)])
     assert prints(tmp_path / "ray") == prints(tmp_path / "serial")
