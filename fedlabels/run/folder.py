@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,8 @@ class RunFolder:
         for leftover in self.path.glob(f"{TEMPORARY}*"):
             with writing(leftover):
                 leftover.unlink(missing_ok=True)  # a report that is being written replaces its own
+        for leftover in self.checkpoints.glob(f"{TEMPORARY}*"):
+            shutil.rmtree(leftover, ignore_errors=True)  # no further checkpoint may be written
         for table in self._tables:
             table.cut_back(last)
 

@@ -83,6 +83,23 @@ def test_an_end_that_was_killed_is_made_up_for(case: str, tmp_path: Path) -> Non
             simulate(folder, config, resume=True)
 
 
+def test_an_old_checkpoint_whose_removal_was_killed_goes_with_the_resume(tmp_path: Path) -> None:
+    config, whole, folder = (
+        config_of(*SETTINGS, "checkpoint_every=1"),
+        tmp_path / "a",
+        tmp_path / "b",
+    )
+    with killed_at(None) as calls:
+        simulate(whole, config)
+    removed = max(i for i, name in enumerate(calls, 1) if name == "manifest.json")
+    with pytest.raises(Killed), killed_at(removed):
+        simulate(folder, config)
+    assert list((folder / "checkpoints").glob(".tmp-*"))
+    simulate(folder, config, resume=True)
+    assert prints(folder) == prints(whole)
+    assert not list(folder.rglob(".tmp-*"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_a_run_is_saved_waits(number: int, tmp_path: Path) -> None:
     config, folder = config_of(*SETTINGS, "checkpoint_every=99"), tmp_path / "run"
