@@ -133,6 +133,7 @@ class RunFolder:
         )  # fmt: skip
         if not resume:
             self._refuse_existing()
+            self._remove_leftovers()
         for folder in (self.state, self.checkpoints, self.figures):
             with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -145,13 +146,16 @@ class RunFolder:
         last : int
             Last round that stays; 0 empties the tables.
         """
+        self._remove_leftovers()
+        for table in self._tables:
+            table.cut_back(last)
+
+    def _remove_leftovers(self) -> None:
         for leftover in self.path.glob(f"{TEMPORARY}*"):
             with writing(leftover):
                 leftover.unlink(missing_ok=True)  # a report that is being written replaces its own
         for leftover in self.checkpoints.glob(f"{TEMPORARY}*"):
             shutil.rmtree(leftover, ignore_errors=True)  # no further checkpoint may be written
-        for table in self._tables:
-            table.cut_back(last)
 
     def sync(self) -> None:
         """Flush the tables to disk: a checkpoint must not be newer than they are."""

@@ -100,6 +100,19 @@ def test_an_old_checkpoint_whose_removal_was_killed_goes_with_the_resume(tmp_pat
     assert not list(folder.rglob(".tmp-*"))
 
 
+def test_a_run_that_was_killed_as_it_began_leaves_nothing_to_the_next(tmp_path: Path) -> None:
+    config, folder = config_of(*SETTINGS), tmp_path / "run"
+    with killed_at(None) as calls:
+        simulate(tmp_path / "whole", config)
+    settings = next(i for i, name in enumerate(calls, 1) if ".tmp-config.yaml-" in name)
+    with pytest.raises(Killed), killed_at(settings + 1):
+        simulate(folder, config)
+    assert list(folder.glob(".tmp-*"))
+    simulate(folder, config)
+    assert prints(folder) == prints(tmp_path / "whole")
+    assert not list(folder.rglob(".tmp-*"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_a_run_is_saved_waits(number: int, tmp_path: Path) -> None:
     config, folder = config_of(*SETTINGS, "checkpoint_every=99"), tmp_path / "run"
