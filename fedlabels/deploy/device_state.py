@@ -243,7 +243,7 @@ def adopt(run_folder: Path, client_id: int, state_dir: Path) -> Path:
         If the run or the client has no state, it is not the one that the newest checkpoint counts
         on, or there is one already.
     """
-    from fedlabels.run.checkpoint import latest_checkpoint, read_checkpoint
+    from fedlabels.run.checkpoint import newest_checkpoint
 
     try:
         run = str(json.loads((run_folder / "manifest.json").read_bytes())["run_id"])
@@ -255,8 +255,8 @@ def adopt(run_folder: Path, client_id: int, state_dir: Path) -> Path:
             f"{run_folder} has no state of client {client_id}: the method keeps none, or the client"
             " never took part; its device starts as a new one"
         )
-    newest = latest_checkpoint(run_folder)
-    known = (read_checkpoint(newest).states if newest else None) or {}
+    newest = newest_checkpoint(run_folder)
+    known = (newest.states if newest else None) or {}
     verify(run_folder / "state", {k: known[k] for k in {client_id} & known.keys()})
     if (stranger := foreign(state_dir)) is not None:
         raise CheckpointError(f"{state_dir} holds {stranger.name}: give an empty folder")
