@@ -40,7 +40,7 @@ lint: $(VENV)/installed
 # The site, in build/site: open its index.html; docs/settings.md is written anew from the code
 docs: $(VENV)/installed
 	$(BIN)/python -c "import material" 2>/dev/null || $(BIN)/python -m pip install -q -e ".[docs]"
-	$(BIN)/python -m fedlabels.run.reference
+	$(BIN)/python -m fedlabels.settings.reference
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 # Fashion-MNIST, from Debian: 31 MB below /usr/share/datasets

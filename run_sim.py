@@ -14,10 +14,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from fedlabels.errors import FedLabelsError
-from fedlabels.run.arguments import with_choices
-from fedlabels.run.config import register
 from fedlabels.run.main import main, own_overrides, pin_kernels
-from fedlabels.run.mistakes import composition_done, handed_on
+from fedlabels.settings.arguments import with_choices
+from fedlabels.settings.config import register
+from fedlabels.settings.mistakes import composition_done, handed_on
 
 
 def _sweep_folder(folder: str | None, name: str) -> str:

@@ -31,9 +31,9 @@ from hydra import compose, initialize_config_dir
 
 from fedlabels.data import ArrayDataset, load
 from fedlabels.machine import allowed_cores
+from fedlabels.rounds.flower_compat import quiet
 from fedlabels.run import main as entry
-from fedlabels.run.config import check, register
-from fedlabels.simulation.flower_compat import quiet
+from fedlabels.settings.config import check, register
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / "domains"

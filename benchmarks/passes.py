@@ -29,8 +29,8 @@ from fedlabels.data.dataset import pair
 from fedlabels.federation import PARTITIONS, POLICIES, Samples, build, make
 from fedlabels.machine import allowed_cores
 from fedlabels.models import build as build_model
-from fedlabels.simulation.population import Group, Population
-from fedlabels.simulation.worker import Item, Order, Worker, WorkerSpec
+from fedlabels.worker.population import Group, Population
+from fedlabels.worker.worker import Item, Order, Worker, WorkerSpec
 
 RESULTS = Path(__file__).resolve().parent / "results" / "passes.json"
 CLIENTS, COHORT, STEPS, LABELED, UNLABELED, SHARD = 100, 20, 10, 10, 50, 200

@@ -28,12 +28,12 @@ from hydra import compose, initialize_config_dir
 
 from fedlabels.cohort import clock
 from fedlabels.machine import allowed_cores
+from fedlabels.rounds.flower_compat import quiet
+from fedlabels.rounds.job import Job, Task
 from fedlabels.run import RunFolder, Table
 from fedlabels.run import main as entry
-from fedlabels.run.config import check, register
 from fedlabels.run.setup import build_backend, build_world
-from fedlabels.simulation.flower_compat import quiet
-from fedlabels.simulation.job import Job, Task
+from fedlabels.settings.config import check, register
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "profiles.json"

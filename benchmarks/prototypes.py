@@ -29,11 +29,11 @@ from typing import Any
 import yaml
 
 from fedlabels.machine import allowed_cores
-from fedlabels.run.checkpoint import latest_checkpoint, read_checkpoint
-from fedlabels.run.config import register
+from fedlabels.rounds.job import Job, Task
 from fedlabels.run.folder import RunFolder
+from fedlabels.run.folder.checkpoint import latest_checkpoint, read_checkpoint
 from fedlabels.run.setup import build_backend, build_world
-from fedlabels.simulation.job import Job, Task
+from fedlabels.settings.config import register
 from strategies.support import Server, State
 
 ROOT = Path(__file__).resolve().parents[1]

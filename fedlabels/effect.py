@@ -1,7 +1,7 @@
 """Which settings count only beside certain values of others.
 
-A class of settings declares it in ``counts``, beside its fields; `fedlabels.run.unread` refuses
-what was set without effect, for all classes in the same words.
+A class of settings declares it in ``counts``, beside its fields; `fedlabels.settings.unread`
+refuses what was set without effect, for all classes in the same words.
 """
 
 import dataclasses

@@ -15,11 +15,11 @@ from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 from numpy.typing import NDArray
 
-from fedlabels import wire
 from fedlabels.cohort.types import Reduce
 from fedlabels.errors import CheckpointError, RunError
-from fedlabels.simulation.flower_compat import lazy_record, peek
-from fedlabels.simulation.job import Arrays, Need
+from fedlabels.rounds import wire
+from fedlabels.rounds.flower_compat import lazy_record, peek
+from fedlabels.rounds.job import Arrays, Need
 from strategies.support import (
     Collected,
     NoSettings,

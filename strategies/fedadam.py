@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlabels.errors import CheckpointError, ConfigError
-from fedlabels.simulation.job import Arrays
+from fedlabels.rounds.job import Arrays
 from strategies.base import CohortStrategy, State
 from strategies.support import Collected
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
-from fedlabels import wire
 from fedlabels.aggregation.fedlabel import merge_flute
 from fedlabels.errors import ConfigError
-from fedlabels.simulation.job import Arrays, Need
+from fedlabels.rounds import wire
+from fedlabels.rounds.job import Arrays, Need
 from strategies.base import CohortStrategy
 from strategies.support import Collected
 

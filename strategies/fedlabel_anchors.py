@@ -14,7 +14,7 @@ import torch
 
 from fedlabels.errors import ConfigError
 from fedlabels.losses import gap
-from fedlabels.simulation.job import Arrays
+from fedlabels.rounds.job import Arrays
 from strategies.fedlabel import FedLabel, FedLabelSettings
 from strategies.support import Server
 from strategies.support.anchors import AnchorSettings

@@ -13,7 +13,6 @@ import numpy as np
 from flwr.app import Message
 from numpy.typing import NDArray
 
-from fedlabels import wire
 from fedlabels.aggregation import (
     PrincipalRule,
     Recombination,
@@ -23,7 +22,8 @@ from fedlabels.aggregation import (
 )
 from fedlabels.effect import Only, only
 from fedlabels.errors import CheckpointError, ConfigError
-from fedlabels.simulation.job import Arrays, EachTerm, Need
+from fedlabels.rounds import wire
+from fedlabels.rounds.job import Arrays, EachTerm, Need
 from strategies.base import CohortStrategy, Outcome, State
 from strategies.support import Collected
 

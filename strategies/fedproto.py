@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedlabels.aggregation import Prototypes, remembered
-from fedlabels.simulation.job import Arrays
+from fedlabels.rounds.job import Arrays
 from strategies.support import Collected
 from strategies.support.prototypes import (
     PRESENT,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fedlabels.aggregation import Prototypes, anchor_ema, remembered
 from fedlabels.errors import CheckpointError, ConfigError
-from fedlabels.simulation.job import Arrays
+from fedlabels.rounds.job import Arrays
 from strategies.support import Collected, State
 from strategies.support.anchors import AnchorSettings
 from strategies.support.prototypes import (

@@ -17,8 +17,8 @@ from fedlabels.aggregation import Prototypes, prototype_mean
 from fedlabels.effect import ABOVE_0, Only, only
 from fedlabels.errors import CheckpointError, ConfigError
 from fedlabels.losses import TgpForm, generate, generator_loss, tgp_margin
+from fedlabels.rounds.job import Arrays, Need
 from fedlabels.seeds import generator
-from fedlabels.simulation.job import Arrays, Need
 from strategies.support import Collected, State
 from strategies.support.prototypes import (
     PRESENT,

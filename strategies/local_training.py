@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from flwr.app import Message
 
-from fedlabels.simulation.job import Arrays
+from fedlabels.rounds.job import Arrays
 from strategies.base import MODEL_KEPT, CohortStrategy, Outcome
 
 

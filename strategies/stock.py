@@ -16,13 +16,12 @@ from flwr.app.exception import AppExitException
 from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 
-from fedlabels import wire
 from fedlabels.aggregation import weighted_mean
 from fedlabels.errors import CheckpointError, ConfigError, RunError
-from fedlabels.simulation.flower_compat import WideArray, peek
-from fedlabels.simulation.job import Arrays, Need
-from fedlabels.simulation.mods import ADAPTIVE
-from fedlabels.simulation.replies import Replies
+from fedlabels.rounds import wire
+from fedlabels.rounds.flower_compat import ADAPTIVE_CLIPPING, WideArray, peek
+from fedlabels.rounds.job import Arrays, Need
+from fedlabels.rounds.replies import Replies
 from strategies.base import MODEL_KEPT, Outcome, ServerStrategy, State, restored
 from strategies.support import Collected, SampledGrid, finite_norms, global_random, snapshot
 from strategies.support.guard import wrapped
@@ -291,7 +290,7 @@ def _find(name: object) -> type[flower.Strategy]:
     plain = str(name).removeprefix(_PREFIX)
     if "AdaptiveClipping" in plain and plain in flower.__all__:
         fixed = plain.replace("Adaptive", "Fixed")
-        raise ConfigError(f"strategy.rule={plain} is refused. {ADAPTIVE}. Use {fixed}")
+        raise ConfigError(f"strategy.rule={plain} is refused. {ADAPTIVE_CLIPPING}. Use {fixed}")
     kind = kinds.get(plain)
     if kind is None:
         raise ConfigError(f"Flower has no strategy {name!r}; choose one of {', '.join(kinds)}")

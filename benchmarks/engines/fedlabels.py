@@ -26,10 +26,10 @@ from fedlabels.models import build as build_model
 from fedlabels.models.base import Classifier
 from fedlabels.models.registry import MODELS
 from fedlabels.run import main as entry
-from fedlabels.run.config import check, register
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.setup import World
-from fedlabels.simulation.population import Group, Population
+from fedlabels.settings.config import check, register
+from fedlabels.worker.population import Group, Population
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NEVER = 10**9

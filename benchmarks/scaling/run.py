@@ -18,16 +18,16 @@ from clients.fedavg import FedAvg
 from fedlabels.cohort import Cohort, FitRequest, FitResult, Term, Tree
 from fedlabels.federation import Federation, Ragged
 from fedlabels.report import write_report
+from fedlabels.rounds import Job, JobResult
 from fedlabels.run import file_sha256
 from fedlabels.run import main as entry
-from fedlabels.run.config import check, register
 from fedlabels.run.console import Console
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.loop import Loop
 from fedlabels.run.setup import World, build_world
-from fedlabels.simulation import Job, JobResult
+from fedlabels.settings.config import check, register
 from fedlabels.simulation.backend import SimulationBackend
-from fedlabels.simulation.population import Group, Population
+from fedlabels.worker.population import Group, Population
 from scaling import probe
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -7,14 +7,22 @@ BatchNorm and Dropout through this one object. It is per thread and reset after 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from fedlabels.cohort.draws import Draws
-
 Statistics = Literal["running", "fixed", "cumulative"]
+
+
+class Uniform(Protocol):
+    """What layers ask of the random numbers of a step; see `draws.Draws`."""
+
+    def fold(self, number: int | Tensor) -> "Uniform":
+        """Return another stream, chosen by a number."""
+
+    def uniform(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        """Draw from [0, 1)."""
 
 
 class Context(threading.local):
@@ -38,7 +46,7 @@ class Context(threading.local):
 
     def __init__(self) -> None:
         self.rows: Tensor | None = None
-        self.draws: Draws | None = None
+        self.draws: Uniform | None = None
         self.donate = False
         self.inside = False
         self.clients = 1

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fedlabels import telemetry
-from fedlabels.deploy.connection import parse_address, write_connection
+from fedlabels.deploy.address import parse_address
+from fedlabels.deploy.connection import write_connection
 from fedlabels.errors import ConfigError, FedLabelsError
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _spec(given: argparse.Namespace) -> int:
             '"fedlabels[sim]"; devices do not need it'
         ) from error
     from fedlabels.deploy.doctor import PREVIEW
-    from fedlabels.simulation.flower_compat import quiet
+    from fedlabels.rounds.flower_compat import quiet
 
     quiet()
     config = settings({"overrides": shlex.join(given.overrides)})

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedlabels.errors import CheckpointError, ConfigError
-from fedlabels.run.files import json_bytes, write_atomic
+from fedlabels.machine.files import json_bytes, write_atomic
 
 FILE = "devices.json"
 ORDERS = "devices.free"

@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedlabels import wire
 from fedlabels.cohort.types import EMPTY, Scalar
 from fedlabels.errors import FedLabelsError
+from fedlabels.rounds import wire
 
 if TYPE_CHECKING:
     from fedlabels.deploy.device import Device
     from fedlabels.deploy.device_data import DeviceData
     from fedlabels.deploy.device_state import DeviceState
     from fedlabels.deploy.spec import DeviceSpec
-    from fedlabels.simulation.state import Arrays
+    from fedlabels.worker.state import Arrays
 
 LOG = logging.getLogger(__name__)
 

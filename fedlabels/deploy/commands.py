@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedlabels.deploy import keys
-from fedlabels.deploy.connection import Address, check_name, require_loopback
+from fedlabels.deploy.address import Address, require_loopback
+from fedlabels.deploy.connection import check_name
 from fedlabels.errors import ConfigError
 from fedlabels.telemetry import OFF
 

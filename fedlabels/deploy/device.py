@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 import clients
-from fedlabels import wire
 from fedlabels.cohort.data import Shard
 from fedlabels.deploy.device_data import DeviceData
 from fedlabels.deploy.spec import DeviceSpec
@@ -15,14 +14,15 @@ from fedlabels.errors import RunError
 from fedlabels.federation.federation import Federation
 from fedlabels.federation.ragged import Ragged
 from fedlabels.machine import allowed_cores
-from fedlabels.simulation.convert import arrays_of
-from fedlabels.simulation.kept import check_state
-from fedlabels.simulation.order import Item, Order
-from fedlabels.simulation.outcome import Outcome
-from fedlabels.simulation.population import Group, Population
-from fedlabels.simulation.state import Arrays
-from fedlabels.simulation.terms import finite
-from fedlabels.simulation.worker import Worker, WorkerSpec
+from fedlabels.rounds import wire
+from fedlabels.rounds.order import Item, Order
+from fedlabels.rounds.terms import finite
+from fedlabels.worker.convert import arrays_of
+from fedlabels.worker.kept import check_state
+from fedlabels.worker.outcome import Outcome
+from fedlabels.worker.population import Group, Population
+from fedlabels.worker.state import Arrays
+from fedlabels.worker.worker import Worker, WorkerSpec
 
 EVALUATION = "device_"
 """Prefix of what a device measures with the model that it received."""

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from fedlabels.errors import CheckpointError, ConfigError
-from fedlabels.simulation.state import Arrays, StateStore, verify
+from fedlabels.worker.state import Arrays, StateStore, verify
 
 OWNER, DEVICE, ASIDE = "owner.json", "device.json", "aside"
 SUM = "sha256"
@@ -243,7 +243,7 @@ def adopt(run_folder: Path, client_id: int, state_dir: Path) -> Path:
         If the run or the client has no state, it is not the one that the newest checkpoint counts
         on, or there is one already.
     """
-    from fedlabels.run.checkpoint import newest_checkpoint
+    from fedlabels.run.folder.checkpoint import newest_checkpoint
 
     try:
         run = str(json.loads((run_folder / "manifest.json").read_bytes())["run_id"])

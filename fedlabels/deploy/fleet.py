@@ -20,14 +20,14 @@ import numpy as np
 from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-from fedlabels import wire
 from fedlabels.deploy.bindings import Bindings
 from fedlabels.deploy.reception import Fleet, Held, Reception
 from fedlabels.errors import WireError, one_line
-from fedlabels.simulation.flower_compat import LazyArray, error_reply, lazy_record, peek
-from fedlabels.simulation.grid import RoundGrid
-from fedlabels.simulation.job import Arrays, ClientRow, JobResult, Need, num_bytes
-from fedlabels.simulation.judge import MAX_WEIGHT, Form, Votes, difference, vote, winners
+from fedlabels.rounds import wire
+from fedlabels.rounds.flower_compat import LazyArray, error_reply, lazy_record, peek
+from fedlabels.rounds.grid import RoundGrid
+from fedlabels.rounds.job import Arrays, ClientRow, JobResult, Need, num_bytes
+from fedlabels.rounds.judge import MAX_WEIGHT, Form, Votes, difference, vote, winners
 from strategies.support.replies import (
     SLACK,
     Due,

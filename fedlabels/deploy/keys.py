@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fedlabels.deploy.connection import check_host
+from fedlabels.deploy.address import check_host
 from fedlabels.errors import ConfigError, DataError
 
 CA_CERTIFICATE, CA_KEY = "ca.crt", "ca.key"

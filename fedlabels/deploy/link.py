@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cryptography.x509 import Certificate, load_der_x509_certificate
 
-from fedlabels.deploy.connection import Address, require_loopback
+from fedlabels.deploy.address import Address, require_loopback
 from fedlabels.deploy.keys import read_certificate
 from fedlabels.errors import DataError, RunError
 

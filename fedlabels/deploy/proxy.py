@@ -7,7 +7,7 @@ sent on is that very path, without what a client may have written around it.
 
 from pathlib import Path
 
-from fedlabels.deploy.connection import Address
+from fedlabels.deploy.address import Address
 from fedlabels.deploy.keys import CA_CERTIFICATE, CERTIFICATE, KEY
 from fedlabels.errors import ConfigError
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from fedlabels import wire
 from fedlabels.deploy.bindings import Bindings, Claim
 from fedlabels.deploy.spec import LARGEST
 from fedlabels.errors import one_line
+from fedlabels.rounds import wire
 
 LOG = logging.getLogger(__name__)
 PAUSE, LONGEST = 60.0, 3600.0

@@ -30,30 +30,26 @@ from fedlabels.errors import CheckpointError, ConfigError
 from fedlabels.federation.federation import Federation
 from fedlabels.federation.ragged import Ragged
 from fedlabels.models import build as build_model
+from fedlabels.rounds.job import Backend, ClientRow
 from fedlabels.run.agreement import check_agreement
 from fedlabels.run.callbacks import Callback
-from fedlabels.run.checkpoint import Checkpoint, newest_checkpoint
+from fedlabels.run.callbacks.trackers import tracking_of
 from fedlabels.run.code import code_version
-from fedlabels.run.config import check, register
 from fedlabels.run.console import Console
 from fedlabels.run.data import build_data, contents_of, views_of
 from fedlabels.run.early_stop import EarlyStop
 from fedlabels.run.folder import RunFolder, new_folder, remove_new
+from fedlabels.run.folder.checkpoint import Checkpoint, newest_checkpoint
+from fedlabels.run.folder.owner import owned
 from fedlabels.run.identity import check_identity, planned
 from fedlabels.run.loop import Loop
 from fedlabels.run.main import check_unfinished, early_end, measured, own_overrides
-from fedlabels.run.mistakes import composing, plain
-from fedlabels.run.owner import owned
-from fedlabels.run.place import Begin, Place, usable
+from fedlabels.run.place import Begin, Elsewhere, usable
 from fedlabels.run.setup import World, first_arrays
 from fedlabels.run.signals import terminable
-from fedlabels.run.trackers import tracking_of
-from fedlabels.simulation.backend import SimulationBackend
-from fedlabels.simulation.job import ClientRow
-from fedlabels.simulation.population import Group, Population
-from fedlabels.simulation.serial import SerialBackend
-from fedlabels.simulation.state import StateStore, Version
-from fedlabels.simulation.worker import WorkerSpec
+from fedlabels.settings.config import check, register
+from fedlabels.settings.mistakes import composing, plain
+from fedlabels.worker.population import Group, Population
 from strategies.support.replies import Limits
 
 LOG = logging.getLogger(__name__)
@@ -252,7 +248,7 @@ def server_data(config: Mapping[str, Any]) -> DataSource:
     return DataSource(dataset, dataset, empty=True)
 
 
-class Devices(Place):
+class Devices(Elsewhere):
     """Clients that are real devices.
 
     Parameters
@@ -267,12 +263,11 @@ class Devices(Place):
         Where the run goes on from.
     """
 
-    dealt = False
-
     def __init__(
         self, config: Mapping[str, Any], world: World, grid: Grid, checkpoint: Checkpoint | None
     ) -> None:
-        self._config, self._world, self._flower = config, world, grid
+        super().__init__(config, world)
+        self._flower = grid
         self._fleet = Fleet()
         self._lost = 0
         self._grid: DeviceGrid | None = None
@@ -285,25 +280,7 @@ class Devices(Place):
         self.lost_rounds = deploy["lost_rounds"]
         self.deadline_seconds = deploy["connect_seconds"]
 
-    def start(
-        self, folder: RunFolder, committed: int, states: Mapping[int, Version] | None
-    ) -> SimulationBackend:
-        """Start the worker that makes the first model and tests on the server."""
-        spec = WorkerSpec(
-            train=self._world.source.train,
-            test=self._world.source.test,
-            federation=self._world.federation,
-            population=self._world.population,
-            views=self._config["dataset"]["views"],
-            view_options=self._world.view_options,
-            seed=self._config["seed"],
-            threads=self._config["backend"]["threads"],
-            dtype=self._config["precision"],
-            device=self._config["backend"]["device"],
-        )
-        return SerialBackend(spec, StateStore(folder.state / "server", committed))
-
-    def grid(self, folder: RunFolder, backend: SimulationBackend) -> DeviceGrid:
+    def grid(self, folder: RunFolder, backend: Backend) -> DeviceGrid:
         """Return the grid of the devices."""
         deploy = self._config["deploy"]
         patience = Patience(deploy["describe_seconds"], deploy["round_seconds"])

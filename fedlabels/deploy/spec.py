@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedlabels.errors import ConfigError
-from fedlabels.simulation.mods import MODS
+from fedlabels.worker.mods import MODS
 
 FORMAT = 1
 LARGEST = 2**31 - 1

@@ -1,8 +1,5 @@
 """Arrays in a ``.npz`` file, written whole or not at all and read without pickle."""
 
-import contextlib
-import os
-import secrets
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -13,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlabels.errors import DataError, writing
+from fedlabels.machine.files import replacing
 
 # What a damaged archive makes of itself: a flipped bit can also ask for an unknown compression
 # (NotImplementedError) or a password (RuntimeError).
@@ -42,19 +40,10 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     DiskError
         If the disk refuses; what was there before is untouched then.
     """
-    # not mkstemp: its files are the owner's alone, whatever the umask
-    temporary = path.with_name(f".tmp-{path.name}-{secrets.token_hex(4)}")
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("xb") as file:
-                np.savez_compressed(file, allow_pickle=False, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):  # what went wrong first is said
-            temporary.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def read(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedlabels.errors import ConfigError, DataError, writing
+from fedlabels.machine.files import write_atomic
 from fedlabels.report.blocks import Figure
 from fedlabels.report.charts import (
     SOFT,
@@ -31,7 +32,6 @@ from fedlabels.report.charts import (
 from fedlabels.report.markup import Markup
 from fedlabels.report.numbers import count, size_unit
 from fedlabels.report.thinning import thin
-from fedlabels.report.writing import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -133,7 +133,7 @@ def write_figures(figures: Iterable[Figure], folder: Path, formats: Sequence[str
         for stem, figure, chart in _named(figures):
             for kind in dict.fromkeys(formats):
                 path = folder / f"{stem}.{kind}"
-                written.append(write_whole(path, _render(figure, chart, kind)))
+                written.append(write_atomic(path, _render(figure, chart, kind)))
     return written
 
 

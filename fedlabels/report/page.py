@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from fedlabels import __version__
+from fedlabels.machine.files import write_atomic
 from fedlabels.report.blocks import Section, facts, table
 from fedlabels.report.charts import TONES
 from fedlabels.report.comparison import page as comparison
@@ -30,7 +31,6 @@ from fedlabels.report.single.headline import headline, run_title
 from fedlabels.report.single.learning import learning, other_metrics, pseudo_labels
 from fedlabels.report.single.provenance import reproduce, settings
 from fedlabels.report.single.source import RunData, read_json, read_run
-from fedlabels.report.writing import write_whole
 
 REPORT = "report.html"
 _COURSE = ("status", "started", "finished")  # what a manifest says when a run begins or ends
@@ -62,7 +62,7 @@ def write_report(folder: Path) -> Path:
         text = render(data)
         now = read_json(folder / "manifest.json")
         if all(now.get(key) == data.manifest.get(key) for key in _COURSE):
-            return write_whole(folder / REPORT, text)
+            return write_atomic(folder / REPORT, text)
 
 
 def render(data: RunData) -> str:
@@ -244,7 +244,7 @@ def write_preview(
         class_="top",
     )
     shown = [section.render() for section in sections]
-    return write_whole(path, document(title, "Made before any run", head, shown))
+    return write_atomic(path, document(title, "Made before any run", head, shown))
 
 
 def _domains(rows: Sequence[tuple[str, str, str]]) -> list[Section]:

@@ -1,16 +1,17 @@
-"""The run: its folder, checkpoints, fingerprints and what the user sees of it."""
+"""The run: from settings to a finished run folder, and what the user sees of it."""
 
-from fedlabels.run.checkpoint import (
+from fedlabels.run.console import Console
+from fedlabels.run.folder.checkpoint import (
     Checkpoint,
     latest_checkpoint,
     read_checkpoint,
     write_checkpoint,
     write_model,
 )
-from fedlabels.run.console import Console
-from fedlabels.run.folder import RunFolder
-from fedlabels.run.hashing import config_hash, differing_keys, file_sha256, flatten, rounds_hash
-from fedlabels.run.table import Table
+from fedlabels.run.folder.folder import RunFolder
+from fedlabels.run.folder.hashing import file_sha256, rounds_hash
+from fedlabels.run.folder.table import Table
+from fedlabels.settings.hashing import config_hash, differing_keys, flatten
 
 __all__ = [
     "Checkpoint",

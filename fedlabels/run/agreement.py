@@ -13,12 +13,12 @@ from flwr.app import ConfigRecord, Message
 
 import clients
 import strategies
-from fedlabels import wire
 from fedlabels.cohort import Client, Reads
 from fedlabels.errors import ConfigError, FedLabelsError, RunError
+from fedlabels.rounds import wire
+from fedlabels.rounds.job import Arrays, Job, JobResult
 from fedlabels.simulation.grid import FIRST_NODE_ID, CohortGrid
-from fedlabels.simulation.job import Arrays, Job, JobResult
-from fedlabels.simulation.mods import MODS
+from fedlabels.worker.mods import MODS
 from strategies.base import Server, ServerStrategy
 
 if TYPE_CHECKING:

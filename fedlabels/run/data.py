@@ -29,7 +29,8 @@ from fedlabels.federation import (
     build,
     make,
 )
-from fedlabels.run.hashing import FILES, file_sha256
+from fedlabels.run.folder.hashing import file_sha256
+from fedlabels.settings.hashing import FILES
 
 Settings = Mapping[str, Any]
 

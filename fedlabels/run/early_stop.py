@@ -5,9 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fedlabels.errors import ConfigError
-
-TEST, PERSONAL = "test_accuracy", "personal_accuracy"
-METRICS = ("auto", TEST, PERSONAL)
+from fedlabels.settings.groups import METRICS, TEST, EarlyStopConfig
 
 
 @dataclass(frozen=True)
@@ -37,48 +35,21 @@ class Course:
 
 
 @dataclass
-class EarlyStop:
-    """Stops a run by an accuracy on test samples.
+class EarlyStop(EarlyStopConfig):
+    """Stops a run by an accuracy on test samples; the settings decide when.
 
     Parameters
     ----------
-    metric : {"auto", "test_accuracy", "personal_accuracy"}
-        Which accuracy: of the global model, or the mean over the clients' own models; ``auto`` is
-        the first where there is a global model that is tested, else the second.
-    target : float or None
-        Stop as soon as it is reached, in (0, 1].
-    patience : int or None
-        Stop after so many evaluations in a row without a new best, >= 1.
     every : int
         Rounds from one evaluation to the next, >= 1. One between, of the last round of a call, does
         not count: with more rounds planned it would not have been.
     """
 
-    metric: str = "auto"
-    target: float | None = None
-    patience: int | None = None
     every: int = 1
 
     def __post_init__(self) -> None:
-        if self.metric not in METRICS:
-            raise ConfigError(
-                f"early_stop.metric must be one of {', '.join(METRICS)}, got '{self.metric}'"
-            )
-        if self.target is not None and not 0 < self.target <= 1:
-            raise ConfigError(
-                f"early_stop.target is an accuracy in (0, 1], got {self.target}; 60 % is 0.6"
-            )
-        if self.patience is not None and self.patience < 1:
-            raise ConfigError(
-                f"early_stop.patience must be >= 1 evaluations, or null to go on, got"
-                f" {self.patience}"
-            )
+        super().__post_init__()
         self._courses = dict[str, Course]()
-
-    @property
-    def wanted(self) -> bool:
-        """Whether anything can stop the run."""
-        return self.target is not None or self.patience is not None
 
     def choose(self, measured: Iterable[str]) -> None:
         """Settle which metric counts.

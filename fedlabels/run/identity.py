@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedlabels.errors import CheckpointError
-from fedlabels.run.checkpoint import Checkpoint
 from fedlabels.run.code import code_version, described, is_other
-from fedlabels.run.hashing import machine_keys, schedule_of
+from fedlabels.run.folder.checkpoint import Checkpoint
+from fedlabels.settings.hashing import machine_keys, schedule_of
 
 Settings = Mapping[str, Any]
 

@@ -9,35 +9,35 @@ from typing import Any
 import yaml
 from flwr.app import ArrayRecord
 
-from fedlabels import wire
 from fedlabels.cohort.clock import phase, whole
 from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import RunError
 from fedlabels.machine.blas import one_blas_thread
 from fedlabels.machine.kernels import hardware
+from fedlabels.rounds import wire
+from fedlabels.rounds.grid import RoundGrid
+from fedlabels.rounds.job import Arrays, ClientRow, EachTerm, Job, Task
 from fedlabels.run.agreement import check_messages
 from fedlabels.run.callbacks import Callback, Closing, Measure, Seen
-from fedlabels.run.checkpoint import Checkpoint, write_checkpoint, write_model
 from fedlabels.run.code import package_versions
 from fedlabels.run.console import Console
 from fedlabels.run.data import sample_of
 from fedlabels.run.early_stop import BY_CALLBACK, EarlyStop, still_stopped
 from fedlabels.run.ending import status_of, tried
 from fedlabels.run.folder import RunFolder
-from fedlabels.run.hashing import config_hash, flatten, schedule_of
+from fedlabels.run.folder.checkpoint import Checkpoint, write_checkpoint, write_model
+from fedlabels.run.folder.records import made_record, record_of, tested_by
 from fedlabels.run.kernels import warnings_of
 from fedlabels.run.merged import aggregated
 from fedlabels.run.notes import lost_tests, odd
 from fedlabels.run.place import Begin, Place, Simulated, usable
-from fedlabels.run.records import made_record, record_of, tested_by
 from fedlabels.run.setup import World
 from fedlabels.run.signals import undisturbed
+from fedlabels.settings.hashing import config_hash, flatten, schedule_of
 from fedlabels.simulation.backend import SimulationBackend
-from fedlabels.simulation.evaluation import Evaluation
-from fedlabels.simulation.grid import RoundGrid
-from fedlabels.simulation.job import Arrays, ClientRow, EachTerm, Job, Task
-from fedlabels.simulation.personal import personal
-from fedlabels.simulation.state import Version
+from fedlabels.worker.evaluation import Evaluation
+from fedlabels.worker.personal import personal
+from fedlabels.worker.state import Version
 from strategies.base import MODEL_REFUSED
 from strategies.support.contract import Server, State
 

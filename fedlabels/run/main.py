@@ -16,29 +16,30 @@ from fedlabels.cohort import clock
 from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import CheckpointError, ConfigError, FedLabelsError, RunError
 from fedlabels.machine import allowed_cores, portable
+from fedlabels.machine.memory import keep_memory
 from fedlabels.report import write_report
+from fedlabels.rounds.flower_compat import quiet
 from fedlabels.run.callbacks import Callback
-from fedlabels.run.checkpoint import Checkpoint, check_origin, newest_checkpoint
+from fedlabels.run.callbacks.decomposition import decomposition_of
+from fedlabels.run.callbacks.profile import profile_of
+from fedlabels.run.callbacks.trackers import tracking_of
 from fedlabels.run.code import code_version
-from fedlabels.run.config import check
 from fedlabels.run.console import Console
 from fedlabels.run.data import contents_of, evaluates_clients
-from fedlabels.run.decomposition import decomposition_of
-from fedlabels.run.early_stop import BY_CALLBACK, PERSONAL, TEST, EarlyStop, still_stopped
+from fedlabels.run.early_stop import BY_CALLBACK, EarlyStop, still_stopped
 from fedlabels.run.folder import RunFolder, new_folder, remove_new
-from fedlabels.run.hashing import may_differ
+from fedlabels.run.folder.checkpoint import Checkpoint, check_origin, newest_checkpoint
+from fedlabels.run.folder.owner import owned
+from fedlabels.run.folder.table import Table
 from fedlabels.run.identity import check_identity, planned
 from fedlabels.run.loop import Loop
-from fedlabels.run.mistakes import plain
-from fedlabels.run.owner import owned
-from fedlabels.run.profile import profile_of
 from fedlabels.run.setup import World, build_world
 from fedlabels.run.signals import INTERRUPTED, terminable
-from fedlabels.run.table import Table
-from fedlabels.run.trackers import tracking_of
-from fedlabels.simulation.flower_compat import quiet
-from fedlabels.simulation.memory import keep_memory
-from fedlabels.simulation.state import verify
+from fedlabels.settings.config import check
+from fedlabels.settings.groups import PERSONAL, TEST
+from fedlabels.settings.hashing import may_differ
+from fedlabels.settings.mistakes import plain
+from fedlabels.worker.state import verify
 
 # After a run on the data that come with scikit-learn: how to go on to others.
 NEXT = (

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from flwr.app import ArrayRecord, Message
 
-from fedlabels.simulation.flower_compat import peek
-from fedlabels.simulation.judge import broken, infinite
+from fedlabels.rounds.flower_compat import peek
+from fedlabels.rounds.judge import broken, infinite
 from strategies.base import MODEL_KEPT, MODEL_REFUSED, Outcome, ServerStrategy, State
 
 LOG = logging.getLogger(__name__)

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedlabels.cohort.types import EMPTY
+from fedlabels.rounds.grid import RoundGrid
+from fedlabels.rounds.job import Arrays, Backend, ClientRow
 from fedlabels.run.data import evaluates_clients
 from fedlabels.run.folder import RunFolder
-from fedlabels.run.setup import World, build_backend
+from fedlabels.run.setup import World, build_backend, build_server_backend
 from fedlabels.simulation.backend import SimulationBackend
-from fedlabels.simulation.grid import FIRST_NODE_ID, CohortGrid, RoundGrid
-from fedlabels.simulation.job import Arrays, ClientRow
-from fedlabels.simulation.state import Version
+from fedlabels.simulation.grid import FIRST_NODE_ID, CohortGrid
+from fedlabels.worker.state import Version
 
 Settings = Mapping[str, Any]
 
@@ -75,7 +76,7 @@ class Place(ABC):
         """Start what makes the first model and tests on the server."""
 
     @abstractmethod
-    def grid(self, folder: RunFolder, backend: SimulationBackend) -> RoundGrid:
+    def grid(self, folder: RunFolder, backend: Backend) -> RoundGrid:
         """Return the grid of the clients."""
 
     @abstractmethod
@@ -120,6 +121,29 @@ def usable(rows: Sequence[ClientRow], needs: Collection[str] = ()) -> bool:
     return bool(sent) or any(row.status == "empty" for row in rows)
 
 
+class Elsewhere(Place):
+    """Clients that are not simulated: what the server does itself is done in this process.
+
+    Parameters
+    ----------
+    config : mapping
+        Resolved settings.
+    world : World
+        Strategy, client, and the server's own data.
+    """
+
+    dealt = False
+
+    def __init__(self, config: Settings, world: World) -> None:
+        self._config, self._world = config, world
+
+    def start(
+        self, folder: RunFolder, committed: int, states: Mapping[int, Version] | None
+    ) -> SimulationBackend:
+        """Start the worker that makes the first model and tests on the server."""
+        return build_server_backend(self._config, self._world, folder, committed)
+
+
 class Simulated(Place):
     """Clients that the backend simulates.
 
@@ -142,7 +166,7 @@ class Simulated(Place):
         """Start workers."""
         return build_backend(self._config, self._world, folder, committed, states)
 
-    def grid(self, folder: RunFolder, backend: SimulationBackend) -> CohortGrid:
+    def grid(self, folder: RunFolder, backend: Backend) -> CohortGrid:
         """Return a grid over all clients of the federation."""
         return CohortGrid(range(self._config["clients"]), backend)
 

@@ -1,7 +1,7 @@
 """From settings to objects: data, federation, population, backend, strategy."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from torch.nn import Module
@@ -18,19 +18,19 @@ from fedlabels.federation import (
 from fedlabels.machine.blas import one_blas_thread
 from fedlabels.models import build as build_model
 from fedlabels.models.base import Classifier
+from fedlabels.rounds.job import Arrays
 from fedlabels.run.agreement import check_agreement
+from fedlabels.run.callbacks.profile import profile_of
 from fedlabels.run.data import build_data, read_data, views_of
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.kernels import check_portable
 from fedlabels.run.placement import execution_of
-from fedlabels.run.profile import profile_of
 from fedlabels.simulation.backend import SimulationBackend
-from fedlabels.simulation.job import Arrays
-from fedlabels.simulation.population import Group, Population
 from fedlabels.simulation.process_backend import ProcessBackend
 from fedlabels.simulation.serial import SerialBackend
-from fedlabels.simulation.state import StateStore, Version
-from fedlabels.simulation.worker import WorkerSpec
+from fedlabels.worker.population import Group, Population
+from fedlabels.worker.state import StateStore, Version
+from fedlabels.worker.worker import WorkerSpec
 from strategies.base import ServerStrategy
 
 Settings = Mapping[str, Any]
@@ -130,20 +130,11 @@ def build_backend(
     """
     settings = config["backend"]
     check_portable(settings)
-    spec = WorkerSpec(
-        train=world.source.train,
-        test=world.source.test,
-        federation=world.federation,
-        population=world.population,
-        views=config["dataset"]["views"],
-        view_options=world.view_options,
-        seed=config["seed"],
+    spec = replace(
+        _server_spec(config, world),
         execution=execution_of(settings),
         stack_size=settings["stack_size"],
-        threads=settings["threads"],
-        dtype=config["precision"],
         profile=profile_of(config) is not None,
-        device=settings["device"],
         tf32=settings["tf32"],
         lanes=settings["lanes"],
         mods=tuple(config["deploy"]["mods"]),
@@ -160,3 +151,34 @@ def build_backend(
         settings["num_gpus"],
     )  # fmt: skip
     return RayBackend(spec, states, settings["block_size"], chosen)
+
+
+def build_server_backend(
+    config: Settings, world: World, folder: RunFolder, committed: int
+) -> SimulationBackend:
+    """Start what makes the first model and tests on the server, where clients are devices.
+
+    Parameters
+    ----------
+    committed : int
+        Last round that is done.
+    """
+    return SerialBackend(
+        _server_spec(config, world), StateStore(folder.state / "server", committed)
+    )
+
+
+def _server_spec(config: Settings, world: World) -> WorkerSpec:
+    """Return what every worker of a run holds, simulating clients or not."""
+    return WorkerSpec(
+        train=world.source.train,
+        test=world.source.test,
+        federation=world.federation,
+        population=world.population,
+        views=config["dataset"]["views"],
+        view_options=world.view_options,
+        seed=config["seed"],
+        threads=config["backend"]["threads"],
+        dtype=config["precision"],
+        device=config["backend"]["device"],
+    )

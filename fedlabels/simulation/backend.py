@@ -14,14 +14,14 @@ from fedlabels.cohort import clock
 from fedlabels.cohort.clock import Track, phase
 from fedlabels.cohort.types import Indices
 from fedlabels.data import make_views
-from fedlabels.simulation.evaluation import Evaluation, Scored, evaluate
-from fedlabels.simulation.job import Arrays, ClientRow, EachTerm, Job, JobResult, SumTerm, Task
-from fedlabels.simulation.judge import counted, winners
-from fedlabels.simulation.order import Item, Made, Order, Report
+from fedlabels.rounds.job import Arrays, ClientRow, EachTerm, Job, JobResult, SumTerm, Task
+from fedlabels.rounds.judge import counted, winners
+from fedlabels.rounds.order import Item, Made, Order, Report
+from fedlabels.rounds.reduce import Key, Node, finish
 from fedlabels.simulation.ranges import ends
-from fedlabels.simulation.reduce import Key, Node, finish
-from fedlabels.simulation.state import StateStore, Version
-from fedlabels.simulation.worker import EVALUATION_ROWS, WorkerSpec
+from fedlabels.worker.evaluation import Evaluation, Scored, evaluate
+from fedlabels.worker.state import StateStore, Version
+from fedlabels.worker.worker import EVALUATION_ROWS, WorkerSpec
 
 CPU_BLOCK, GPU_BLOCK = 8, 64
 PORTION = 2  # blocks of every worker, where a cohort runs in portions

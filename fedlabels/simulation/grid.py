@@ -15,13 +15,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from flwr.app import ArrayRecord, Message, RecordDict
-from flwr.serverapp import Grid
 
-from fedlabels import wire
 from fedlabels.cohort.clock import phase
-from fedlabels.cohort.types import EMPTY, Reduce
 from fedlabels.errors import ConfigError, RunError, WireError
-from fedlabels.simulation.flower_compat import (
+from fedlabels.rounds import wire
+from fedlabels.rounds.flower_compat import (
     Run,
     error_reply,
     identify,
@@ -29,7 +27,8 @@ from fedlabels.simulation.flower_compat import (
     peek,
     set_message_id,
 )
-from fedlabels.simulation.job import (
+from fedlabels.rounds.grid import RoundGrid
+from fedlabels.rounds.job import (
     Arrays,
     Backend,
     ClientRow,
@@ -39,33 +38,9 @@ from fedlabels.simulation.job import (
     Need,
     Task,
 )
-from fedlabels.simulation.replies import Replies
+from fedlabels.rounds.replies import Replies
 
 FIRST_NODE_ID = 1000
-
-
-class RoundGrid(Grid):
-    """A grid as the round loop asks for it, beside what strategies ask of it.
-
-    Attributes
-    ----------
-    needs : mapping of str to {"sum", "each"}
-        How terms come back; set by the run loop.
-    reduces : mapping of str to {"mean", "sum"}
-        How summed terms are reduced, where the strategy says so; set by the run loop.
-    keep : tuple of str
-        Terms of which every client's value comes back beside that; set by the run loop.
-    last : list of JobResult
-        What became of every client in the latest :meth:`send_and_receive`.
-    kept : mapping of str to EachTerm
-        The terms to keep, of that.
-    """
-
-    needs: Mapping[str, Need]
-    keep: tuple[str, ...]
-    last: list[JobResult]
-    kept: Mapping[str, EachTerm] = EMPTY
-    reduces: Mapping[str, Reduce] = EMPTY
 
 
 class CohortGrid(RoundGrid):

@@ -16,10 +16,10 @@ from fedlabels.cohort.types import Indices
 from fedlabels.errors import RunError
 from fedlabels.machine.blas import ONE_THREAD
 from fedlabels.machine.portable import environment, pinned
+from fedlabels.rounds.job import Arrays
+from fedlabels.rounds.order import Item, Order, Report
 from fedlabels.simulation.backend import SimulationBackend, failed_rows
-from fedlabels.simulation.evaluation import Scored
-from fedlabels.simulation.job import Arrays
-from fedlabels.simulation.order import Item, Order, Report
+from fedlabels.worker.evaluation import Scored
 
 LOG = logging.getLogger(__name__)
 

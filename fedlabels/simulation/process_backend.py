@@ -15,11 +15,11 @@ import torch
 
 from fedlabels.errors import ConfigError, RunError
 from fedlabels.machine import allowed_cores
+from fedlabels.rounds.job import Arrays
 from fedlabels.simulation.channel import Channel, Parcel, pack
-from fedlabels.simulation.job import Arrays
 from fedlabels.simulation.pool import WorkerPool, worker_environment
-from fedlabels.simulation.state import StateStore
-from fedlabels.simulation.worker import WorkerSpec
+from fedlabels.worker.state import StateStore
+from fedlabels.worker.worker import WorkerSpec
 
 STOP_SECONDS = 2.0  # for workers to end by themselves, all together
 

@@ -8,7 +8,7 @@ import sys
 import threading
 
 from fedlabels.simulation.channel import Channel
-from fedlabels.simulation.worker import Worker
+from fedlabels.worker.worker import Worker
 
 
 def serve(channel: Channel) -> None:

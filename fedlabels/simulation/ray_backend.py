@@ -31,9 +31,8 @@ from fedlabels.cohort.clock import Track
 from fedlabels.cohort.types import Indices
 from fedlabels.errors import ConfigError, RunError
 from fedlabels.machine import allowed_cores, share_of_cores
-from fedlabels.simulation.evaluation import Scored
-from fedlabels.simulation.job import Arrays
-from fedlabels.simulation.order import Order, Report
+from fedlabels.rounds.job import Arrays
+from fedlabels.rounds.order import Order, Report
 from fedlabels.simulation.pool import WorkerPool, worker_environment
 from fedlabels.simulation.ray_support import (
     environment_of,
@@ -42,8 +41,9 @@ from fedlabels.simulation.ray_support import (
     signals_kept,
     software,
 )
-from fedlabels.simulation.state import StateStore
-from fedlabels.simulation.worker import Worker, WorkerSpec
+from fedlabels.worker.evaluation import Scored
+from fedlabels.worker.state import StateStore
+from fedlabels.worker.worker import Worker, WorkerSpec
 
 LOG = logging.getLogger(__name__)
 # A node that dies takes finished reports along: ObjectLostError.

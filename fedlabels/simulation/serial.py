@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from fedlabels.cohort.clock import Track
 from fedlabels.cohort.types import Indices
+from fedlabels.rounds.job import Arrays
+from fedlabels.rounds.order import Order, Report
 from fedlabels.simulation.backend import SimulationBackend
-from fedlabels.simulation.evaluation import Scored
-from fedlabels.simulation.job import Arrays
-from fedlabels.simulation.order import Order, Report
-from fedlabels.simulation.state import StateStore
-from fedlabels.simulation.worker import Worker, WorkerSpec
+from fedlabels.worker.evaluation import Scored
+from fedlabels.worker.state import StateStore
+from fedlabels.worker.worker import Worker, WorkerSpec
 
 
 class SerialBackend(SimulationBackend):

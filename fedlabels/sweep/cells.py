@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedlabels.errors import FedLabelsError
-from fedlabels.run.checkpoint import latest_checkpoint
 from fedlabels.run.data import contents_of, read_content
-from fedlabels.run.hashing import deciding, flatten
+from fedlabels.run.folder.checkpoint import latest_checkpoint
 from fedlabels.run.main import is_finished
+from fedlabels.settings.hashing import deciding, flatten
 
 Status = Literal["new", "begun", "finished"]
 

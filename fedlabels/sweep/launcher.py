@@ -17,17 +17,17 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 
 from fedlabels.errors import ConfigError, FedLabelsError, writing
 from fedlabels.machine import allowed_cores, portable
+from fedlabels.machine.files import write_atomic
 from fedlabels.report.comparison.compare import Question, compare
 from fedlabels.report.comparison.files import PAGE, write_comparison
 from fedlabels.report.comparison.shared import unequal
 from fedlabels.run.code import code_version, described, is_other
-from fedlabels.run.config import check
 from fedlabels.run.console import Console
-from fedlabels.run.files import write_atomic
-from fedlabels.run.hashing import flatten
-from fedlabels.run.mistakes import composing, composition_done, plain
-from fedlabels.run.owner import owned
+from fedlabels.run.folder.owner import owned
 from fedlabels.run.signals import INTERRUPTED, terminable
+from fedlabels.settings.config import check
+from fedlabels.settings.hashing import flatten
+from fedlabels.settings.mistakes import composing, composition_done, plain
 from fedlabels.sweep.cells import Cell, accuracy_of, make_cells, method_of, status_of, with_method
 from fedlabels.sweep.runner import Progress, error_file, run_here
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from fedlabels.errors import FedLabelsError
 from fedlabels.machine import SHARE
-from fedlabels.run.files import write_atomic
-from fedlabels.run.owner import owned
+from fedlabels.machine.files import write_atomic
+from fedlabels.run.folder.owner import owned
 from fedlabels.run.signals import INTERRUPTED, ask_to_end, terminable
 from fedlabels.sweep.cells import Cell
 
@@ -111,8 +111,8 @@ def told(cell: Cell, problem: str) -> str:
 
 
 def _run(config: Mapping[str, Any], folder: str, facts: Mapping[str, Any]) -> None:
+    from fedlabels.rounds.flower_compat import quiet
     from fedlabels.run import main as entry
-    from fedlabels.simulation.flower_compat import quiet
 
     quiet()
     path = Path(folder)

@@ -8,7 +8,7 @@ from flwr.app import ArrayRecord
 
 from fedlabels.cohort.layout import Layout
 from fedlabels.cohort.types import EMPTY, Scalar
-from fedlabels.simulation.job import Arrays
+from fedlabels.rounds.job import Arrays
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from fedlabels.aggregation import Prototypes, mean_of_sums
 from fedlabels.errors import ConfigError
 from fedlabels.losses import gap
-from fedlabels.simulation.job import Arrays, Need
+from fedlabels.rounds.job import Arrays, Need
 from strategies.base import CohortStrategy, Outcome
 from strategies.support import Collected, one_thread
 

@@ -11,12 +11,12 @@ import torch
 from flwr.app import ArrayRecord, Message, RecordDict
 from numpy.typing import NDArray
 
-from fedlabels import wire
 from fedlabels.cohort.types import Reduce, Term
 from fedlabels.errors import WireError
-from fedlabels.simulation.flower_compat import LazyArray, peek
-from fedlabels.simulation.job import Arrays, EachTerm, Need, Status, SumTerm
-from fedlabels.simulation.judge import (
+from fedlabels.rounds import wire
+from fedlabels.rounds.flower_compat import LazyArray, peek
+from fedlabels.rounds.job import Arrays, EachTerm, Need, Status, SumTerm
+from fedlabels.rounds.judge import (
     MAX_WEIGHT,
     Form,
     Judge,
@@ -27,9 +27,9 @@ from fedlabels.simulation.judge import (
     is_reserved,
     said,
 )
-from fedlabels.simulation.replies import Replies
-from fedlabels.simulation.stranger import from_stranger
-from fedlabels.simulation.terms import LARGEST
+from fedlabels.rounds.replies import Replies
+from fedlabels.rounds.stranger import from_stranger
+from fedlabels.rounds.terms import LARGEST
 
 Expected = Callable[[str], Mapping[str, NDArray[Any]] | None]
 """Term -> arrays of the names, shapes and dtypes that it must have; None takes any."""

@@ -8,8 +8,8 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedlabels.errors import RunError
+from fedlabels.rounds.flower_compat import Run
 from fedlabels.seeds import generator
-from fedlabels.simulation.flower_compat import Run
 
 LOG = logging.getLogger(f"fedlabels.{__name__}")
 _POLL_SECONDS = 0.5

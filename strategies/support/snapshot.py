@@ -10,8 +10,8 @@ from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
-from fedlabels import wire
 from fedlabels.errors import CheckpointError
+from fedlabels.rounds import wire
 
 Arrays = dict[str, NDArray[Any]]
 Marks = dict[str, object]

@@ -16,10 +16,10 @@ from fedlabels.cohort.tree import row
 from fedlabels.errors import ConfigError
 from fedlabels.models import BatchNorm, Dropout
 from fedlabels.models import build as build_model
-from fedlabels.simulation.convert import arrays_of
-from fedlabels.simulation.judge import RejectedError
-from fedlabels.simulation.kept import check_state
-from fedlabels.simulation.state import flatten
+from fedlabels.rounds.judge import RejectedError
+from fedlabels.worker.convert import arrays_of
+from fedlabels.worker.kept import check_state
+from fedlabels.worker.state import flatten
 from tests.cohort.harness import SIZES, SPEC, Probe, World
 from tests.models.test_layers import batch, run
 

@@ -10,7 +10,7 @@ from fedlabels.data import load, make_views
 from fedlabels.data.dataset import ArrayDataset
 from fedlabels.data.ground import ground, views_for
 from fedlabels.errors import ConfigError
-from fedlabels.run.preview import preview
+from fedlabels.preview import preview
 from tests.end_to_end.harness import TINY, config_of, prints, simulate
 
 

@@ -32,12 +32,12 @@ def main() -> None:
     import numpy as np
     from flwr.app import Context, Message, RecordDict
 
-    from fedlabels import wire
     from fedlabels.cohort import DataSpec
     from fedlabels.deploy.client_app import app
     from fedlabels.deploy.spec import DeviceSpec
     from fedlabels.models import build
-    from fedlabels.simulation.flower_compat import identify, set_message_id
+    from fedlabels.rounds import wire
+    from fedlabels.rounds.flower_compat import identify, set_message_id
 
     identify()
     for absent in ABSENT:

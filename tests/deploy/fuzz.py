@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from fedlabels import wire
 from fedlabels.deploy.server import Devices, build_world, settings
+from fedlabels.rounds import wire
+from fedlabels.rounds.judge import broken
 from fedlabels.run.console import Console
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.loop import Loop
 from fedlabels.run.merged import aggregated
-from fedlabels.simulation.judge import broken
 from strategies.base import ServerStrategy
 from tests.deploy.loopback import Loopback, error, nodes_of, write_devices
 from tests.end_to_end.harness import REPO

@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 
 from fedlabels.data import load
 from fedlabels.deploy.client_app import app
-from fedlabels.simulation.flower_compat import Run, identify, set_message_id
+from fedlabels.rounds.flower_compat import Run, identify, set_message_id
 
 Change = Callable[[Message, Message], Message | None]
 

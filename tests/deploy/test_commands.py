@@ -8,8 +8,8 @@ import subprocess
 import pytest
 
 from fedlabels.deploy.__main__ import main
+from fedlabels.deploy.address import Address, parse_address
 from fedlabels.deploy.commands import commands, numbered
-from fedlabels.deploy.connection import Address, parse_address
 from fedlabels.deploy.doctor import parse_node_config
 from fedlabels.deploy.keys import make_keys
 from fedlabels.deploy.spec import loads

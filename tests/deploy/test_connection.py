@@ -5,13 +5,8 @@ import tomllib
 import pytest
 
 from fedlabels.deploy.__main__ import main
-from fedlabels.deploy.connection import (
-    Address,
-    check_host,
-    parse_address,
-    require_loopback,
-    write_connection,
-)
+from fedlabels.deploy.address import Address, check_host, parse_address, require_loopback
+from fedlabels.deploy.connection import write_connection
 from fedlabels.deploy.keys import make_keys
 from fedlabels.errors import ConfigError, DataError
 

@@ -8,8 +8,8 @@ from safetensors.numpy import load_file, save_file
 
 from fedlabels.deploy.device_state import KEPT, OWNER, DeviceState, adopt, sealed, unsealed
 from fedlabels.errors import CheckpointError, ConfigError
-from fedlabels.run.checkpoint import write_checkpoint
-from fedlabels.simulation.state import StateStore
+from fedlabels.run.folder.checkpoint import write_checkpoint
+from fedlabels.worker.state import StateStore
 
 NEW = {"kept/w": np.arange(3.0)}
 

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from fedlabels.deploy import doctor
 from fedlabels.deploy.__main__ import main
-from fedlabels.deploy.connection import Address
+from fedlabels.deploy.address import Address
 from fedlabels.deploy.device_state import sealed
 from fedlabels.deploy.doctor import examine, parse_node_config
 from fedlabels.deploy.keys import make_keys

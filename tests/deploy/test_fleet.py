@@ -11,9 +11,9 @@ import torch
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from safetensors.numpy import load_file
 
-from fedlabels import wire
 from fedlabels.deploy.server import execute, settings
 from fedlabels.errors import CheckpointError, ConfigError, RunError
+from fedlabels.rounds import wire
 from fedlabels.run import file_sha256
 from tests.deploy.loopback import Loopback, error, nodes_of, write_devices
 from tests.end_to_end.harness import REPO, config_of, simulate

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from fedlabels import wire
 from fedlabels.errors import RunError, WireError
-from fedlabels.simulation.stranger import from_stranger
+from fedlabels.rounds import wire
+from fedlabels.rounds.stranger import from_stranger
 from tests.deploy.fuzz import ROGUE, Bench
 from tests.deploy.loopback import Loopback, error, nodes_of, write_devices
 from tests.deploy.test_fleet import run, spoil, with_model

@@ -17,7 +17,7 @@ import yaml
 
 from fedlabels.deploy import proxy
 from fedlabels.deploy.__main__ import main
-from fedlabels.deploy.connection import Address
+from fedlabels.deploy.address import Address
 from fedlabels.deploy.keys import make_keys
 from fedlabels.deploy.link import Link, examine_link
 from fedlabels.errors import ConfigError

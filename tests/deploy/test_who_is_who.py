@@ -7,11 +7,11 @@ import logging
 import pytest
 from PIL import Image
 
-from fedlabels import wire
 from fedlabels.deploy import reception
 from fedlabels.deploy.bindings import FILE
 from fedlabels.deploy.server import execute, settings
 from fedlabels.errors import RunError
+from fedlabels.rounds import wire
 from fedlabels.run import latest_checkpoint, read_checkpoint
 from tests.deploy.loopback import Loopback, nodes_of, write_devices
 from tests.end_to_end.harness import REPO

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-from fedlabels.deploy.connection import Address
+from fedlabels.deploy.address import Address
 
 
 @contextmanager

@@ -15,9 +15,9 @@ from fedlabels.cohort import Client
 from fedlabels.run import file_sha256, rounds_hash
 from fedlabels.run import main as entry
 from fedlabels.run.callbacks import Callback
-from fedlabels.run.config import check, register
 from fedlabels.run.setup import World
-from fedlabels.simulation.population import Group, Population
+from fedlabels.settings.config import check, register
+from fedlabels.worker.population import Group, Population
 
 REPO = Path(__file__).resolve().parents[2]
 TINY = (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedlabels.run.loop import Loop
-from fedlabels.simulation.state import StateStore
+from fedlabels.worker.state import StateStore
 from tests.end_to_end.harness import FEDAVG, config_of, simulate, with_client
 from tests.end_to_end.toys import Rememberer
 
@@ -35,7 +35,7 @@ def after_two_states() -> None:
 
 def in_a_checkpoint() -> None:
     """Die while a checkpoint is written: its folder has its temporary name."""
-    from fedlabels.run import checkpoint
+    from fedlabels.run.folder import checkpoint
 
     def killed(new: Path, path: Path) -> None:
         if path.name.endswith(str(ROUND)):

@@ -8,7 +8,7 @@ import pytest
 from fedlabels.errors import ConfigError
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.setup import World, build_world
-from fedlabels.simulation.state import StateStore
+from fedlabels.worker.state import StateStore
 from strategies.fedavg import FedAvg
 from tests.end_to_end.harness import FEDAVG, config_of, simulate
 from tests.end_to_end.toys import OwnModel

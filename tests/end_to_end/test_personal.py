@@ -12,9 +12,9 @@ from fedlabels.cohort import FitResult, Ratio
 from fedlabels.data import ArrayDataset
 from fedlabels.errors import ConfigError
 from fedlabels.federation import Ragged, Samples, TestShards
+from fedlabels.rounds.job import ClientRow
 from fedlabels.run.data import build_data
-from fedlabels.simulation.job import ClientRow
-from fedlabels.simulation.personal import personal
+from fedlabels.worker.personal import personal
 from tests.end_to_end.harness import FEDAVG, config_of, simulate, table, with_client
 
 

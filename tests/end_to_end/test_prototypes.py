@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from fedlabels.errors import ConfigError
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.setup import build_world
-from fedlabels.simulation.state import StateStore
+from fedlabels.worker.state import StateStore
 from tests.end_to_end.harness import (
     column,
     config_of,

@@ -4,8 +4,9 @@ import numpy as np
 import torch
 
 import clients
-from fedlabels import aggregation, losses, wire
+from fedlabels import aggregation, losses
 from fedlabels.cohort import FitRequest, Tree
+from fedlabels.rounds import wire
 from strategies.fedtgp import FedTGP, FedTGPSettings
 from strategies.support.prototypes import mean_prototypes
 from tests.golden.convert import floats, gradients, integers, variable

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 import clients
-from fedlabels import aggregation, losses, wire
+from fedlabels import aggregation, losses
 from fedlabels.cohort import FitRequest
+from fedlabels.rounds import wire
 from strategies.fedsa import FedSA, FedSASettings
 from strategies.support import Server
 from strategies.support.prototypes import PROTOTYPES, mean_prototypes

@@ -8,10 +8,10 @@ from flwr.app import Message
 
 import strategies
 from clients._private import merged, private_names
-from fedlabels import aggregation, models, wire
+from fedlabels import aggregation, models
 from fedlabels.cohort import SGD
 from fedlabels.cohort.optimizers import clip_units
-from fedlabels.simulation import flower_compat
+from fedlabels.rounds import flower_compat, wire
 from fedlabels.simulation.grid import CohortGrid
 from strategies.base import Server
 from tests.golden.convert import array, floats, integers, tree

@@ -8,11 +8,12 @@ import torch
 from flwr.app import Message, RecordDict
 from torch import Tensor, nn
 
-from fedlabels import losses, wire
+from fedlabels import losses
 from fedlabels.aggregation import Prototypes
 from fedlabels.cohort import DataSpec, FitResult, Nets, ScriptedCohort, Shard, TensorSource, Tree
 from fedlabels.models.base import Classifier
-from fedlabels.simulation.flower_compat import identify
+from fedlabels.rounds import wire
+from fedlabels.rounds.flower_compat import identify
 from strategies.support import Collected, collect
 from strategies.support.prototypes import PRESENT, PROTOTYPES, VECTORS
 from tests.golden.convert import floats, gradients, integers

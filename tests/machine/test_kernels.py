@@ -14,8 +14,8 @@ from fedlabels.machine.differences import DECIDES, differing
 from fedlabels.machine.kernels import cost_of_bfloat16, hardware, has_bfloat16
 from fedlabels.run import kernels
 from fedlabels.run.folder import RunFolder
-from fedlabels.run.hashing import config_hash, differing_keys
 from fedlabels.run.setup import build_backend, build_world
+from fedlabels.settings.hashing import config_hash, differing_keys
 from tests.end_to_end.harness import FEDAVG, REPO, TINY, config_of, prints, simulate
 
 X86 = platform.machine() == "x86_64" and {"avx2", "fma"} <= portable.instructions()

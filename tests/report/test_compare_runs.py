@@ -17,7 +17,7 @@ from fedlabels.errors import DataError
 from fedlabels.report.comparison.cells import IGNORED
 from fedlabels.report.comparison.runs import find_runs, read_runs
 from fedlabels.run import RunFolder
-from fedlabels.run.hashing import MAY_DIFFER, config_hash
+from fedlabels.settings.hashing import MAY_DIFFER, config_hash
 
 FLAT: dict[str, Any] = {
     "name": "run",

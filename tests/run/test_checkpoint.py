@@ -160,7 +160,7 @@ def test_another_federation_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedlabels.run.checkpoint.FORMAT_VERSION", 9)
+    monkeypatch.setattr("fedlabels.run.folder.checkpoint.FORMAT_VERSION", 9)
     path = write(tmp_path, 1)
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match=r"has format 9.*resume with fedlabels"):
@@ -205,7 +205,7 @@ def test_a_kill_while_writing_leaves_the_old_checkpoint(
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fedlabels.run.checkpoint.sync_folder", die)
+    monkeypatch.setattr("fedlabels.run.folder.checkpoint.sync_folder", die)
     monkeypatch.setattr("shutil.rmtree", lambda *a, **k: None)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, 2)

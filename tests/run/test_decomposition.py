@@ -16,10 +16,10 @@ from clients.fedavg import FedAvg
 from fedlabels.cohort import DataSpec
 from fedlabels.errors import ConfigError
 from fedlabels.report.page import write_report
+from fedlabels.rounds.job import EachTerm
 from fedlabels.run.callbacks import Seen
-from fedlabels.run.decomposition import Decomposition, _completed
+from fedlabels.run.callbacks.decomposition import Decomposition, _completed
 from fedlabels.run.setup import build_world
-from fedlabels.simulation.job import EachTerm
 from tests.cohort.harness import World as Awkward
 from tests.cohort.harness import check
 from tests.end_to_end.harness import (

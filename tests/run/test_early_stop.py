@@ -9,8 +9,8 @@ import pytest
 
 from fedlabels.errors import ConfigError, RunError
 from fedlabels.run import latest_checkpoint, loop
-from fedlabels.run.checkpoint import read_checkpoint
 from fedlabels.run.early_stop import EarlyStop
+from fedlabels.run.folder.checkpoint import read_checkpoint
 from tests.end_to_end.harness import FEDAVG, TINY, config_of, prints, simulate, table
 
 SETTINGS = (*FEDAVG, "client.local_steps=5", "rounds=6", "checkpoint_every=2")

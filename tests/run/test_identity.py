@@ -13,7 +13,7 @@ from fedlabels.data import load
 from fedlabels.data.content import content_hash
 from fedlabels.errors import CheckpointError
 from fedlabels.run import code, identity, latest_checkpoint
-from fedlabels.run.checkpoint import _self_hash
+from fedlabels.run.folder.checkpoint import _self_hash
 from tests.end_to_end.harness import config_of, contents, prints, simulate
 
 SETTINGS = (

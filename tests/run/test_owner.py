@@ -16,7 +16,7 @@ import pytest
 from fedlabels.errors import DiskError, FedLabelsError, RunError
 from fedlabels.run import RunFolder, latest_checkpoint
 from fedlabels.run.folder import new_folder
-from fedlabels.run.owner import LOCK, owned
+from fedlabels.run.folder.owner import LOCK, owned
 from tests.end_to_end.harness import FEDAVG, config_of, contents, prints, simulate, table
 
 SETTINGS = (*FEDAVG, "rounds=3", "client.local_steps=2", "checkpoint_every=1")
@@ -69,7 +69,7 @@ def test_who_waits_gets_it_when_it_is_free(tmp_path: Path, holder: Any) -> None:
             theirs.send(record.getMessage())
 
     def wait() -> None:
-        logging.getLogger("fedlabels.run.owner").addHandler(Told())
+        logging.getLogger("fedlabels.run.folder.owner").addHandler(Told())
         with owned(tmp_path / "run", wait=True):
             theirs.send("got it")
 

@@ -8,8 +8,8 @@ import pytest
 
 from fedlabels.federation import PARTITIONS, POLICIES, Federation, Ragged, Samples, suspicions
 from fedlabels.federation.suspicion import late_class_trend
+from fedlabels.preview import main, preview
 from fedlabels.run.data import build_data
-from fedlabels.run.preview import main, preview
 from tests.end_to_end.harness import config_of
 
 # What has no usual value and must be given.
@@ -46,14 +46,15 @@ def test_a_bad_setting_is_one_line_and_no_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture = tmp_path / "look.html"
-    assert main(["preview", "partition.alpha=0", f"picture={picture}"]) == 2
+    assert main(["partition.alpha=0", f"picture={picture}"]) == 2
     assert capsys.readouterr().err.startswith("error: partition.alpha must be > 0")
     assert not picture.exists()
-    assert main(["preview", "no_such=1", f"picture={picture}"]) == 2
+    assert main(["no_such=1", f"picture={picture}"]) == 2
     assert capsys.readouterr().err.startswith("error: no_such is no setting")
-    assert main(["preview", "partition.alpa=1", f"picture={picture}"]) == 2
+    assert main(["partition.alpa=1", f"picture={picture}"]) == 2
     assert "did you mean partition.alpha?" in capsys.readouterr().err
-    assert main([]) == 2
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: python -m fedlabels.preview")
 
 
 def federation(labeled: list[list[int]], unlabeled: list[list[int]], y: list[int]) -> Federation:

@@ -11,8 +11,8 @@ import yaml
 
 from fedlabels.cohort.clock import CLOCK, Track
 from fedlabels.errors import ConfigError
-from fedlabels.run.profile import Profile, profile_of, times_of, trace
-from fedlabels.run.table import Table
+from fedlabels.run.callbacks.profile import Profile, profile_of, times_of, trace
+from fedlabels.run.folder.table import Table
 from tests.end_to_end.harness import (
     FEDAVG,
     TINY,

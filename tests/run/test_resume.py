@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from fedlabels.errors import CheckpointError, RunError
-from fedlabels.run import checkpoint, latest_checkpoint, loop
+from fedlabels.run import latest_checkpoint, loop
+from fedlabels.run.folder import checkpoint
 from fedlabels.simulation.serial import SerialBackend
 from tests.end_to_end.harness import (
     FEDAVG,

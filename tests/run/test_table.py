@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fedlabels.errors import DataError
-from fedlabels.run.folder import ROUND_FIRST, ROUND_LAST
-from fedlabels.run.hashing import rounds_hash
-from fedlabels.run.table import Table
+from fedlabels.run.folder.folder import ROUND_FIRST, ROUND_LAST
+from fedlabels.run.folder.hashing import rounds_hash
+from fedlabels.run.folder.table import Table
 
 
 def rounds_table(folder: Path) -> Table:

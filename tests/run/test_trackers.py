@@ -14,13 +14,13 @@ import pytest
 
 from fedlabels.deploy import server
 from fedlabels.errors import ConfigError
-from fedlabels.run import trackers
-from fedlabels.run.checkpoint import latest_checkpoint
-from fedlabels.run.config import check
+from fedlabels.run.callbacks.trackers import Rounds, Subject, Tracking, tracking_of
+from fedlabels.run.callbacks.trackers import callback as module
+from fedlabels.run.callbacks.trackers.base import Metrics, metrics_of, metrics_of_row, settings_of
 from fedlabels.run.folder import RunFolder
-from fedlabels.run.trackers import Rounds, Subject, Tracking, tracking_of
-from fedlabels.run.trackers import callback as module
-from fedlabels.run.trackers.base import Metrics, metrics_of, metrics_of_row, settings_of
+from fedlabels.run.folder.checkpoint import latest_checkpoint
+from fedlabels.settings.config import check
+from fedlabels.settings.groups import TRACKERS
 from tests.deploy.loopback import Loopback, nodes_of, write_devices
 from tests.end_to_end.harness import FEDAVG, REPO, config_of, prints, simulate, table
 
@@ -212,7 +212,7 @@ def test_settings() -> None:
     assert tracking_of(config_of(*FEDAVG)) is None
     secret = config_of(*FEDAVG, "tracker=mlflow", "tracker.uri=http://me:secret@example.org")
     assert "secret" not in str(settings_of(secret))
-    assert set(trackers.NAMES) == {"none", "tensorboard", "wandb", "mlflow"}
+    assert set(TRACKERS) == {"none", "tensorboard", "wandb", "mlflow"}
     with pytest.raises(ConfigError, match=r"tracker\.mode must be one of offline, online"):
         check({**secret, "tracker": {"mode": "maybe"}})
     with pytest.raises(ConfigError, match=r"tracker\.name must be one of none, tensorboard"):
@@ -351,7 +351,7 @@ def test_mlflow(tmp_path: Path, plain: Path) -> None:
 
 @needs("mlflow")
 def test_mlflow_keeps_the_first_of_a_round_that_is_run_again(tmp_path: Path) -> None:
-    from fedlabels.run.trackers.mlflow import MLflow
+    from fedlabels.run.callbacks.trackers.mlflow import MLflow
 
     subject = Subject(tmp_path, "id", "run", "fedavg", 0, {"a.b": [1], "empty": "", "no": None})
     first, second = (MLflow(str(tmp_path / "store"), "p") for _ in range(2))  # the old file store
@@ -367,7 +367,7 @@ def test_mlflow_keeps_the_first_of_a_round_that_is_run_again(tmp_path: Path) -> 
 
 
 def test_runs_that_make_a_store_together_share_one(tmp_path: Path) -> None:
-    from fedlabels.run.trackers.mlflow import _make
+    from fedlabels.run.callbacks.trackers.mlflow import _make
 
     store = tmp_path / "all" / "mlflow.db"
 
@@ -461,7 +461,7 @@ def test_wandb(tmp_path: Path, plain: Path) -> None:
 
 @needs("wandb")
 def test_wandb_keeps_one_folder(tmp_path: Path) -> None:
-    from fedlabels.run.trackers.wandb import WandB
+    from fedlabels.run.callbacks.trackers.wandb import WandB
 
     subject = Subject(tmp_path, "0123", "run", "fedavg", 0, {"name": "run", "views": ["weak"]})
     rounds: dict[int, Metrics] = {}

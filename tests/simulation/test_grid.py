@@ -10,14 +10,14 @@ import pytest
 from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import strategy as flower
 
-from fedlabels import telemetry, wire
+from fedlabels import telemetry
 from fedlabels.errors import ConfigError, RunError, WireError
-from fedlabels.simulation import flower_compat
+from fedlabels.rounds import flower_compat, wire
+from fedlabels.rounds.flower_compat import LazyArray, lazy_record, peek, quiet
+from fedlabels.rounds.job import EachTerm, Job, JobResult, SumTerm, Task
+from fedlabels.rounds.replies import Replies
 from fedlabels.simulation import grid as grid_module
-from fedlabels.simulation.flower_compat import LazyArray, lazy_record, peek, quiet
 from fedlabels.simulation.grid import CohortGrid
-from fedlabels.simulation.job import EachTerm, Job, JobResult, SumTerm, Task
-from fedlabels.simulation.replies import Replies
 from tests.strategies.fakes import FakeBackend, Result, linear, model, same
 
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from fedlabels.errors import ConfigError, RunError
+from fedlabels.rounds.job import ClientRow
+from fedlabels.rounds.order import Item, Order, Report
 from fedlabels.simulation.channel import INLINE, Channel, pack
-from fedlabels.simulation.job import ClientRow
-from fedlabels.simulation.order import Item, Order, Report
 from fedlabels.simulation.pool import DEATHS, WorkerPool
 from fedlabels.simulation.process_backend import STOP_SECONDS, ProcessBackend, end
 from tests.end_to_end.harness import FEDAVG, REPO, config_of, prints, simulate, table, with_client

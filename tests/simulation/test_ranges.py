@@ -5,13 +5,13 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
+from fedlabels.rounds.job import Job, Task
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.setup import build_backend, build_world
 from fedlabels.simulation import backend as module
-from fedlabels.simulation.job import Job, Task
 from fedlabels.simulation.ranges import ends
 from fedlabels.simulation.serial import SerialBackend
-from fedlabels.simulation.state import StateStore
+from fedlabels.worker.state import StateStore
 from tests.end_to_end.harness import TINY, config_of, prints, simulate, table
 
 

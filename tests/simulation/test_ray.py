@@ -10,7 +10,7 @@ import pytest
 from fedlabels.errors import ConfigError, RunError
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.setup import World, build_backend, build_world
-from fedlabels.simulation.population import Group, Population
+from fedlabels.worker.population import Group, Population
 from tests.end_to_end.harness import (
     FEDAVG,
     TINY,

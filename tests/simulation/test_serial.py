@@ -13,10 +13,10 @@ from safetensors.numpy import load_file
 import clients
 from fedlabels.errors import RunError
 from fedlabels.federation import Federation
+from fedlabels.rounds.job import Job, Task
 from fedlabels.run import file_sha256, latest_checkpoint
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.setup import World, build_backend, build_world
-from fedlabels.simulation.job import Job, Task
 from tests.conftest import process_state
 from tests.end_to_end.harness import (
     FEDAVG,

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from flwr.app import ArrayRecord, Message
 
-from fedlabels import wire
-from fedlabels.simulation.grid import CohortGrid
-from fedlabels.simulation.job import (
+from fedlabels.rounds import wire
+from fedlabels.rounds.job import (
     Arrays,
     ClientRow,
     EachTerm,
@@ -20,6 +19,7 @@ from fedlabels.simulation.job import (
     Task,
     num_bytes,
 )
+from fedlabels.simulation.grid import CohortGrid
 from strategies.base import Outcome, Server, ServerStrategy
 from strategies.stock import Stock, StockSettings
 

@@ -9,11 +9,11 @@ from flwr.app import ConfigRecord, Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlabels import wire
 from fedlabels.errors import CheckpointError, RunError
+from fedlabels.rounds import wire
+from fedlabels.rounds.job import Arrays, Job, JobResult, SumTerm, Task
+from fedlabels.rounds.replies import Replies
 from fedlabels.simulation.grid import CohortGrid
-from fedlabels.simulation.job import Arrays, Job, JobResult, SumTerm, Task
-from fedlabels.simulation.replies import Replies
 from strategies.base import MODEL_KEPT, CohortStrategy, Server, State, restored
 from strategies.fedavg import FedAvg
 from strategies.fedprox import FedProx, FedProxSettings

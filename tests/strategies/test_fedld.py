@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from fedlabels import wire
 from fedlabels.aggregation import PrincipalRule, aggregate_tensor
 from fedlabels.errors import CheckpointError, ConfigError
-from fedlabels.simulation.job import Job, Task
+from fedlabels.rounds import wire
+from fedlabels.rounds.job import Job, Task
 from strategies.base import MODEL_KEPT, Server, State
 from strategies.fedavg import FedAvg
 from strategies.fedld import FedLD, FedLDSettings

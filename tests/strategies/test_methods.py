@@ -3,9 +3,9 @@ import pytest
 from flwr.app import Message
 from flwr.serverapp import strategy as flower
 
-from fedlabels import wire
 from fedlabels.errors import CheckpointError, ConfigError
-from fedlabels.simulation.job import Job, Task
+from fedlabels.rounds import wire
+from fedlabels.rounds.job import Job, Task
 from strategies.base import State
 from strategies.fedadam import FedAdam, FedAdamSettings
 from strategies.fedavg import FedAvg

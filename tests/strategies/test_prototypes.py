@@ -10,9 +10,9 @@ import pytest
 import torch
 from flwr.app import Message, RecordDict
 
-from fedlabels import wire
 from fedlabels.errors import CheckpointError, ConfigError, DataError
-from fedlabels.simulation.flower_compat import identify
+from fedlabels.rounds import wire
+from fedlabels.rounds.flower_compat import identify
 from strategies import build
 from strategies.base import Server, State
 from strategies.fedlabel_anchors import FedLabelAnchors

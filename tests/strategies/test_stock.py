@@ -4,10 +4,10 @@ import random
 import numpy as np
 import pytest
 
-from fedlabels import wire
 from fedlabels.errors import RunError
+from fedlabels.rounds import wire
+from fedlabels.rounds.job import Arrays, Job, Task
 from fedlabels.simulation.grid import CohortGrid
-from fedlabels.simulation.job import Arrays, Job, Task
 from strategies.base import MODEL_KEPT, Server, State
 from strategies.fedavg import FedAvg
 from tests.strategies.fakes import (

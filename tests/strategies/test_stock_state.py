@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedlabels import wire
 from fedlabels.errors import CheckpointError, ConfigError
+from fedlabels.rounds import wire
 from strategies.base import State
 from strategies.stock import Stock, StockSettings
 from tests.strategies.fakes import same, stock

@@ -12,10 +12,10 @@ import pytest
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import strategy as flower
 
-from fedlabels import wire
 from fedlabels.errors import ConfigError
+from fedlabels.rounds import wire
+from fedlabels.rounds.job import Arrays, Job, Task
 from fedlabels.simulation.grid import CohortGrid
-from fedlabels.simulation.job import Arrays, Job, Task
 from strategies.base import Server
 from strategies.stock import Stock
 from tests.strategies.fakes import (

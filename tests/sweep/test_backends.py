@@ -8,8 +8,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 from fedlabels.errors import ConfigError
 from fedlabels.machine import SHARE, allowed_cores
-from fedlabels.run.config import register
 from fedlabels.run.main import execute
+from fedlabels.settings.config import register
 from fedlabels.sweep import launcher, runner
 from fedlabels.sweep.cells import Cell, accuracy_of, make_cells
 from fedlabels.sweep.launcher import CellsLauncher, run_sweep

@@ -9,10 +9,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from fedlabels.run.arguments import with_choices
 from fedlabels.run.code import code_version
-from fedlabels.run.config import register
-from fedlabels.run.hashing import config_hash
+from fedlabels.settings.arguments import with_choices
+from fedlabels.settings.config import register
+from fedlabels.settings.hashing import config_hash
 from fedlabels.sweep.cells import fingerprint, make_cells, with_method
 from fedlabels.sweep.launcher import inequalities, made_by_others, resolved
 from tests.end_to_end.harness import REPO, config_of

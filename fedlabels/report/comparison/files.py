@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from fedlabels.errors import DataError, writing
+from fedlabels.machine.files import write_atomic
 from fedlabels.report.comparison.cells import METHOD, Cell, show
 from fedlabels.report.comparison.compare import Comparison, Difference
 from fedlabels.report.comparison.notes import fixed
 from fedlabels.report.comparison.runs import Run
 from fedlabels.report.comparison.text import latex, markdown
 from fedlabels.report.page import render_comparison
-from fedlabels.report.writing import write_whole
 
 PAGE = "comparison.html"
 Row = Mapping[str, Any]
@@ -52,7 +52,7 @@ def write_comparison(found: Comparison, folder: Path) -> list[Path]:
         "comparison.md": markdown(found),
         "comparison.tex": latex(found),
     }
-    return [write_whole(folder / name, text) for name, text in texts.items()]
+    return [write_atomic(folder / name, text) for name, text in texts.items()]
 
 
 def cell_rows(found: Comparison) -> list[Row]:

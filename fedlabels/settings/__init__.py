@@ -1,0 +1,1 @@
+"""The settings: their schema, their mistakes, their fingerprints, and the page of all of them."""
