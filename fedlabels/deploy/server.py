@@ -44,7 +44,7 @@ from fedlabels.run.folder.owner import owned
 from fedlabels.run.identity import check_identity, planned
 from fedlabels.run.loop import Loop
 from fedlabels.run.main import check_unfinished, early_end, measured, own_overrides
-from fedlabels.run.place import Begin, Elsewhere, usable
+from fedlabels.run.place import Elsewhere, RoundPlan, usable
 from fedlabels.run.setup import World, first_arrays
 from fedlabels.run.signals import terminable
 from fedlabels.settings.config import check, register
@@ -336,12 +336,12 @@ class Devices(Elsewhere):
         """Return who is which client."""
         return {"devices": self._bindings.table()}
 
-    def begin(self, begin: Begin) -> None:
+    def begin(self, plan: RoundPlan) -> None:
         """Tell the devices of the next messages what this round needs."""
         if self._grid is not None:
-            self._grid.evaluate = begin.evaluates and begin.round > 1  # before, nothing is learned
-            self._grid.kept_from = begin.kept_from
-            self._grid.tested = begin.tested
+            self._grid.evaluate = plan.evaluates and plan.index > 1  # before, nothing is learned
+            self._grid.kept_from = plan.kept_from
+            self._grid.tested = plan.tested
 
     def evaluates_clients(self) -> bool:
         """Say no: devices test what they receive when they train, one process for both."""

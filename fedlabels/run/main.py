@@ -309,9 +309,8 @@ def is_finished(path: Path, *, reports: bool = True) -> bool:
 
 def measured(config: Mapping[str, Any], world: World) -> list[str]:
     """Return the accuracies that a run measures, as :class:`~.early_stop.EarlyStop` names them."""
-    tested = world.strategy.has_model and bool((world.source.test.y >= 0).any())
     own = evaluates_clients(config, world.client) and bool(world.federation.test.sizes.any())
-    return [*([TEST] if tested else []), *([PERSONAL] if own else [])]
+    return [*([TEST] if world.tests_model else []), *([PERSONAL] if own else [])]
 
 
 def _closing(

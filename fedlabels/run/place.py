@@ -8,6 +8,7 @@ from typing import Any
 from fedlabels.cohort.types import EMPTY
 from fedlabels.rounds.grid import RoundGrid
 from fedlabels.rounds.job import Arrays, Backend, ClientRow
+from fedlabels.run.callbacks import Measure
 from fedlabels.run.data import evaluates_clients
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.setup import World, build_backend, build_server_backend
@@ -19,25 +20,28 @@ Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Begin:
-    """What a place may know of a round before it begins.
+class RoundPlan:
+    """What is settled of a round before it begins.
 
     Parameters
     ----------
-    round : int
-        From 1.
+    index : int
+        The round, from 1.
     evaluates : bool
         Whether the round ends with an evaluation.
     kept_from : int
         Oldest round that a resume may go back to.
     tested : mapping of str to Arrays
         Payloads of an evaluation of what the round before left.
+    measures : sequence of Measure
+        Callbacks that add figures to the round's row.
     """
 
-    round: int
+    index: int
     evaluates: bool
     kept_from: int
     tested: Mapping[str, Arrays] = field(default_factory=lambda: EMPTY)
+    measures: Sequence[Measure] = ()
 
 
 class Place(ABC):
@@ -88,7 +92,7 @@ class Place(ABC):
         return {}
 
     @abstractmethod
-    def begin(self, begin: Begin) -> None:
+    def begin(self, plan: RoundPlan) -> None:
         """Hear that a round begins."""
 
     @abstractmethod
@@ -175,7 +179,7 @@ class Simulated(Place):
         federation = self._world.federation
         return int(federation.labeled.sizes[client_id]), int(federation.unlabeled.sizes[client_id])
 
-    def begin(self, begin: Begin) -> None:
+    def begin(self, plan: RoundPlan) -> None:
         """Do nothing: nothing has to be told to simulated clients."""
 
     def evaluates_clients(self) -> bool:

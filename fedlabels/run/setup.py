@@ -49,6 +49,11 @@ class World:
     feature_dim: int
     view_options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def tests_model(self) -> bool:
+        """Whether there is a global model, and a test sample of known class to test it on."""
+        return self.strategy.has_model and bool((self.source.test.y >= 0).any())
+
 
 @one_blas_thread()
 def build_world(config: Settings) -> World:

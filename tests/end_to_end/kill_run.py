@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fedlabels.run.loop import Loop
+from fedlabels.run import round as rounds
+from fedlabels.run.folder import RunFolder
 from fedlabels.worker.state import StateStore
 from tests.end_to_end.harness import FEDAVG, config_of, simulate, with_client
 from tests.end_to_end.toys import Rememberer
@@ -47,19 +48,19 @@ def in_a_checkpoint() -> None:
 
 def between_tables() -> None:
     """Die when the clients of a round are written, but not its row of rounds.csv."""
-    write = Loop._write
+    write = rounds.write_round
 
-    def killed(self: Loop, index: int, record: Any, rows: Any) -> None:
-        if index == ROUND:
-            self._folder.rounds.append = lambda rows: _die()  # type: ignore[method-assign]
-        write(self, index, record, rows)
+    def killed(folder: RunFolder, record: Any, *tables: Any) -> None:
+        if record["round"] == ROUND:
+            folder.rounds.append = lambda rows: _die()  # type: ignore[method-assign]
+        write(folder, record, *tables)
 
-    Loop._write = killed  # type: ignore[method-assign]
+    rounds.write_round = killed  # type: ignore[assignment]
 
 
 def before_the_first_checkpoint() -> None:
     """Die in round 1: there is nothing to go back to."""
-    Loop._write = lambda self, index, record, rows: _die()  # type: ignore[method-assign]
+    rounds.write_round = lambda folder, record, *tables: _die()  # type: ignore[assignment]
 
 
 WHERE = {

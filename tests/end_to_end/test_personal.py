@@ -14,7 +14,7 @@ from fedlabels.errors import ConfigError
 from fedlabels.federation import Ragged, Samples, TestShards
 from fedlabels.rounds.job import ClientRow
 from fedlabels.run.data import build_data
-from fedlabels.worker.personal import personal
+from fedlabels.run.personal import personal_scores
 from tests.end_to_end.harness import FEDAVG, config_of, simulate, table, with_client
 
 
@@ -37,6 +37,13 @@ def test_is_off_unless_asked_for(tmp_path):
     assert not (tmp_path / "run" / "personal.csv").exists()
 
 
+def test_only_rounds_that_evaluate_have_rows(tmp_path):
+    """Round 3 tests nobody: what clients had in round 2 is no figure of it."""
+    simulate(tmp_path / "run", config_of(*FEDAVG, "evaluate_clients=true", "evaluate_every=2"))
+    for name in ("personal", "test_class"):
+        assert {row["round"] for row in table(tmp_path / "run", name)} == {"2", "4"}
+
+
 def test_means_pool_and_tail():
     test = ArrayDataset(
         "t", np.zeros((6, 1, 2, 2), np.uint8), np.array([0, 1, 0, 1, 0, 1]), 2, ("a", "b"),
@@ -48,7 +55,7 @@ def test_means_pool_and_tail():
         ClientRow(1, "ok", metrics={"accuracy": (1.0, 3.0)}),
         ClientRow(2, "ok", metrics={"accuracy": (0.0, 0.0)}),
     ]
-    figures, rows = personal(made, test, shards)
+    figures, rows = personal_scores(made, test, shards)
     assert figures["personal_accuracy"] == pytest.approx((1 + 1 / 3) / 2)
     assert figures["personal_accuracy_pooled"] == pytest.approx(3 / 5)
     assert figures["personal_accuracy_worst"] == pytest.approx(1 / 3)
@@ -74,7 +81,7 @@ def test_a_client_whose_test_failed_is_counted_and_named():
         ClientRow(0, "failed", "ValueError: no"),
         ClientRow(1, "ok", metrics={"accuracy": (1.0, 1.0)}),
     ]
-    figures, rows = personal(made, hidden_domains(("sun", "rain")), shards)
+    figures, rows = personal_scores(made, hidden_domains(("sun", "rain")), shards)
     assert (figures["personal_clients"], figures["personal_failed"]) == (1, 1)
     assert [(row["status"], row["error"]) for row in rows] == [
         ("failed", "ValueError: no"), ("ok", None),
@@ -90,7 +97,7 @@ def test_a_domain_may_be_called_like_a_figure(name):
         ClientRow(k, "ok", metrics={"accuracy": (hits, 2.0), "accuracy_held": (hits / 2, 1.0)})
         for k, hits in enumerate((2.0, 1.0))
     ]
-    figures, _ = personal(made, test, shards)
+    figures, _ = personal_scores(made, test, shards)
     assert figures["personal_accuracy_worst"] == 0.5
     assert figures["personal_accuracy_pooled"] == pytest.approx(3 / 4)
     assert figures["personal_accuracy_p10"] == pytest.approx(0.55)

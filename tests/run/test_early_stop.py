@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from fedlabels.errors import ConfigError, RunError
-from fedlabels.run import latest_checkpoint, loop
+from fedlabels.run import latest_checkpoint
 from fedlabels.run.early_stop import EarlyStop
 from fedlabels.run.folder.checkpoint import read_checkpoint
+from fedlabels.run.round import Rounds, Scores
 from tests.end_to_end.harness import FEDAVG, TINY, config_of, prints, simulate, table
 
 SETTINGS = (*FEDAVG, "client.local_steps=5", "rounds=6", "checkpoint_every=2")
@@ -131,8 +132,8 @@ def test_patience_counts_on_after_an_interrupt(
 ) -> None:
     """The accuracy rises to round 3; interrupted after round 4, a resumed run stops in round 5."""
 
-    def figures(self: Any, backend: Any, index: int, arrays: Any) -> dict[str, float]:
-        return {"test_accuracy": [0, 0.1, 0.2, 0.3, 0.3, 0.2, 0.9][index]}
+    def scores(self: Any, index: int, arrays: Any) -> Scores:
+        return Scores({"test_accuracy": [0, 0.1, 0.2, 0.3, 0.3, 0.2, 0.9][index]})
 
     class Interrupt:
         def on_run_start(self, *, folder: Any, config: Any) -> None:
@@ -146,7 +147,7 @@ def test_patience_counts_on_after_an_interrupt(
         def on_run_end(self, *, folder: Any) -> None:
             """Do nothing."""
 
-    monkeypatch.setattr(loop.Loop, "_evaluate", figures)
+    monkeypatch.setattr(Rounds, "_test", scores)
     config = config_of(*SETTINGS, "early_stop.patience=2")
     simulate(tmp_path / "whole", config)
     with pytest.raises(KeyboardInterrupt):

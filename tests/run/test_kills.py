@@ -13,7 +13,7 @@ import pytest
 
 from fedlabels.errors import RunError
 from fedlabels.report.comparison.runs import read_runs
-from fedlabels.run import loop
+from fedlabels.run import saving
 from tests.end_to_end.harness import FEDAVG, config_of, prints, simulate, table
 
 SETTINGS = (*FEDAVG, "client.local_steps=2", "rounds=6", "checkpoint_every=3")
@@ -116,14 +116,14 @@ def test_a_run_that_was_killed_as_it_began_leaves_nothing_to_the_next(tmp_path: 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_a_run_is_saved_waits(number: int, tmp_path: Path) -> None:
     config, folder = config_of(*SETTINGS, "checkpoint_every=99"), tmp_path / "run"
-    write = loop.write_checkpoint
+    write = saving.write_checkpoint
 
     def signalled(*given: Any, **more: Any) -> Any:
         os.kill(os.getpid(), number)
         return write(*given, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "write_checkpoint", signalled)
+        patch.setattr(saving, "write_checkpoint", signalled)
         with pytest.raises(KeyboardInterrupt):
             simulate(folder, config)
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["round-00000006"]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fedlabels.errors import CheckpointError, RunError
-from fedlabels.run import latest_checkpoint, loop
+from fedlabels.run import latest_checkpoint, saving
 from fedlabels.run.folder import checkpoint
 from fedlabels.simulation.serial import SerialBackend
 from tests.end_to_end.harness import (
@@ -260,7 +260,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(
         close(backend)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "write_checkpoint", full)
+        patch.setattr(saving, "write_checkpoint", full)
         patch.setattr(SerialBackend, "close", counted)
         with pytest.raises(CheckpointError, match="no space left"):
             simulate(folder, config_of(*SETTINGS), REMEMBER)

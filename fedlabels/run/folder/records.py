@@ -1,25 +1,27 @@
-"""The row that ``rounds.csv`` has of a round: made from what its clients did, and read back."""
+"""The rows that a round leaves in the tables: made from what its clients did, and read back."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedlabels.rounds.job import ClientRow
+from fedlabels.run.folder.folder import RunFolder
 
 _TESTED = "device_accuracy"
 
 
-def made_record(
-    index: int, rows: Sequence[ClientRow], weight: float, metrics: Mapping[str, float]
+def round_record(
+    index: int, clients: Sequence[ClientRow], weight: float, metrics: Mapping[str, float]
 ) -> dict[str, Any]:
-    """Make a round's record.
+    """Make the row of ``rounds.csv`` of a round.
 
     Parameters
     ----------
     index : int
         The round.
-    rows : sequence of ClientRow
+    clients : sequence of ClientRow
         What its clients did.
     weight : float
         Of the updates that count.
@@ -27,24 +29,88 @@ def made_record(
         Of the strategy; those that are not finite are left out.
     """
     counts = dict.fromkeys(("ok", "empty", "failed", "rejected"), 0)
-    for row in rows:
-        counts[row.status] += 1
+    for client in clients:
+        counts[client.status] += 1
     finite = {k: v for k, v in metrics.items() if np.isfinite(v)}
     return {
         **finite,
-        **tested_by(rows),
+        **tested_by(clients),
         "round": index,
-        "sampled": len(rows),
+        "sampled": len(clients),
         **counts,
         "weight": weight,
-        "bytes_down": sum(row.bytes_down for row in rows),
-        "bytes_up": sum(row.bytes_up for row in rows),
+        "bytes_down": sum(client.bytes_down for client in clients),
+        "bytes_up": sum(client.bytes_up for client in clients),
     }
 
 
-def tested_by(rows: Iterable[ClientRow]) -> dict[str, int]:
+def client_records(
+    index: int, clients: Iterable[ClientRow], held: Callable[[int], tuple[int, int]]
+) -> list[dict[str, Any]]:
+    """Make the rows of ``clients.csv`` of a round.
+
+    Parameters
+    ----------
+    index : int
+        The round.
+    clients : iterable of ClientRow
+        What its clients did.
+    held : callable
+        client_id -> how many labeled and unlabeled samples that client has.
+    """
+    records = []
+    for client in clients:
+        labeled, unlabeled = held(client.client_id)
+        records.append({
+            **{name: total / count for name, (total, count) in client.metrics.items() if count},
+            "round": index,
+            "client_id": client.client_id,
+            "status": client.status,
+            "error": client.error,
+            "labeled": labeled,
+            "unlabeled": unlabeled,
+            "weight": client.weight,
+            "bytes_down": client.bytes_down,
+            "bytes_up": client.bytes_up,
+        })  # fmt: skip
+    return records
+
+
+def write_round(
+    folder: RunFolder,
+    record: Mapping[str, Any],
+    clients: Sequence[Mapping[str, Any]],
+    recall: NDArray[np.float64] | None,
+    personal: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write a round into the tables.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        Whose tables.
+    record : mapping
+        From `round_record`, with what was measured beside it.
+    clients : sequence of mapping
+        From `client_records`.
+    recall : ndarray of shape (classes,) or None
+        Of the global model on the test set; None where it was not tested in this round.
+    personal : sequence of mapping
+        The clients that tested models of their own in this round.
+    """
+    folder.clients.append(clients)
+    if recall is not None:
+        classes = {f"recall_{c}": float(value) for c, value in enumerate(recall)}
+        folder.test_class.append([{"round": record["round"], **classes}])
+    if personal:
+        folder.personal.append([{"round": record["round"], **row} for row in personal])
+    # last, because a round is finished when its row is there
+    folder.rounds.append([record])
+
+
+def tested_by(clients: Iterable[ClientRow]) -> dict[str, int]:
     """Return over how many devices and test samples ``device_accuracy`` is; nothing without it."""
-    counts = [count for row in rows if (count := row.metrics.get(_TESTED, (0.0, 0.0))[1])]
+    counts = [count for client in clients if (count := client.metrics.get(_TESTED, (0.0, 0.0))[1])]
     return {"device_clients": len(counts), "device_samples": int(sum(counts))} if counts else {}
 
 

@@ -1,4 +1,4 @@
-"""Every client's own model on its own test samples: from the clients' scores to a run's figures."""
+"""Every client's own model on its own test samples: from the exchange to a run's figures."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,10 @@ import numpy as np
 from fedlabels.data import ArrayDataset
 from fedlabels.federation import Ragged
 from fedlabels.federation.ragged import Indices
-from fedlabels.rounds.job import ClientRow
+from fedlabels.rounds import wire
+from fedlabels.rounds.job import Arrays, Backend, ClientRow, Job, Task
+from fedlabels.run.setup import World
+from fedlabels.settings.hashing import schedule_of
 from fedlabels.worker.evaluation import columns_of
 
 PREFIX = "personal_"
@@ -17,7 +20,37 @@ NO_FIGURE = "its evaluation gave no figure"
 _FIRST = ("client_id", "status", "error", "samples", "domain")
 
 
-def personal(
+def personal_answers(
+    config: Mapping[str, Any], world: World, backend: Backend, index: int, arrays: Arrays
+) -> list[ClientRow]:
+    """Let every client with test samples test the model that it would use on them.
+
+    Parameters
+    ----------
+    config : mapping
+        Resolved settings.
+    world : World
+        Strategy and federation.
+    backend : Backend
+        Runs the clients.
+    index : int
+        The round.
+    arrays : Arrays
+        The global model after it.
+
+    Returns
+    -------
+    list of ClientRow
+        Their answers to the exchange ``"evaluate"``.
+    """
+    strategy, shards = world.strategy, world.federation.test
+    tested = [k for k in range(config["clients"]) if len(shards[k])]
+    tasks = tuple(Task(k, strategy.own("evaluate", index, k)) for k in tested)
+    shared = {wire.MODEL: arrays, **strategy.shared("evaluate", index)}
+    return backend.run(Job("evaluate", index, schedule_of(config), tasks, shared)).rows
+
+
+def personal_scores(
     rows: Sequence[ClientRow], test: ArrayDataset, shards: Ragged
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Summarize what the clients reported of their test samples.
@@ -47,24 +80,24 @@ def personal(
     """
     if not rows:
         return {}, []
-    made = [_client(row, test, shards) for row in rows]
-    scored = [one for one in made if len(one) > len(_FIRST)]
-    names = sorted({name for one in scored for name in one}.difference(_FIRST))
+    clients = [_client(row, test, shards) for row in rows]
+    scored = [client for client in clients if len(client) > len(_FIRST)]
+    names = sorted({name for client in scored for name in client}.difference(_FIRST))
     figures = {PREFIX + name: _mean(scored, name) for name in names}
     if "accuracy" in names:
         figures.update(_accuracies(rows, scored, test.domain_names, figures))
-        scored = [one for one in scored if "accuracy" in one]
-    measured = {one["client_id"] for one in scored}
-    for one in made:
-        if one["samples"] and one["client_id"] not in measured:
-            one["error"] = one["error"] or NO_FIGURE
-    lost = [one for one in made if one["error"]]
+        scored = [client for client in scored if "accuracy" in client]
+    measured = {client["client_id"] for client in scored}
+    for client in clients:
+        if client["samples"] and client["client_id"] not in measured:
+            client["error"] = client["error"] or NO_FIGURE
+    lost = [client for client in clients if client["error"]]
     counts = {
         f"{PREFIX}clients": len(scored),
-        f"{PREFIX}samples": sum(one["samples"] for one in scored),
+        f"{PREFIX}samples": sum(client["samples"] for client in scored),
         f"{PREFIX}failed": len(lost),
     }
-    shown = [one for one in made if one["client_id"] in measured or one["error"]]
+    shown = [client for client in clients if client["client_id"] in measured or client["error"]]
     return {**figures, **counts}, shown
 
 
@@ -85,7 +118,7 @@ def _domain(own: Indices, test: ArrayDataset) -> str | None:
 
 
 def _mean(scored: Sequence[Mapping[str, Any]], name: str) -> float:
-    return float(np.mean([one[name] for one in scored if name in one]))
+    return float(np.mean([client[name] for client in scored if name in client]))
 
 
 def _accuracies(
@@ -95,7 +128,7 @@ def _accuracies(
     known: Mapping[str, float],
 ) -> dict[str, float]:
     name = f"{PREFIX}accuracy"
-    values = {one["client_id"]: one["accuracy"] for one in scored if "accuracy" in one}
+    values = {client["client_id"]: client["accuracy"] for client in scored if "accuracy" in client}
     sums = [row.metrics["accuracy"] for row in rows if row.client_id in values]
     each = np.array(list(values.values()))
     figures = {
@@ -104,7 +137,9 @@ def _accuracies(
         f"{name}_worst": float(each.min()),
     }
     for domain, column in columns_of(f"{name}_", domains, {*known, *figures}).items():
-        inside = [one for one in scored if one["domain"] == domain and "accuracy" in one]
+        inside = [
+            client for client in scored if client["domain"] == domain and "accuracy" in client
+        ]
         if inside:
             figures[column] = _mean(inside, "accuracy")
     return figures

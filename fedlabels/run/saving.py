@@ -1,0 +1,120 @@
+"""How far a run has come, and the checkpoints that are written of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flwr.app import ArrayRecord
+
+from fedlabels.cohort.types import EMPTY
+from fedlabels.rounds import wire
+from fedlabels.run.failures import Losses
+from fedlabels.run.folder import RunFolder
+from fedlabels.run.folder.checkpoint import write_checkpoint, write_model
+from fedlabels.run.manifest import Manifest, own_settings
+from fedlabels.run.place import Place
+from fedlabels.settings.hashing import flatten
+from fedlabels.simulation.backend import SimulationBackend
+from fedlabels.worker.state import Version
+from strategies.support.contract import State
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state after a finished round: all that a checkpoint needs.
+
+    Parameters
+    ----------
+    round : int
+        The round, 0 before the first.
+    arrays : ArrayRecord
+        The global model.
+    strategy : State
+        What the strategy keeps.
+    early_stop : mapping
+        What the early stop has seen.
+    stopped : str or None
+        Why no further round follows; None if one does.
+    losses : Losses
+        Rounds that came to nothing.
+    """
+
+    round: int
+    arrays: ArrayRecord
+    strategy: State
+    early_stop: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    stopped: str | None = None
+    losses: Losses = field(default_factory=Losses)
+
+    def early_end(self, rounds: int) -> dict[str, Any] | None:
+        """Return what the manifest says of a run that ended before its planned rounds."""
+        if self.stopped is None or self.round >= rounds:
+            return None
+        return {"round": self.round, "reason": self.stopped}
+
+
+@dataclass
+class Saver:
+    """Writes a run's checkpoints, and its newest model alone.
+
+    Parameters
+    ----------
+    config, federation_hash : mapping and str
+        Resolved settings, and who holds what.
+    folder : RunFolder
+        Where it is written.
+    place, manifest : Place and Manifest
+        What they know of the clients and of the run is kept, too.
+    last : int
+        Round of the newest checkpoint; -1 without one.
+    resumable : int
+        Oldest round that a resume may go back to.
+    """
+
+    config: Mapping[str, Any]
+    federation_hash: str
+    folder: RunFolder
+    place: Place
+    manifest: Manifest
+    last: int
+    resumable: int = 0
+
+    def save(self, progress: Progress, backend: SimulationBackend) -> None:
+        """Write the checkpoint of a finished round, once, and the model alone."""
+        if progress.round == self.last:
+            return
+        backend.sync()
+        self.folder.sync()
+        self.write(progress, backend.versions(progress.round), backend.executions())
+        # two checkpoints are kept: a resume may start from the one before
+        self.resumable, self.last = max(self.last, 0), progress.round
+        backend.prune(self.resumable, self.last)
+
+    def write(self, progress: Progress, states: Mapping[int, Version], execution: Any) -> None:
+        """Write a checkpoint, whether or not there is one of its round, and the model alone.
+
+        Parameters
+        ----------
+        progress : Progress
+            After the round.
+        states : mapping of int to Version
+            What the clients keep.
+        execution : JSON value
+            How they ran.
+        """
+        arrays = wire.from_record(progress.arrays)
+        facts = self.manifest.facts
+        values = {
+            "config": flatten(own_settings(self.config)),
+            "federation_hash": self.federation_hash,
+            "seconds": self.manifest.seconds(),
+            **self.place.kept(),
+            **{key: facts[key] for key in ("code", "content") if key in facts},
+            "early_stop": progress.early_stop,
+            "stopped_early": progress.stopped,
+            "execution": execution,
+            "lost": [progress.losses.in_a_row, progress.losses.any_useful],
+        }
+        strategy = progress.strategy.arrays, progress.strategy.values
+        write_checkpoint(self.folder.path, progress.round, arrays, strategy, values, states=states)
+        write_model(self.folder.model, arrays)
