@@ -61,7 +61,7 @@ def previews() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, overrides in PREVIEWS.items():
             page = Path(folder) / "preview.html"
-            command = ["-m", "fedlabels.federation", "preview", *overrides.split()]
+            command = ["-m", "fedlabels.preview", *overrides.split()]
             subprocess.run(
                 [sys.executable, *command, f"picture={page}"], check=True, capture_output=True
             )

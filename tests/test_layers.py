@@ -9,32 +9,33 @@ from pathlib import Path
 
 import pytest
 
+from docs._rooms import (
+    CALLED,
+    GROUND,
+    LOADED,
+    TYPED,
+    Project,
+    circles,
+    closed_by,
+    imports,
+    layers,
+    name_of,
+    picture,
+    room_of,
+)
+
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("fedlabels", "strategies", "clients")
+PROJECT = Project(ROOT)
 MAX_LINES = 500
 
-# Part -> parts of the project that it may import; every part may import itself and COMMON.
-COMMON = {
-    "fedlabels",
-    "fedlabels.effect",
-    "fedlabels.errors",
-    "fedlabels.machine",
-    "fedlabels.seeds",
-    "fedlabels.telemetry",
-}
+# Room -> rooms that it may import; every room may import itself and the ground.
 ARROWS = {
-    "fedlabels": set(),
-    "fedlabels.effect": set(),
-    "fedlabels.errors": set(),
-    "fedlabels.machine": set(),
-    "fedlabels.seeds": set(),
-    "fedlabels.telemetry": set(),
     "fedlabels.cohort": set(),
     "fedlabels.losses": set(),
     "fedlabels.aggregation": set(),
     "fedlabels.data": set(),
     "fedlabels.models": {"fedlabels.cohort"},
-    "fedlabels.federation": {"fedlabels.data"},
+    "fedlabels.federation": set(),
     # What a round is: who does it and who asks for it know this, and it knows neither.
     "fedlabels.rounds": {"fedlabels.cohort"},
     "fedlabels.worker": {
@@ -180,54 +181,12 @@ TORCH_GLOBAL = {
 @cache
 def files() -> tuple[str, ...]:
     """Return the source files as paths relative to the root."""
-    found = [p for package in PACKAGES for p in sorted((ROOT / package).rglob("*.py"))]
-    return (*(p.relative_to(ROOT).as_posix() for p in found), "run_sim.py")
+    return tuple(path.relative_to(ROOT).as_posix() for path in PROJECT.files.values())
 
 
-@cache
 def tree(file: str) -> ast.Module:
     """Return the syntax tree of a file."""
-    return ast.parse((ROOT / file).read_text(encoding="utf-8"), file)
-
-
-def part_of(module: str) -> str:
-    """Return the part a module belongs to: its package, below fedlabels the one below."""
-    if module in ARROWS:  # an entry point of its own
-        return module
-    names = module.split(".")
-    return ".".join(names[: 2 if names[0] == "fedlabels" else 1])
-
-
-def part_of_file(file: str) -> str:
-    """Return the part a file belongs to."""
-    names = Path(file).with_suffix("").parts
-    return part_of(".".join(n for n in names if n != "__init__"))
-
-
-def is_module(name: str) -> bool:
-    """Say whether a dotted name is a module of the project."""
-    path = ROOT.joinpath(*name.split("."))
-    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
-
-
-def imports(module: ast.AST) -> Iterator[tuple[str, str]]:
-    """Yield (module, name) of every import in a tree; the name is empty for ``import x``."""
-    for node in ast.walk(module):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, "") for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, "imports are absolute"
-            yield from ((node.module or "", alias.name) for alias in node.names)
-
-
-def arrows(module: ast.AST) -> set[str]:
-    """Return the parts of the project that a tree imports."""
-    found = set()
-    for source, name in imports(module):
-        if source.split(".")[0] in PACKAGES:
-            full = f"{source}.{name}"
-            found.add(part_of(full if name and is_module(full) else source))
-    return found
+    return PROJECT.trees[name_of(Path(file))]
 
 
 def qualified_calls(module: ast.AST) -> Iterator[str]:
@@ -266,9 +225,10 @@ def global_randomness(module: ast.AST, file: str) -> set[str]:
 def private_flower(module: ast.AST) -> set[str]:
     """Return the imports of names of Flower that it does not document."""
     bad = set()
-    for source, name in imports(module):
-        if source.split(".")[0] == "flwr" and (source not in PUBLIC_FLOWER or name.startswith("_")):
-            bad.add(f"{source}.{name}")
+    for made in imports(module):
+        package = made.source.split(".")[0]
+        if package == "flwr" and (made.source not in PUBLIC_FLOWER or made.name.startswith("_")):
+            bad.add(f"{made.source}.{made.name}")
     return bad
 
 
@@ -277,17 +237,56 @@ def private_flower(module: ast.AST) -> set[str]:
 
 @pytest.mark.parametrize("file", files())
 def test_arrows_point_one_way(file: str) -> None:
-    part = part_of_file(file)
-    assert part in ARROWS, f"{part} is new: say in ARROWS what it may import"
-    assert arrows(tree(file)) - COMMON - {part} <= ARROWS[part]
+    room = room_of(name_of(Path(file)))
+    assert room in GROUND | ARROWS.keys(), f"{room} is new: say in ARROWS what it may import"
+    assert PROJECT.arrows(tree(file)) - GROUND - {room} <= ARROWS.get(room, set())
 
 
-def test_arrows_have_no_cycle() -> None:
-    left = {part: set(targets) for part, targets in ARROWS.items()}
-    while left:
-        free = {part for part, targets in left.items() if not targets & left.keys()}
-        assert free, f"a cycle among {sorted(left)}"
-        left = {part: targets for part, targets in left.items() if part not in free}
+def test_no_circle_is_allowed_and_none_is_there_when_modules_are_loaded() -> None:
+    assert circles(ARROWS) == []
+    assert circles(PROJECT.modules(LOADED)) == []
+
+
+def test_the_picture_shows_the_arrows_that_there_are() -> None:
+    shown = (ROOT / "docs" / "pictures" / "rooms.svg").read_text(encoding="utf-8")
+    assert shown == picture(PROJECT), "arrows have changed: python docs/_rooms.py draws them"
+
+
+def test_the_picture_and_the_circles_follow_the_imports(tmp_path: Path) -> None:
+    sources = {
+        "fedlabels/__init__.py": "",
+        "fedlabels/low/__init__.py": "from fedlabels.low.inner import x",
+        "fedlabels/low/inner.py": "x = 1",
+        "fedlabels/high.py": "from fedlabels.low.inner import x",
+        "run_sim.py": "import fedlabels.high",
+    }
+
+    def read(**changed: str) -> Project:
+        for file, source in {**sources, **changed}.items():
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).write_text(source)
+        return Project(tmp_path)
+
+    flat = read()
+    height = layers(flat.rooms)
+    assert height["fedlabels.low"] < height["fedlabels.high"] < height["run_sim"]
+    assert "run_sim: fedlabels.high\n" in picture(flat)
+    assert picture(flat) == picture(read())
+    more = read(**{"run_sim.py": "import fedlabels.high\ndef f():\n    import fedlabels.low"})
+    assert picture(more) != picture(flat)
+    assert picture(more).count("<path") == picture(flat).count("<path")  # an arrow that is implied
+    late = read(**{"fedlabels/low/inner.py": "def f():\n    import fedlabels.high"})
+    assert circles(late.modules(LOADED)) == []
+    assert closed_by(late.modules(LOADED), late.modules(CALLED)) == [
+        "low.inner -> high -> low.inner"
+    ]
+    assert circles(late.rooms) == ["high -> low -> high, among high, low"]
+    typed = read(**{"fedlabels/low/inner.py": "if TYPE_CHECKING:\n    import fedlabels.high"})
+    assert closed_by(typed.modules(LOADED), typed.modules(CALLED)) == []
+    assert len(closed_by(typed.modules(LOADED), typed.modules(TYPED))) == 1
+    # high waits for the package that the module lies in
+    package = read(**{"fedlabels/low/__init__.py": "from fedlabels.high import x"})
+    assert circles(package.modules(LOADED)) == ["high -> low -> high, among high, low"]
 
 
 @pytest.mark.parametrize("file", [f for f in files() if f != COMPAT])
@@ -297,9 +296,9 @@ def test_only_the_compatibility_module_touches_private_names_of_flower(file: str
 
 @pytest.mark.parametrize("file", files())
 def test_libraries_are_imported_only_where_they_belong(file: str) -> None:
-    for source, _ in imports(tree(file)):
-        allowed = ONLY_IN.get(source.split(".")[0])
-        assert allowed is None or file.startswith(allowed), f"{file} imports {source}"
+    for made in imports(tree(file)):
+        allowed = ONLY_IN.get(made.source.split(".")[0])
+        assert allowed is None or file.startswith(allowed), f"{file} imports {made.source}"
 
 
 @pytest.mark.parametrize("file", files())
@@ -340,7 +339,7 @@ def f(rng):
         "numpy.random.permutation",
     }
     assert private_flower(module) == {"flwr.server.strategy", "flwr.app._inner"}
-    assert arrows(module) == {"fedlabels.report", "fedlabels.run"}
+    assert PROJECT.arrows(module) == {"fedlabels.report", "fedlabels.run"}
     assert "print" in set(qualified_calls(module))
     assert len(files()) > 60
 
