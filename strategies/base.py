@@ -22,6 +22,7 @@ from fedlabels.rounds.flower_compat import lazy_record, peek
 from fedlabels.rounds.job import Arrays, Need
 from strategies.support import (
     Collected,
+    Merged,
     NoSettings,
     Outcome,
     SampledGrid,
@@ -37,6 +38,7 @@ __all__ = [
     "MODEL_KEPT",
     "MODEL_REFUSED",
     "CohortStrategy",
+    "Merged",
     "NoSettings",
     "Outcome",
     "Server",
@@ -170,8 +172,8 @@ class ServerStrategy(flower.Strategy):
         """
         if exchange == "train":
             return self.train_outcome(round_index, replies)
-        got = self.collect(replies)
-        return Outcome(None, got.means(), got.weight, _counts(got))
+        collected = self.collect(replies)
+        return Outcome(None, collected.means(), collected.weight, collected.by_status())
 
     @abstractmethod
     def train_outcome(self, round_index: int, replies: Iterable[Message]) -> Outcome:
@@ -318,44 +320,44 @@ class CohortStrategy(ServerStrategy, flower.FedAvg):
         return MetricRecord({**self.aggregate("evaluate", server_round, replies).metrics})
 
     def train_outcome(self, round_index: int, replies: Iterable[Message]) -> Outcome:
-        """Aggregate: sums to a new model, metrics by sums and counts."""
-        got = self.collect(replies)
+        """Aggregate: sums to a new model, metrics by sums and counts, and the server's figures."""
+        collected = self.collect(replies)
         server = self._server_arrays()
-        merged = self.merge(round_index, got, server)
-        metrics = got.means()
-        if merged is None:
-            metrics[MODEL_KEPT] = 1.0
-        arrays = None if merged is None else lazy_record(restored(merged, server))
-        return Outcome(arrays, metrics, got.weight, _counts(got))
+        model, figures = self.merge(round_index, collected, server)
+        arrays = None if model is None else lazy_record(restored(model, server))
+        kept = {MODEL_KEPT: 1.0} if model is None else {}
+        metrics = {**collected.means(), **kept, **figures}
+        return Outcome(arrays, metrics, collected.weight, collected.by_status())
 
-    def merge(self, round_index: int, got: Collected, server: Arrays) -> Arrays | None:
-        """Compute the new model; this is what a method overrides.
+    def merge(self, round_index: int, collected: Collected, server: Arrays) -> Merged:
+        """Compute the new model, and figures of how; this is what a method overrides.
 
         Parameters
         ----------
         round_index : int
             Round, from 1.
-        got : Collected
-            Sums of the terms in ``needs``, in float64.
+        collected : Collected
+            The terms in ``needs``: sums in float64, or every client's value.
         server : Arrays
             The model that was sent, not to be written to.
 
         Returns
         -------
-        Arrays or None
-            New values in any float dtype; names that are missing and integer buffers keep the
-            server's. None keeps the model. The default is the mean of the term ``"model"``, passed
-            through Flower's class.
+        Merged
+            The default is the mean of the term ``"model"``, passed through Flower's class, without
+            figures; no model where nobody has weight.
         """
-        term = got.usable(wire.MODEL)
+        term = collected.usable(wire.MODEL)
         if term is None:
-            return None
+            return Merged(None)
         mean = {**server, **term.value(keep=server)}
-        stepped = mean if self._is_plain() else self.flower_step(round_index, mean, got.weight)
-        if stepped is None:
-            return None
+        if self._is_plain():
+            return Merged(mean)
+        model = self.flower_step(round_index, mean, collected.weight)
+        if model is None:
+            return Merged(None)
         # a server optimizer on running statistics could make a variance negative: they are averaged
-        return {**stepped, **{name: mean[name] for name in self.server.buffers & mean.keys()}}
+        return Merged({**model, **{name: mean[name] for name in self.server.buffers & mean.keys()}})
 
     def flower_step(self, round_index: int, mean: Arrays, weight: float) -> Arrays | None:
         """Let Flower's class aggregate one reply that stands for all.
@@ -394,7 +396,8 @@ def restored(new: Mapping[str, NDArray[Any]], server: Mapping[str, NDArray[Any]]
     new : mapping of str to ndarray
         New values; names that are missing keep the server's.
     server : mapping of str to ndarray
-        The model. Integer and boolean tensors are always its own: a mean of them means nothing.
+        The model. Integer and boolean tensors are its own unless the new value has their dtype: a
+        mean of them means nothing.
 
     Returns
     -------
@@ -402,13 +405,10 @@ def restored(new: Mapping[str, NDArray[Any]], server: Mapping[str, NDArray[Any]]
         All names of the server.
     """
     with np.errstate(over="ignore"):  # the round loop refuses a model that is not finite
-        return {
-            name: np.asarray(new[name]).reshape(old.shape).astype(old.dtype)
-            if name in new and old.dtype.kind == "f"
-            else old
-            for name, old in server.items()
-        }
+        return {name: _restored(new.get(name), old) for name, old in server.items()}
 
 
-def _counts(got: Collected) -> dict[str, int]:
-    return {str(status): count for status, count in got.clients.items()}
+def _restored(new: NDArray[Any] | None, old: NDArray[Any]) -> NDArray[Any]:
+    if new is None or (old.dtype.kind != "f" and new.dtype != old.dtype):
+        return old
+    return np.asarray(new).reshape(old.shape).astype(old.dtype)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedlabels.errors import CheckpointError, ConfigError
 from fedlabels.rounds.job import Arrays
-from strategies.base import CohortStrategy, State
+from strategies.base import CohortStrategy, Merged, State
 from strategies.support import Collected
 
 _MOMENTS = ("m_t", "v_t")
@@ -67,11 +67,11 @@ class FedAdam(CohortStrategy):
         self.m_t: Arrays | None = None
         self.v_t: Arrays | None = None
 
-    def merge(self, round_index: int, got: Collected, server: Arrays) -> Arrays | None:
+    def merge(self, round_index: int, collected: Collected, server: Arrays) -> Merged:
         """Take the mean change of the parameters for a gradient; buffers are averaged."""
-        mean = super().merge(round_index, got, server)
+        mean, figures = super().merge(round_index, collected, server)
         if mean is None:
-            return None
+            return Merged(None, figures)
         parameters = [
             name
             for name, old in server.items()
@@ -85,7 +85,8 @@ class FedAdam(CohortStrategy):
         self.m_t = {n: _decayed(self.beta_1, self.m_t[n], change[n]) for n in model}
         self.v_t = {n: _decayed(self.beta_2, self.v_t[n], change[n] ** 2) for n in model}
         steps = {n: self.eta * self.m_t[n] / (np.sqrt(self.v_t[n]) + self.tau) for n in model}
-        return {**mean, **{name: old + steps[name] for name, old in model.items()}}
+        new = {name: old + steps[name] for name, old in model.items()}
+        return Merged({**mean, **new}, figures)
 
     def state(self) -> State:
         """Return both moments; before the first aggregation there are none."""

@@ -13,7 +13,7 @@ from fedlabels.aggregation.fedlabel import merge_flute
 from fedlabels.errors import ConfigError
 from fedlabels.rounds import wire
 from fedlabels.rounds.job import Arrays, Need
-from strategies.base import CohortStrategy
+from strategies.base import CohortStrategy, Merged
 from strategies.support import Collected
 
 Variant = Literal["paper", "flute", "joint"]
@@ -65,16 +65,18 @@ class FedLabel(CohortStrategy):
         """Return the model's layout for either of the two models, too."""
         return super().expected(wire.MODEL if term in (LOCAL, STUDENT) else term)
 
-    def merge(self, round_index: int, got: Collected, server: Arrays) -> Arrays | None:
+    def merge(self, round_index: int, collected: Collected, server: Arrays) -> Merged:
         """Compute the new model by F11a or F11b."""
         if self.variant != "flute":
-            return super().merge(round_index, got, server)
-        local, student = got.usable(LOCAL), got.usable(STUDENT)
-        if local is None and student is None:
-            return None
-        means = [{} if term is None else term.value(keep=server) for term in (local, student)]
-        return {
-            name: merge_flute(value, means[0].get(name), means[1].get(name))
-            for name, value in server.items()
-            if value.dtype.kind == "f"
-        }
+            return super().merge(round_index, collected, server)
+        terms = collected.usable(LOCAL), collected.usable(STUDENT)
+        if terms == (None, None):
+            return Merged(None)
+        local, student = ({} if term is None else term.value(keep=server) for term in terms)
+        return Merged(
+            {
+                name: merge_flute(value, local.get(name), student.get(name))
+                for name, value in server.items()
+                if value.dtype.kind == "f"
+            }
+        )

@@ -1,30 +1,38 @@
 """FedLD: client updates recombined along the main directions that they share.
 
 Zeng et al.: "Tackling Data Heterogeneity in Federated Learning via Loss Decomposition", MICCAI
-2024, arXiv 2408.12300. S1 to S5 are defined in docs/methods/fedld.md.
+2024, arXiv 2408.12300. Every tensor, weight and bias apart, is taken by itself. With its value w at
+the server, w_1 ... w_m at the m clients of the round, and G, (m, d), whose rows are the flat g_i:
+
+    S1    g_i = w_i - w
+    S2    H = G G^T / m = V diag(s) V^T,   s_1 >= s_2 >= ... >= 0
+    S3    u_j = G^T V_:j / ||G^T V_:j||,   j = 1 ... k,   k = max(1, int(m k_proportion))
+    S4    r_i = ||g_i|| sum_{j<=k} (s_j / sum_l s_l) sgn(<g_i, u_j>) u_j
+    S5    w <- w + server_lr (1/m) sum_i r_i
+
+The sum over l is of all m eigenvalues, not of the k that are kept: ||r_i|| is at most ||g_i||.
 """
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
-from flwr.app import Message
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fedlabels.aggregation import (
     PrincipalRule,
     Recombination,
     aggregate_tensor,
-    figures,
+    principal_figures,
     weighted_mean,
 )
 from fedlabels.effect import Only, only
 from fedlabels.errors import CheckpointError, ConfigError
 from fedlabels.rounds import wire
-from fedlabels.rounds.job import Arrays, EachTerm, Need
-from strategies.base import CohortStrategy, Outcome, State
+from fedlabels.rounds.job import Arrays, Need
+from strategies.base import CohortStrategy, Merged, State
 from strategies.support import Collected
 
 Aggregation = Literal["principal", "fedavg"]
@@ -102,76 +110,65 @@ class FedLD(CohortStrategy):
         super().__init__()
         self._chosen = settings or FedLDSettings()
         self._open: set[str] = set()
-        self._figures: dict[str, float] = {}
-        self._counters: Arrays = {}
         each: Mapping[str, Need] = {wire.MODEL: "each"}
         self.needs = {wire.MODEL: "sum"} if self._chosen.aggregation == "fedavg" else each
 
-    def train_outcome(self, round_index: int, replies: Iterable[Message]) -> Outcome:
-        """Aggregate; the metrics say how the updates lie to each other (names start with pg_)."""
-        self._figures, self._counters = {}, {}
-        outcome = super().train_outcome(round_index, replies)
-        arrays = outcome.arrays
-        if arrays is not None and self._counters:
-            arrays = wire.to_record({**wire.from_record(arrays), **self._counters})
-        return replace(outcome, arrays=arrays, metrics={**outcome.metrics, **self._figures})
+    def merge(self, round_index: int, collected: Collected, server: Arrays) -> Merged:
+        """Compute the new model by S1 to S5, tensor by tensor, or as the mean.
 
-    def merge(self, round_index: int, got: Collected, server: Arrays) -> Arrays | None:
-        """Compute the new model by S1 to S5, tensor by tensor, or as the mean."""
+        The figures say how the updates lie to each other; their names start with ``pg_``.
+        """
         if self._chosen.aggregation == "fedavg":
-            return self._stepped(super().merge(round_index, got, server), server)
-        term = got.each.get(wire.MODEL)
+            mean, figures = super().merge(round_index, collected, server)
+            return Merged(None if mean is None else self._scaled(mean, server), figures)
+        term = collected.each.get(wire.MODEL)
         if term is None or not term.client_ids:
-            return None
-        made: list[Recombination] = []
+            return Merged(None)
+        weights = term.weights if self._chosen.pg_weighted else None
+        recombinations: list[Recombination] = []
         new: Arrays = {}
         for name in sorted(term.values):  # a resumed run has another order, and figures are sums
             models, old = term.values[name], server[name]
             if old.dtype.kind in "iu":
-                self._counters[name] = self._counted(models, old)
+                new[name] = self._merged_counter(models)
             elif old.dtype.kind == "f" and self._is_averaged(name):
                 new[name] = weighted_mean(models, term.weights)
             elif old.dtype.kind == "f":
-                new[name] = self._recombined(name, models, old, term, made)
-        self._figures = figures(made)
-        return new
+                update, recombination = self._update(name, models - old, weights)
+                new[name] = old + self._rate(name) * update.reshape(old.shape)
+                recombinations += [] if recombination is None else [recombination]
+        return Merged(new, principal_figures(recombinations))
 
     def _is_averaged(self, name: str) -> bool:
         return name in self.server.buffers and not self._chosen.pg_buffers
 
-    def _recombined(
-        self,
-        name: str,
-        models: NDArray[Any],
-        old: NDArray[Any],
-        term: EachTerm,
-        made: list[Recombination],
-    ) -> NDArray[Any]:
-        update, how = aggregate_tensor(
-            (models - old).reshape(len(models), -1),
+    def _update(
+        self, name: str, updates: NDArray[Any], weights: ArrayLike | None
+    ) -> tuple[NDArray[np.float64], Recombination | None]:
+        """Recombine the clients' updates of a tensor; one that moved takes part from now on."""
+        update, recombination = aggregate_tensor(
+            updates.reshape(len(updates), -1),
             has_history=name in self._open,
             rule=self._chosen.rule(),
-            weights=term.weights if self._chosen.pg_weighted else None,
+            weights=weights,
         )
-        if how is not None:
-            made.append(how)
         if np.any(update):
             self._open.add(name)
-        return old + self._rate(name) * update.reshape(old.shape)
+        return update, recombination
 
     def _rate(self, name: str) -> float:
         return 1.0 if name in self.server.buffers else self._chosen.server_lr
 
-    def _counted(self, models: NDArray[Any], old: NDArray[Any]) -> NDArray[Any]:
+    def _merged_counter(self, counters: NDArray[Any]) -> NDArray[Any]:
         if not self._chosen.pg_buffers:
-            return np.asarray(models.max(axis=0), dtype=old.dtype)
+            return np.asarray(counters.max(axis=0))
         # the official code copies a floating-point mean into an integer tensor
-        mean = models.mean(axis=0, dtype=np.float64)
-        return np.asarray(np.trunc(mean), dtype=old.dtype)
+        mean = counters.mean(axis=0, dtype=np.float64)
+        return np.asarray(np.trunc(mean), dtype=counters.dtype)
 
-    def _stepped(self, mean: Arrays | None, server: Arrays) -> Arrays | None:
-        rate = self._chosen.server_lr
-        if mean is None or rate == 1.0:
+    def _scaled(self, mean: Arrays, server: Arrays) -> Arrays:
+        """Move the parameters by ``server_lr`` of the way to the mean."""
+        if self._chosen.server_lr == 1.0:
             return mean
         return {
             name: server[name] + self._rate(name) * (value - server[name].astype(np.float64))

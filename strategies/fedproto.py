@@ -11,6 +11,7 @@ import numpy as np
 
 from fedlabels.aggregation import Prototypes, remembered
 from fedlabels.rounds.job import Arrays
+from strategies.base import Merged
 from strategies.support import Collected
 from strategies.support.prototypes import (
     PRESENT,
@@ -58,13 +59,12 @@ class FedProto(PrototypeStrategy):
         """Return a table without any prototype."""
         return self.table(no_prototypes(*self.prepare(model)))
 
-    def merge(self, round_index: int, got: Collected, server: Arrays) -> Arrays | None:
+    def merge(self, round_index: int, collected: Collected, server: Arrays) -> Merged:
         """Average the prototypes; when nobody sent any, the old ones stay."""
         old = Prototypes(server[VECTORS].astype(np.float64), server[PRESENT] > 0)
-        new = mean_prototypes(got)
+        new = mean_prototypes(collected)
         if new is None:
-            self.figures = spread_figures(old)
-            return None
-        made = remembered(new, old) if self.settings.prototype_memory else new
-        self.figures = spread_figures(made)
-        return self.table(made)
+            return Merged(None, spread_figures(old))
+        if self.settings.prototype_memory:
+            new = remembered(new, old)
+        return Merged(self.table(new), spread_figures(new))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fedlabels.aggregation import Prototypes, anchor_ema, remembered
 from fedlabels.errors import CheckpointError, ConfigError
 from fedlabels.rounds.job import Arrays
+from strategies.base import Merged
 from strategies.support import Collected, State
 from strategies.support.anchors import AnchorSettings
 from strategies.support.prototypes import (
@@ -86,17 +87,16 @@ class FedSA(PrototypeStrategy):
         """Send the global prototypes to clients that test themselves."""
         return {PROTOTYPES: self.table(self.prototypes)} if exchange == "evaluate" else {}
 
-    def merge(self, round_index: int, got: Collected, server: Arrays) -> Arrays | None:
+    def merge(self, round_index: int, collected: Collected, server: Arrays) -> Merged:
         """Rebuild the global prototypes and move the anchors; without any, all stays."""
-        new = mean_prototypes(got)
+        new = mean_prototypes(collected)
         if new is not None:
             memory = self.settings.prototype_memory
             self.prototypes = remembered(new, self.prototypes) if memory else new
             self.anchors = anchor_ema(self.anchors, new, self.settings.alpha)
-        self.figures = self._measured()
-        return None if new is None else {ANCHORS: self.anchors}
+        return Merged(None if new is None else {ANCHORS: self.anchors}, self._figures())
 
-    def _measured(self) -> dict[str, float]:
+    def _figures(self) -> dict[str, float]:
         everywhere = np.ones(len(self.anchors), dtype=bool)
         present = self.prototypes.present
         moved = np.linalg.norm(self.anchors - self._first, axis=1)

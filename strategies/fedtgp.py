@@ -19,6 +19,7 @@ from fedlabels.errors import CheckpointError, ConfigError
 from fedlabels.losses import TgpForm, generate, generator_loss, tgp_margin
 from fedlabels.rounds.job import Arrays, Need
 from fedlabels.seeds import generator
+from strategies.base import Merged
 from strategies.support import Collected, State
 from strategies.support.prototypes import (
     PRESENT,
@@ -99,22 +100,20 @@ class FedTGP(PrototypeStrategy):
         self.generator = draw_generator(classes, width, self.server.seed)
         return self.table(no_prototypes(classes, width))
 
-    def merge(self, round_index: int, got: Collected, server: Arrays) -> Arrays | None:
+    def merge(self, round_index: int, collected: Collected, server: Arrays) -> Merged:
         """Train the generator on what came; when nothing did, the old prototypes stay."""
-        term = got.each.get(PROTOTYPES)
+        term = collected.each.get(PROTOTYPES)
         sent = np.zeros((0, 0)) if term is None else term.values[PRESENT]
         if term is None or not (sent > 0).any():
             old = Prototypes(server[VECTORS].astype(np.float64), server[PRESENT] > 0)
-            self.figures = spread_figures(old)
-            return None
-        made = self.trained(term.values[VECTORS], sent > 0, round_index)
-        self.figures.update(spread_figures(made))
-        return self.table(made)
+            return Merged(None, spread_figures(old))
+        prototypes, figures = self.train(term.values[VECTORS], sent > 0, round_index)
+        return Merged(self.table(prototypes), {**figures, **spread_figures(prototypes)})
 
-    def trained(
+    def train(
         self, values: NDArray[Any], sent: NDArray[np.bool_], round_index: int
-    ) -> Prototypes:
-        """Train the generator and return the prototypes of all classes (T1 to T3).
+    ) -> tuple[Prototypes, dict[str, float]]:
+        """Train the generator on the uploads of a round (T1 to T3).
 
         Parameters
         ----------
@@ -124,6 +123,11 @@ class FedTGP(PrototypeStrategy):
             Which of them count, at least one.
         round_index : int
             Part of the shuffles' seed.
+
+        Returns
+        -------
+        Prototypes, dict of str to float
+            The prototypes of all classes, and figures of the training.
         """
         means = prototype_mean(values, sent)
         margin = tgp_margin(
@@ -133,17 +137,16 @@ class FedTGP(PrototypeStrategy):
         )
         client, label = np.nonzero(sent)
         uploads = torch.from_numpy(values[client, label].astype(np.float64))
-        loss = self._train(uploads, torch.from_numpy(label), margin.value, round_index)
-        self.figures = {
+        loss = self._descend(uploads, torch.from_numpy(label), margin.value, round_index)
+        vectors = generate(self.generator).numpy()
+        return Prototypes(vectors, np.ones(len(vectors), dtype=bool)), {
             "server_loss": loss,
             "server_margin": float(margin.value),
             "gap_uploads": float(margin.smallest),
             "classes_sent_by_any": float(means.present.sum()),
         }
-        vectors = generate(self.generator).numpy()
-        return Prototypes(vectors, np.ones(len(vectors), dtype=bool))
 
-    def _train(self, uploads: Tensor, labels: Tensor, margin: Tensor, round_index: int) -> float:
+    def _descend(self, uploads: Tensor, labels: Tensor, margin: Tensor, round_index: int) -> float:
         """Run the epochs of SGD and return the mean loss of the last one."""
         random = generator(self.server.seed, "fedtgp", round_index)
         rate, size = self.settings.server_lr, self.settings.server_batch
@@ -186,8 +189,8 @@ def draw_generator(classes: int, width: int, seed: int) -> Tree:
         The run's.
     """
     random, bound = generator(seed, "fedtgp"), width**-0.5
-    made = {"embedding": random.normal(size=(classes, width))}
+    arrays = {"embedding": random.normal(size=(classes, width))}
     for layer in ("hidden", "output"):
-        made[f"{layer}.weight"] = random.uniform(-bound, bound, size=(width, width))
-        made[f"{layer}.bias"] = random.uniform(-bound, bound, size=width)
-    return {name: torch.from_numpy(value) for name, value in made.items()}
+        arrays[f"{layer}.weight"] = random.uniform(-bound, bound, size=(width, width))
+        arrays[f"{layer}.bias"] = random.uniform(-bound, bound, size=width)
+    return {name: torch.from_numpy(value) for name, value in arrays.items()}

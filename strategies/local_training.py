@@ -1,12 +1,10 @@
 """Local training: the server sends nothing and gets nothing but metrics."""
 
-from collections.abc import Iterable
 from typing import ClassVar
 
-from flwr.app import Message
-
 from fedlabels.rounds.job import Arrays
-from strategies.base import MODEL_KEPT, CohortStrategy, Outcome
+from strategies.base import CohortStrategy, Merged
+from strategies.support import Collected
 
 
 class LocalTraining(CohortStrategy):
@@ -20,8 +18,6 @@ class LocalTraining(CohortStrategy):
         """Return no arrays."""
         return {}
 
-    def train_outcome(self, round_index: int, replies: Iterable[Message]) -> Outcome:
-        """Merge metrics; there is no model that could have been kept."""
-        outcome = super().train_outcome(round_index, replies)
-        outcome.metrics.pop(MODEL_KEPT, None)
-        return outcome
+    def merge(self, round_index: int, collected: Collected, server: Arrays) -> Merged:
+        """Merge nothing: there is no model that could be kept."""
+        return Merged({})

@@ -147,8 +147,7 @@ class Stock(ServerStrategy):
         if not arrays:
             metrics[MODEL_KEPT] = 1.0
         new = self._whole(peek(arrays), uplinks, self._received) if arrays else None
-        clients = {str(status): count for status, count in got.clients.items()}
-        return Outcome(new, metrics, got.weight, clients)
+        return Outcome(new, metrics, got.weight, got.by_status())
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

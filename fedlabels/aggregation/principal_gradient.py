@@ -106,7 +106,7 @@ class Recombination:
         return float(math.exp(-float((part * np.log(part)).sum())))
 
 
-def recombination(
+def recombine(
     gram: Floats, *, rule: PrincipalRule | None = None, weights: ArrayLike | None = None
 ) -> Recombination:
     """Find the coefficients of the clients (S2 to S5).
@@ -212,13 +212,13 @@ def aggregate_tensor(
     has_history : bool
         Whether some earlier round gave the tensor an update other than 0.
     rule, weights
-        See `recombination`; the mean is weighted by `weights`, too.
+        See `recombine`; the mean is weighted by `weights`, too.
 
     Returns
     -------
     update : ndarray, shape (d,)
         float64. The plain mean without history, and for a tensor with one entry.
-    made : Recombination or None
+    recombination : Recombination or None
         None where it is the mean.
 
     Raises
@@ -229,10 +229,10 @@ def aggregate_tensor(
     part = _parts(weights, len(updates))
     if not has_history or updates.shape[1] <= 1:
         return combined(updates, part), None
-    made = recombination(gram_matrix(updates), rule=rule, weights=weights)
+    recombination = recombine(gram_matrix(updates), rule=rule, weights=weights)
     if len(updates) == 1:
-        return updates[0].astype(np.float64), made
-    return combined(updates, made.coefficients), made
+        return updates[0].astype(np.float64), recombination
+    return combined(updates, recombination.coefficients), recombination
 
 
 def advanced_history(history: Floats | None, update: Floats) -> Floats:
@@ -260,12 +260,12 @@ def is_open(history: Floats | None) -> bool:
     return history is not None and bool(np.any(history))
 
 
-def figures(made: Sequence[Recombination]) -> dict[str, float]:
+def principal_figures(recombinations: Sequence[Recombination]) -> dict[str, float]:
     """Summarize how the tensors of a model were recombined.
 
     Parameters
     ----------
-    made : sequence of Recombination
+    recombinations : sequence of Recombination
         One a tensor.
 
     Returns
@@ -276,24 +276,25 @@ def figures(made: Sequence[Recombination]) -> dict[str, float]:
         length over that of the plain mean) and ``pg_cosine`` (with the plain mean).
         ``pg_dropped`` is a sum and ``pg_gap`` the smallest. What is not defined is left out.
     """
-    if not made:
+    if not recombinations:
         return {}
-    update, mean = sum(m.square_update for m in made), sum(m.square_mean for m in made)
-    found = {
-        "pg_effective_rank": float(np.mean([m.effective_rank for m in made])),
-        "pg_sign_conflicts": float(np.mean([m.sign_conflicts for m in made])),
-        "pg_negative": float(np.mean([(m.coefficients < 0).mean() for m in made])),
-        "pg_dropped": float(sum(m.dropped for m in made)),
+    update = sum(m.square_update for m in recombinations)
+    mean = sum(m.square_mean for m in recombinations)
+    figures = {
+        "pg_effective_rank": float(np.mean([m.effective_rank for m in recombinations])),
+        "pg_sign_conflicts": float(np.mean([m.sign_conflicts for m in recombinations])),
+        "pg_negative": float(np.mean([(m.coefficients < 0).mean() for m in recombinations])),
+        "pg_dropped": float(sum(m.dropped for m in recombinations)),
     }
-    gaps = [m.gap for m in made if math.isfinite(m.gap)]
+    gaps = [m.gap for m in recombinations if math.isfinite(m.gap)]
     if gaps:
-        found["pg_gap"] = min(gaps)
+        figures["pg_gap"] = min(gaps)
     if mean > 0:
-        found["pg_norm_ratio"] = math.sqrt(update / mean)
+        figures["pg_norm_ratio"] = math.sqrt(update / mean)
     if mean > 0 and update > 0:
-        product = sum(m.product for m in made)
-        found["pg_cosine"] = product / math.sqrt(update) / math.sqrt(mean)
-    return found
+        product = sum(m.product for m in recombinations)
+        figures["pg_cosine"] = product / math.sqrt(update) / math.sqrt(mean)
+    return figures
 
 
 def _parts(weights: ArrayLike | None, clients: int) -> Floats:

@@ -1,12 +1,13 @@
 """What strategies are made of: sampling, reading replies, guards, snapshots."""
 
-from strategies.support.contract import NoSettings, Outcome, Server, State
+from strategies.support.contract import Merged, NoSettings, Outcome, Server, State
 from strategies.support.guard import finite_norms, global_random, one_thread
 from strategies.support.replies import Collected, collect
 from strategies.support.sampling import SampledGrid, connected_nodes, draw
 
 __all__ = [
     "Collected",
+    "Merged",
     "NoSettings",
     "Outcome",
     "SampledGrid",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from flwr.app import ArrayRecord
 
@@ -80,6 +80,23 @@ class Outcome:
     metrics: dict[str, float]
     weight: float = 0.0
     clients: Mapping[str, int] = field(default_factory=lambda: EMPTY)
+
+
+class Merged(NamedTuple):
+    """What the server makes of a round's sums and values.
+
+    Parameters
+    ----------
+    model : Arrays or None
+        New values in any float dtype; names that are missing keep the server's. A tensor of
+        integers takes only values of its own dtype: a mean of counts means nothing. None keeps the
+        whole model.
+    figures : mapping of str to float
+        What the server measured on the way, by the name of the metric.
+    """
+
+    model: Arrays | None
+    figures: Mapping[str, float] = EMPTY
 
 
 @dataclass(frozen=True)

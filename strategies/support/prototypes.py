@@ -1,7 +1,6 @@
 """What the servers of prototype methods have in common: tables of vectors instead of a model."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -22,9 +21,8 @@ PROTOTYPES, VECTORS, PRESENT = "prototypes", "vectors", "present"
 class PrototypeStrategy(CohortStrategy):
     """A server that gets one vector a class from every client, and has no model.
 
-    Subclasses override ``initial`` and ``merge``, and put what they measure into ``figures``. The
-    clients' term ``"prototypes"`` has the tensors ``vectors`` (classes, width), weighted class by
-    class, and ``present`` (classes,).
+    Subclasses override ``initial`` and ``merge``. The clients' term ``"prototypes"`` has the
+    tensors ``vectors`` (classes, width), weighted class by class, and ``present`` (classes,).
     """
 
     needs: Mapping[str, Need] = {PROTOTYPES: "sum"}
@@ -32,10 +30,6 @@ class PrototypeStrategy(CohortStrategy):
     same_features: ClassVar[bool] = True
     has_model: ClassVar[bool] = False
     dtype: DTypeLike = np.float32
-
-    def __init__(self, settings: object = None, /) -> None:
-        super().__init__()
-        self.figures: dict[str, float] = {}
 
     def shape(self) -> tuple[int, int]:
         """Return classes and width of the tables.
@@ -70,11 +64,9 @@ class PrototypeStrategy(CohortStrategy):
         }
 
     def train_outcome(self, round_index: int, replies: Iterable[Message]) -> Outcome:
-        """Aggregate, and report what the server measured."""
-        self.figures = {}
+        """Aggregate, torch on one thread."""
         with one_thread():
-            outcome = super().train_outcome(round_index, replies)
-        return replace(outcome, metrics={**outcome.metrics, **self.figures})
+            return super().train_outcome(round_index, replies)
 
     def table(self, prototypes: Prototypes) -> Arrays:
         """Return prototypes as they are sent."""
@@ -89,9 +81,9 @@ def no_prototypes(classes: int, width: int) -> Prototypes:
     return Prototypes(np.zeros((classes, width)), np.zeros(classes, dtype=bool))
 
 
-def mean_prototypes(got: Collected) -> Prototypes | None:
+def mean_prototypes(collected: Collected) -> Prototypes | None:
     """Return the weighted mean of what the clients sent (S8, P2), None when nobody sent any."""
-    term = got.usable(PROTOTYPES)
+    term = collected.usable(PROTOTYPES)
     if term is None or not isinstance(term.weight, dict):
         return None
     return mean_of_sums(term.total[VECTORS], term.weight[VECTORS])

@@ -71,6 +71,10 @@ class Collected:
             old = self.metrics.get(name, (0.0, 0.0))
             self.metrics[name] = (old[0] + total, old[1] + count)
 
+    def by_status(self) -> dict[str, int]:
+        """Return how many clients were ok, empty, failed and rejected."""
+        return {str(status): count for status, count in self.clients.items()}
+
     def means(self) -> dict[str, float]:
         """Return every metric as sum over count; one that nobody counted is left out."""
         return {name: s / n for name, (s, n) in sorted(self.metrics.items()) if n}

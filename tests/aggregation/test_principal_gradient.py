@@ -8,11 +8,11 @@ from fedlabels.aggregation import (
     advanced_history,
     aggregate_tensor,
     combined,
-    figures,
     gram_matrix,
     is_open,
+    principal_figures,
     principal_gradient,
-    recombination,
+    recombine,
 )
 from fedlabels.errors import ConfigError
 from fedlabels.seeds import generator
@@ -189,7 +189,7 @@ def test_figures_are_those_of_the_whole_update():
         made.append(how)
         updates.append(one)
     whole, mean = np.concatenate(updates), np.concatenate([g.mean(0) for g in parts])
-    found = figures(made)
+    found = principal_figures(made)
     assert found["pg_norm_ratio"] == pytest.approx(np.linalg.norm(whole) / np.linalg.norm(mean))
     cosine = whole @ mean / np.linalg.norm(whole) / np.linalg.norm(mean)
     assert found["pg_cosine"] == pytest.approx(cosine)
@@ -197,5 +197,5 @@ def test_figures_are_those_of_the_whole_update():
     assert made[0].effective_rank == pytest.approx(np.exp(-(part * np.log(part)).sum()))
     assert 0 < found["pg_gap"] <= min(1 - m.eigenvalues[1] / m.eigenvalues[0] for m in made)
     assert found["pg_dropped"] == 0
-    assert figures([]) == {}
-    assert "pg_gap" not in figures([recombination(np.ones((1, 1)))])
+    assert principal_figures([]) == {}
+    assert "pg_gap" not in principal_figures([recombine(np.ones((1, 1)))])

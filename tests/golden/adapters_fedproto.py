@@ -102,9 +102,9 @@ def server_update(inputs: Given) -> Given:
     )
     strategy = FedTGP(settings)
     strategy.generator = _generator(inputs)
-    made = strategy.trained(values, sent, 1)
+    prototypes, _ = strategy.train(values, sent, 1)
     return {
-        "global_prototypes": by_class(*made),
+        "global_prototypes": by_class(*prototypes),
         "generator_state": _named_as_given(strategy.generator),
     }
 

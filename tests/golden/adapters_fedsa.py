@@ -197,9 +197,9 @@ def fedsa_rounds(inputs: Given) -> Given:
             states[k] = dict(result.state)
             terms.append(result.terms[PROTOTYPES])
         got = gathered([_uplink(term) for term in terms])
-        moved = strategy.merge(index, got, arrays)
-        assert moved is not None
-        arrays = moved
+        merged = strategy.merge(index, got, arrays)
+        assert merged.model is not None
+        arrays = merged.model
         rounds.append({"global_prototypes": by_class(*strategy.prototypes), **arrays})
     return {"rounds": rounds, "final_states": [as_given(state["model"]) for state in states]}
 

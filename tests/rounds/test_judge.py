@@ -21,6 +21,7 @@ from fedlabels.run import file_sha256
 from fedlabels.run import main as entry
 from fedlabels.run.folder.folder import CLIENT_FIRST, ROUND_FIRST, ROUND_LAST
 from fedlabels.simulation.serial import SerialBackend
+from strategies.base import Merged
 from strategies.fedavg import FedAvg as Average
 from strategies.support import Collected
 from tests.end_to_end.harness import TINY, column, config_of, simulate, table, with_client
@@ -299,9 +300,9 @@ class Watching(Average):
     needs: ClassVar[dict[str, Need]] = {"model": "sum", "extra": "sum"}  # type: ignore[misc]
     seen: ClassVar[list[SumTerm | None]] = []
 
-    def merge(self, round_index: int, got: Collected, server: Any) -> Any:
-        self.seen.append(got.sums.get("extra"))
-        return super().merge(round_index, got, server)
+    def merge(self, round_index: int, collected: Collected, server: Any) -> Merged:
+        self.seen.append(collected.sums.get("extra"))
+        return super().merge(round_index, collected, server)
 
 
 def extra(
@@ -483,11 +484,11 @@ class Overflow(Average):
 
     value = 1e300
 
-    def merge(self, round_index: int, got: Collected, server: Any) -> Any:
-        merged = super().merge(round_index, got, server)
-        if round_index != 2 or merged is None:
+    def merge(self, round_index: int, collected: Collected, server: Any) -> Merged:
+        merged = super().merge(round_index, collected, server)
+        if round_index != 2 or merged.model is None:
             return merged
-        return {k: np.full(v.shape, self.value) for k, v in merged.items()}
+        return Merged({k: np.full(v.shape, self.value) for k, v in merged.model.items()})
 
 
 @pytest.mark.parametrize("value", [1e300, -3e38])

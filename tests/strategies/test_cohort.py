@@ -14,10 +14,10 @@ from fedlabels.rounds import wire
 from fedlabels.rounds.job import Arrays, Job, JobResult, SumTerm, Task
 from fedlabels.rounds.replies import Replies
 from fedlabels.simulation.grid import CohortGrid
-from strategies.base import MODEL_KEPT, CohortStrategy, Server, State, restored
+from strategies.base import MODEL_KEPT, CohortStrategy, Merged, Server, State, restored
 from strategies.fedavg import FedAvg
 from strategies.fedprox import FedProx, FedProxSettings
-from strategies.support import draw, global_random
+from strategies.support import Collected, draw, global_random
 from tests.strategies.fakes import (
     FakeBackend,
     Result,
@@ -196,8 +196,9 @@ class TestDevices:
         class Prototypes(CohortStrategy):
             needs = {"proto": "sum"}  # noqa: RUF012
 
-            def merge(self, round_index: int, got: Any, server: Arrays) -> Arrays | None:
-                return {"conv.weight": got.sums["proto"].value(keep=server)["conv.weight"]}
+            def merge(self, round_index: int, collected: Collected, server: Arrays) -> Merged:
+                value = collected.sums["proto"].value(keep=server)
+                return Merged({"conv.weight": value["conv.weight"]}, {"classes": 2.0})
 
         weights = [np.array([[1.0], [2.0], [0.0]]), np.array([[3.0], [0.0], [0.0]])]
         results = [
@@ -208,6 +209,7 @@ class TestDevices:
         messages = asked(strategy, clients=2)
         outcome = strategy.aggregate("train", 1, device_replies(messages, results))
         assert outcome.arrays is not None
+        assert outcome.metrics["classes"] == 2.0
         new = wire.from_record(outcome.arrays)["conv.weight"]
         np.testing.assert_allclose(new[:2], [[4, 4], [1, 1]])
         np.testing.assert_array_equal(new[2], model()["conv.weight"][2])
@@ -354,7 +356,7 @@ def test_strategies_without_state_refuse_another_ones() -> None:
         FedAvg().load_state(State(values={"moments": True}))
 
 
-def test_restored_takes_floats_only() -> None:
+def test_restored_takes_floats_and_integers_for_integers() -> None:
     server = model()
     new: Arrays = {name: value + np.float64(1) for name, value in server.items()}
     got = restored({**new, "scale": np.array([3.0])}, server)
@@ -362,6 +364,8 @@ def test_restored_takes_floats_only() -> None:
     assert got["scale"].shape == ()
     assert got["bn.num_batches_tracked"] == 7
     assert restored({}, server)["conv.weight"] is server["conv.weight"]
+    counter = {"bn.num_batches_tracked": np.array(9, dtype=np.int64)}
+    assert restored(counter, server)["bn.num_batches_tracked"] == 9
 
 
 def test_global_generators_are_seeded_by_path_and_put_back() -> None:

@@ -290,7 +290,7 @@ def test_local_training_exchanges_nothing() -> None:
     assert strategy.initial(model()) == {}
     assert dict(strategy.needs) == {}
     _, outcome = after(strategy, {}, reply(0, {}))  # type: ignore[arg-type]
-    assert outcome.arrays is None
+    assert not outcome.arrays
     assert "model_kept" not in outcome.metrics
 
 
