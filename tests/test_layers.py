@@ -90,7 +90,6 @@ ARROWS = {
         "fedlabels.cohort",
         "fedlabels.data",
         "fedlabels.federation",
-        "fedlabels.models",
         "fedlabels.rounds",
         "fedlabels.run",
         "fedlabels.settings",

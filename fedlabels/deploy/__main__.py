@@ -143,7 +143,8 @@ def _example(given: argparse.Namespace) -> int:
 
 def _spec(given: argparse.Namespace) -> int:
     try:
-        from fedlabels.deploy.server import Devices, build_world, settings
+        from fedlabels.deploy.server import Devices, settings, undealt
+        from fedlabels.run.setup import build_world
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in SERVER_PACKAGES:
             raise
@@ -156,7 +157,7 @@ def _spec(given: argparse.Namespace) -> int:
 
     quiet()
     config = settings({"overrides": shlex.join(given.overrides)})
-    world = build_world(config)
+    world = build_world(config, undealt)
     nobody = cast(Any, None)  # no device is asked
     text = Devices(config, world, nobody, None).spec(PREVIEW).dumps() + "\n"
     if given.out is None:

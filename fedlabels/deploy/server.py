@@ -13,13 +13,8 @@ from flwr.serverapp import Grid
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-import clients
-import strategies
-from fedlabels.cohort import DataSpec, Layout
-from fedlabels.cohort.net import build_seeded
 from fedlabels.data.content import content_hash
 from fedlabels.data.dataset import ArrayDataset, DataSource
-from fedlabels.data.registry import load
 from fedlabels.deploy.bindings import FILE, Bindings
 from fedlabels.deploy.connection import flower_home
 from fedlabels.deploy.device_data import check_dealt
@@ -29,14 +24,12 @@ from fedlabels.deploy.spec import DeviceSpec
 from fedlabels.errors import CheckpointError, ConfigError
 from fedlabels.federation.federation import Federation
 from fedlabels.federation.ragged import Ragged
-from fedlabels.models import build as build_model
 from fedlabels.rounds.job import Backend, ClientRow
-from fedlabels.run.agreement import check_agreement
 from fedlabels.run.callbacks import Callback
 from fedlabels.run.callbacks.trackers import tracking_of
 from fedlabels.run.code import code_version
 from fedlabels.run.console import Console
-from fedlabels.run.data import build_data, contents_of, views_of
+from fedlabels.run.data import Dealt, build_data, contents_of, read_data, views_of
 from fedlabels.run.early_stop import EarlyStop
 from fedlabels.run.folder import RunFolder, new_folder, remove_new
 from fedlabels.run.folder.checkpoint import Checkpoint, newest_checkpoint
@@ -45,11 +38,10 @@ from fedlabels.run.identity import check_identity, planned
 from fedlabels.run.loop import Loop
 from fedlabels.run.main import check_unfinished, early_end, measured, own_overrides
 from fedlabels.run.place import Elsewhere, RoundPlan, usable
-from fedlabels.run.setup import World, first_arrays
+from fedlabels.run.setup import World, build_world
 from fedlabels.run.signals import terminable
 from fedlabels.settings.config import check, register
 from fedlabels.settings.mistakes import composing, plain
-from fedlabels.worker.population import Group, Population
 from strategies.support.replies import Limits
 
 LOG = logging.getLogger(__name__)
@@ -83,23 +75,23 @@ def settings(run_config: Mapping[str, Any], configs: Path = CONFIGS) -> dict[str
     CheckpointError
         If the run to resume does not exist.
     """
-    given = shlex.split(str(run_config.get("overrides", "")))
+    overrides = shlex.split(str(run_config.get("overrides", "")))
     rounds = run_config.get("num-rounds", 0)
     if rounds:
-        given.append(f"rounds={rounds}")
-    resumed = [o.partition("=")[2] for o in given if o.startswith("resume=")]
+        overrides.append(f"rounds={rounds}")
+    resumed = [o.partition("=")[2] for o in overrides if o.startswith("resume=")]
     own: list[str] = []
     if resumed:
         folder = Path(resumed[-1]).expanduser()
         if not (folder / "config.yaml").exists():
             raise CheckpointError(f"resume={folder} holds no run (no config.yaml there)")
         own = own_overrides(str(folder))
-        given = [*own, *given]
+        overrides = [*own, *overrides]
     register()
     GlobalHydra.instance().clear()
     name = str(run_config.get("config-name", "config"))
-    with composing(given, own), initialize_config_dir(str(configs), version_base="1.3"):
-        composed = compose(name, overrides=given)
+    with composing(overrides, own), initialize_config_dir(str(configs), version_base="1.3"):
+        composed = compose(name, overrides=overrides)
     config = plain(composed)
     check(config)
     return config
@@ -107,9 +99,9 @@ def settings(run_config: Mapping[str, Any], configs: Path = CONFIGS) -> dict[str
 
 def folder_of(config: Mapping[str, Any]) -> Path:
     """Return the run folder: the one to resume, the one given, or a new one by date."""
-    given = config["resume"] or config["run_dir"]
-    if given:
-        return Path(given).expanduser().absolute()
+    folder = config["resume"] or config["run_dir"]
+    if folder:
+        return Path(folder).expanduser().absolute()
     stamp = datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
     return new_folder(flower_home() / "runs" / f"{stamp}-{config['client']['name']}")
 
@@ -151,7 +143,7 @@ def _execute(config: dict[str, Any], grid: Grid, overrides: str, path: Path) -> 
     if checkpoint is not None:
         config = planned(config, checkpoint)
     tracking = tracking_of(config)
-    world = build_world(config)
+    world = build_world(config, undealt)
     early_stop = EarlyStop(**config["early_stop"], every=config["evaluate_every"])
     early_stop.choose(measured(config, world))
     contents, notes = contents_of(config, world.source.content), list[str]()
@@ -170,10 +162,8 @@ def _execute(config: dict[str, Any], grid: Grid, overrides: str, path: Path) -> 
         "overrides": shlex.split(overrides), "deployed": True, "content": contents,
         "code": code_version(), "resume_notes": notes,
     }  # fmt: skip
-    called: list[Callback] = [
-        *([tracking] if tracking else []),
-    ]
-    loop = Loop(config, world, folder, console, checkpoint, called, facts, place, early_stop)
+    callbacks: list[Callback] = [tracking] if tracking else []
+    loop = Loop(config, world, folder, console, checkpoint, callbacks, facts, place, early_stop)
     try:
         record = loop.run()
     finally:
@@ -183,67 +173,52 @@ def _execute(config: dict[str, Any], grid: Grid, overrides: str, path: Path) -> 
     return record
 
 
-def build_world(config: Mapping[str, Any]) -> World:
-    """Build strategy, client, layout and the server's own data; nobody is dealt anything.
+def undealt(config: Mapping[str, Any]) -> Dealt:
+    """Return the server's own data of a run whose clients are devices: nobody is dealt anything.
 
     Raises
     ------
     FedLabelsError
-        If a setting is unknown or out of range, or data are missing.
+        If a setting is for simulations only, or data are missing.
     """
-    client = clients.build(config["client"])
-    rest = {k: v for k, v in config["strategy"].items() if k != "name"}
-    strategy = strategies.build(config["strategy"]["name"], rest)
     if config["architectures"]["models"]:
         raise ConfigError(
             "architectures.models is for simulations; real devices have one architecture so far"
         )
     if config["deploy"]["partitions"]:
         check_dealt(config["dataset"])
-    source = server_data(config)
-    model = dict(config["model"])
-    name = model.pop("name")
-    spec = DataSpec(source.train.shape, source.train.num_classes)
-    built = build_seeded(lambda: {"0": build_model(name, spec, **model)}, config["seed"])
-    nobody = Ragged.from_lists([[]])
+    source, nobody = _server_data(config), Ragged.from_lists([[]])
     federation = Federation.plain(nobody, nobody, source.train.y, source.train.num_classes, {})
-    population = Population.uniform(Group(client, name, model), 1)
-    head: Any = built["0"]
-    width = int(head.head.in_features)
-    layout, views = Layout(built["0"]), views_of(config, source)
-    world = World(source, federation, population, client, strategy, layout, width, views)
-    check_agreement(config, world, first_arrays(built["0"]))
-    return world
+    return Dealt(source, federation, views_of(config, source))
 
 
-def server_data(config: Mapping[str, Any]) -> DataSource:
+def _server_data(config: Mapping[str, Any]) -> DataSource:
     """Return what the server knows of the data: a data set, or only what samples look like.
 
     With ``deploy.data`` (shape, class_names or num_classes, mean, std, pixels) the server holds
     none, and nothing is tested on it. Otherwise ``dataset`` gives shape, classes and
     normalization, and its test split is the global test set.
     """
-    told = dict(config["deploy"]["data"])
-    if not told:
-        dataset = config["dataset"]
-        source = load(dataset["name"], root=dataset["root"], **dataset["options"])
+    described = dict(config["deploy"]["data"])
+    if not described:
+        source = read_data(config)
         return replace(source, content=content_hash(source))
     allowed = ("shape", "num_classes", "class_names", "mean", "std", "pixels")
-    unknown = sorted(set(told) - set(allowed))
-    missing = [key for key in ("shape", "mean", "std") if key not in told]
-    if not {"num_classes", "class_names"} & set(told):
+    unknown = sorted(set(described) - set(allowed))
+    missing = [key for key in ("shape", "mean", "std") if key not in described]
+    if not {"num_classes", "class_names"} & set(described):
         missing.append("class_names (or num_classes)")
     if unknown or missing:
         raise ConfigError(
             f"deploy.data has {', '.join(allowed)}; "
             + (f"unknown: {', '.join(unknown)}" if unknown else f"missing: {', '.join(missing)}")
         )
-    names = told.get("class_names") or [str(c) for c in range(int(told["num_classes"]))]
-    kind = np.uint8 if told.get("pixels", True) else np.float32
-    nothing = np.zeros((0, *told["shape"]), dtype=kind)
+    names = described.get("class_names") or [str(c) for c in range(int(described["num_classes"]))]
+    kind = np.uint8 if described.get("pixels", True) else np.float32
+    nothing = np.zeros((0, *described["shape"]), dtype=kind)
     dataset = ArrayDataset(
         "devices", nothing, np.zeros(0, dtype=np.int64), len(names), tuple(map(str, names)),
-        tuple(map(float, told["mean"])), tuple(map(float, told["std"])),
+        tuple(map(float, described["mean"])), tuple(map(float, described["std"])),
     )  # fmt: skip
     return DataSource(dataset, dataset, empty=True)
 
@@ -256,7 +231,7 @@ class Devices(Elsewhere):
     config : mapping
         Resolved settings.
     world : World
-        From `build_world`.
+        What is run.
     grid : flwr.serverapp.Grid
         Where they connect.
     checkpoint : Checkpoint or None

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,37 @@ def views_of(config: Settings, source: DataSource) -> dict[str, Any]:
     options = dataset["view_options"]
     with named_below("dataset.view_options", options):
         return views_for(dataset["views"], options, source.train)
+
+
+class Dealt(NamedTuple):
+    """The data of a run, and who holds what of them.
+
+    Parameters
+    ----------
+    source : DataSource
+        Shifted, where the settings say so.
+    federation : Federation
+        Of as many clients as are dealt samples here.
+    view_options : dict
+        Of the views, see :func:`views_of`.
+    """
+
+    source: DataSource
+    federation: Federation
+    view_options: dict[str, Any]
+
+
+def dealt_data(config: Settings) -> Dealt:
+    """Read and shift the data of a simulation, and deal them.
+
+    Raises
+    ------
+    FedLabelsError
+        If a setting is unknown or out of range, or data are missing.
+    """
+    plain = read_data(config)
+    view_options = views_of(config, plain)
+    return Dealt(*build_data(config, plain), view_options)
 
 
 def build_data(

@@ -1,6 +1,6 @@
 """From settings to objects: data, federation, population, backend, strategy."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -12,16 +12,14 @@ from fedlabels.cohort import Client, DataSpec, Layout
 from fedlabels.cohort.net import build_seeded
 from fedlabels.data import DataSource
 from fedlabels.errors import ConfigError
-from fedlabels.federation import (
-    Federation,
-)
+from fedlabels.federation import Federation
 from fedlabels.machine.blas import one_blas_thread
 from fedlabels.models import build as build_model
 from fedlabels.models.base import Classifier
 from fedlabels.rounds.job import Arrays
 from fedlabels.run.agreement import check_agreement
 from fedlabels.run.callbacks.profile import profile_of
-from fedlabels.run.data import build_data, read_data, views_of
+from fedlabels.run.data import Dealt, dealt_data
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.kernels import check_portable
 from fedlabels.run.placement import execution_of
@@ -56,8 +54,15 @@ class World:
 
 
 @one_blas_thread()
-def build_world(config: Settings) -> World:
+def build_world(config: Settings, deal: Callable[[Settings], Dealt] = dealt_data) -> World:
     """Build everything that does not need a worker.
+
+    Parameters
+    ----------
+    config : mapping
+        Resolved settings.
+    deal : callable
+        Gives the data and who holds what; the default deals them to simulated clients.
 
     Raises
     ------
@@ -67,9 +72,7 @@ def build_world(config: Settings) -> World:
     client = clients.build(config["client"])
     rest = {k: v for k, v in config["strategy"].items() if k != "name"}
     strategy = strategies.build(config["strategy"]["name"], rest)
-    plain = read_data(config)
-    view_options = views_of(config, plain)
-    source, federation = build_data(config, plain)
+    source, federation, view_options = deal(config)
     population = Population(_groups(config, client, strategy), federation.groups)
     groups = population.groups if strategy.same_features else population.groups[:1]
     spec = DataSpec(source.train.shape, source.train.num_classes)
@@ -88,11 +91,11 @@ def build_world(config: Settings) -> World:
     world = World(
         source, federation, population, client, strategy, Layout(models[0]), widths[0], view_options
     )
-    check_agreement(config, world, first_arrays(models[0]))
+    check_agreement(config, world, _first_arrays(models[0]))
     return world
 
 
-def first_arrays(model: Module) -> Arrays:
+def _first_arrays(model: Module) -> Arrays:
     """Return a fresh model's tensors by name."""
     return {name: value.detach().numpy() for name, value in model.state_dict().items()}
 

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from fedlabels.deploy.server import Devices, build_world, settings
+from fedlabels.deploy.server import Devices, settings, undealt
 from fedlabels.rounds import wire
 from fedlabels.rounds.judge import broken
 from fedlabels.run.console import Console
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.loop import Loop
 from fedlabels.run.merged import aggregated
+from fedlabels.run.setup import build_world
 from strategies.base import ServerStrategy
 from tests.deploy.loopback import Loopback, error, nodes_of, write_devices
 from tests.end_to_end.harness import REPO
@@ -70,7 +71,7 @@ class Bench:
         )
         config = settings({"overrides": overrides}, REPO / "configs")
         self.flower = Canned(nodes_of(write_devices(folder / "data", COUNTS), folder / "states"))
-        world, run = build_world(config), RunFolder(folder / "run")
+        world, run = build_world(config, undealt), RunFolder(folder / "run")
         self.place = Devices(config, world, self.flower, None)
         console = Console(log=run.log, every=9)
         loop = Loop(config, world, run, console, place=self.place)

@@ -168,12 +168,13 @@ def test_the_server_does_not_choose_what_is_read(federation, more, said):
 
 
 def test_the_server_deals_nothing_that_comes_over_the_network():
-    from fedlabels.deploy.server import build_world, settings
+    from fedlabels.deploy.server import settings, undealt
+    from fedlabels.run.setup import build_world
 
     config = settings({"overrides": "method=fedavg deploy.partitions=true dataset=cifar10"})
     config["dataset"]["options"] = {"download": True}
     with pytest.raises(ConfigError, match=r"cifar10 with download=true, which comes over"):
-        build_world(config)
+        build_world(config, undealt)
 
 
 def test_a_partition_of_another_number_of_clients(tmp_path):
