@@ -2,6 +2,7 @@
 
 from fedlabels.federation import partitions, policies
 from fedlabels.federation.build import Layers, build
+from fedlabels.federation.cutting import cut_by_proportions, draw_class_order
 from fedlabels.federation.federation import Federation
 from fedlabels.federation.labels import POLICIES, LabelMasks, LabelPolicy, LabelSplit, label_split
 from fedlabels.federation.layers import (
@@ -13,12 +14,7 @@ from fedlabels.federation.layers import (
     long_tail_counts,
     mirrored_counts,
 )
-from fedlabels.federation.partition import (
-    PARTITIONS,
-    Partition,
-    cut_by_proportions,
-    draw_class_order,
-)
+from fedlabels.federation.partition import PARTITIONS, Partition
 from fedlabels.federation.ragged import Ragged
 from fedlabels.federation.registry import make
 from fedlabels.federation.samples import Samples

@@ -293,39 +293,3 @@ def shuffled_rank(shards: Ragged, random: np.random.Generator) -> Indices:
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order)) - np.repeat(shards.offsets[:-1], shards.sizes)
     return rank
-
-
-def fill(weights: NDArray[np.float64], budget: Indices, available: Indices) -> Indices:
-    """Share a budget over classes by weight, as far as each class goes.
-
-    Parameters
-    ----------
-    weights : ndarray of float64, shape (K, C)
-        Weight of each class for each client, >= 0. A class of weight 0 gets nothing.
-    budget : ndarray of int64, shape (K,)
-        Samples to choose for each client.
-    available : ndarray of int64, shape (K, C)
-        Samples of each class.
-
-    Returns
-    -------
-    ndarray of int64, shape (K, C)
-        Counts <= ``available``; their sums are the budgets where the classes of positive weight
-        suffice. Whole parts first, then the largest remainders (ties by class number); what a full
-        class leaves is shared out again.
-    """
-    counts = np.zeros_like(available)
-    while True:
-        room = np.where(weights > 0, available - counts, 0)
-        left = np.minimum(budget - counts.sum(axis=1), room.sum(axis=1))
-        if not left.any():
-            return counts
-        shares = np.where(room > 0, weights, 0.0)
-        mass = shares.sum(axis=1, keepdims=True)
-        wanted = shares / np.where(mass > 0, mass, 1.0) * left[:, None]
-        whole = np.floor(wanted + 1e-9).astype(np.int64)
-        remainder = np.where(room > whole, wanted - whole, -1.0)
-        place = np.argsort(np.argsort(-remainder, axis=1, kind="stable"), axis=1, kind="stable")
-        spare = left - whole.sum(axis=1)
-        whole += (place < spare[:, None]) & (room > 0)
-        counts += np.minimum(whole, room)

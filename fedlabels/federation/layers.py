@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlabels.errors import ConfigError
-from fedlabels.federation.partition import draw_class_order
+from fedlabels.federation.cutting import draw_class_order
 from fedlabels.federation.ragged import Indices, Ragged, stable_order
 from fedlabels.federation.registry import check_choice, check_count, check_positive, check_range
+from fedlabels.federation.remainders import largest_remainders
 from fedlabels.federation.samples import Samples
 
 
@@ -235,7 +236,9 @@ class TestShards:
 
 def _of_all(clients: int, share: float, total: int, random: np.random.Generator) -> Ragged:
     """Draw for each client without replacement; their numbers differ by one at most."""
-    sizes = np.minimum(total, _cut(np.ones(clients, dtype=np.int64), int(share * total)))
+    sizes = np.minimum(
+        total, largest_remainders(np.ones(clients, dtype=np.int64), int(share * total))
+    )
     parts = [np.sort(random.permutation(total)[:size]) for size in sizes.tolist()]
     return Ragged.from_lists(parts)
 
@@ -314,7 +317,7 @@ def mirrored_counts(train: Indices, total: int, available: Indices) -> Indices:
         return counts
     floors = counts.copy()
     every = int(train.sum())
-    due = _cut(train.sum(axis=1), total) - counts.sum(axis=1)
+    due = largest_remainders(train.sum(axis=1), total) - counts.sum(axis=1)
     given = np.zeros(train.shape[1], dtype=np.int64)  # above what is due to a class, times N
     for k in np.flatnonzero(train.any(axis=1)).tolist():
         exact = train[k] * total
@@ -334,15 +337,6 @@ def floored_counts(train: Indices, total: int, available: Indices) -> Indices:
     """Return ``min(floor(n_kc / N * T), available_c)``; arguments as of :func:`mirrored_counts`."""
     counts: Indices = np.minimum(train * total // max(int(train.sum()), 1), available)
     return counts
-
-
-def _cut(sizes: Indices, total: int) -> Indices:
-    """Share a total out by sizes, by largest remainders, the first ones on ties."""
-    every = max(int(sizes.sum()), 1)
-    parts, rest = np.divmod(sizes * total, every)
-    more = total - int(parts.sum()) if sizes.any() else 0
-    parts[np.argsort(-rest, kind="stable")[:more]] += 1
-    return parts
 
 
 def _class_counts(shards: Ragged, samples: Samples) -> Indices:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from fedlabels.errors import ConfigError
 from fedlabels.federation import PARTITIONS, cut_by_proportions, draw_class_order, make
-from fedlabels.federation.partition import even_out, piece_sizes
+from fedlabels.federation.cutting import piece_sizes
+from fedlabels.federation.evening import even_out
 from fedlabels.federation.partitions.client_dirichlet import fill_counts
 from fedlabels.federation.summary import class_counts, effective_classes
 from tests.federation.cases import PARTITION_CASES, case_id, even_labels, with_origins

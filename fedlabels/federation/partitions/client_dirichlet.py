@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlabels.errors import ConfigError
-from fedlabels.federation.partition import PARTITIONS, Partition, draw_class_order
+from fedlabels.federation.cutting import draw_class_order
+from fedlabels.federation.partition import PARTITIONS, Partition
 from fedlabels.federation.partitions.dealing import log_normal_sizes
 from fedlabels.federation.ragged import Indices
 from fedlabels.federation.registry import check_count, check_positive, check_range, register

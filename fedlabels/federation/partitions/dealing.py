@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fedlabels.federation.partition import piece_sizes
+from fedlabels.federation.cutting import piece_sizes
 from fedlabels.federation.ragged import Indices
 
 

@@ -13,13 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlabels.effect import Only, only
-from fedlabels.federation.partition import (
-    PARTITIONS,
-    Partition,
-    draw_class_order,
-    piece_owners,
-    piece_sizes,
-)
+from fedlabels.federation.cutting import draw_class_order, piece_owners, piece_sizes
+from fedlabels.federation.partition import PARTITIONS, Partition
 from fedlabels.federation.ragged import Indices
 from fedlabels.federation.registry import check_choice, check_positive, register
 from fedlabels.federation.samples import Samples

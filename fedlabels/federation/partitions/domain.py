@@ -14,13 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlabels.errors import ConfigError
-from fedlabels.federation.partition import (
-    PARTITIONS,
-    Partition,
-    draw_class_order,
-    even_out,
-    piece_owners,
-)
+from fedlabels.federation.cutting import draw_class_order, piece_owners
+from fedlabels.federation.evening import even_out
+from fedlabels.federation.partition import PARTITIONS, Partition
 from fedlabels.federation.partitions.dealing import like_cards
 from fedlabels.federation.ragged import Indices, stable_order
 from fedlabels.federation.registry import check_choice, check_positive, register

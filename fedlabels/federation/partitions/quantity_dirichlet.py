@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedlabels.federation.partition import PARTITIONS, Partition, piece_sizes
+from fedlabels.federation.cutting import piece_sizes
+from fedlabels.federation.partition import PARTITIONS, Partition
 from fedlabels.federation.partitions.dealing import by_sizes
 from fedlabels.federation.ragged import Indices
 from fedlabels.federation.registry import check_positive, register

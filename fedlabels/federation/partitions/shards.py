@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedlabels.errors import ConfigError
-from fedlabels.federation.partition import PARTITIONS, Partition, draw_class_order
+from fedlabels.federation.cutting import draw_class_order
+from fedlabels.federation.partition import PARTITIONS, Partition
 from fedlabels.federation.partitions.dealing import like_cards
 from fedlabels.federation.ragged import Indices
 from fedlabels.federation.registry import check_count, register

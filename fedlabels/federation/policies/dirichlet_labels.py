@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedlabels.federation.labels import POLICIES, Mask, Shuffled, fill
+from fedlabels.federation.labels import POLICIES, Mask, Shuffled
 from fedlabels.federation.policies.uniform import Uniform
 from fedlabels.federation.registry import check_positive, register
+from fedlabels.federation.remainders import fill_by_weight
 
 
 @register(POLICIES, "dirichlet_labels")
@@ -35,4 +36,6 @@ class DirichletLabels(Uniform):
         mixes = random.dirichlet(np.full(held.shape[1], self.alpha), size=len(held))
         # A weight that underflowed is still a class that may be labeled when others run out.
         mixes = np.maximum(mixes, 1e-300)
-        return shuffled.first_of_class(fill(mixes, self.budget(shuffled.shards.sizes), held))
+        return shuffled.first_of_class(
+            fill_by_weight(mixes, self.budget(shuffled.shards.sizes), held)
+        )

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedlabels.federation.labels import POLICIES, Mask, Shuffled, fill
+from fedlabels.federation.labels import POLICIES, Mask, Shuffled
 from fedlabels.federation.policies.uniform import Uniform
 from fedlabels.federation.registry import register
+from fedlabels.federation.remainders import fill_by_weight
 
 
 @register(POLICIES, "stratified")
@@ -34,5 +35,5 @@ class Stratified(Uniform):
         counts = ((by_size < budget[:, None]) & (held > 0)).astype(np.int64)
         target = held * (budget / np.maximum(held.sum(axis=1), 1))[:, None]
         weights = np.maximum(target - counts, 0.0) + 1e-9 * held
-        counts += fill(weights, budget - counts.sum(axis=1), held - counts)
+        counts += fill_by_weight(weights, budget - counts.sum(axis=1), held - counts)
         return shuffled.first_of_class(counts)
