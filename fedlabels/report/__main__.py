@@ -12,7 +12,7 @@ from fedlabels.report.comparison.page import sections
 from fedlabels.report.comparison.runs import find_runs, is_run
 from fedlabels.report.comparison.text import markdown
 from fedlabels.report.figure_files import FORMATS, write_figures
-from fedlabels.report.page import run_sections, write_report
+from fedlabels.report.single.page import run_sections, write_report
 from fedlabels.report.single.source import read_run
 
 _COMPARES = ("by", "metric", "baseline", "last", "target", "out")

@@ -1,8 +1,9 @@
-"""Building blocks of the page: sections, figures, facts and tables."""
+"""Building blocks of the page: sections and the outline that they come from, figures, tables."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from fedlabels.report.charts import Chart, Choice, encode
 from fedlabels.report.markup import Content, Markup, el
@@ -69,23 +70,69 @@ class Section:
         What comes before the figures.
     figures : sequence of Figure
         Cards, side by side where there is room.
-    after : Content
-        What follows the figures.
     """
 
     anchor: str
     title: str
     lead: str
     content: Content = None
-    figures: Sequence[Figure] = field(default=())
-    after: Content = None
+    figures: Sequence[Figure] = ()
 
     def render(self) -> Markup:
         """Return the section as HTML."""
         head = el("header", el("h2", self.title), el("p", self.lead))
         cards = [figure.render() for figure in self.figures]
         grid = el("div", cards, class_="grid") if cards else None
-        return el("section", head, self.content, grid, self.after, id=self.anchor)
+        return el("section", head, self.content, grid, id=self.anchor)
+
+
+Subject = TypeVar("Subject")
+Cards = Iterable[Figure | Markup | None]
+"""What a section shows: figures, Markup before them, and None for what has no data."""
+
+
+@dataclass(frozen=True)
+class Part(Generic[Subject]):
+    """A line of a page's outline: what its section shows of a run, or of a comparison.
+
+    Parameters
+    ----------
+    anchor, title : str
+        As the section has them.
+    lead : str or callable
+        One sentence under the heading: the question that the cards answer, or their answer, which
+        depends on the subject.
+    cards : callable
+        From the subject to what is shown; without any card there is no section.
+    """
+
+    anchor: str
+    title: str
+    lead: str | Callable[[Subject], str]
+    cards: Callable[[Subject], Cards]
+
+    def section(self, subject: Subject) -> Section | None:
+        """Return the section; None where it has nothing to show."""
+        cards = [card for card in self.cards(subject) if card]
+        if not cards:
+            return None
+        lead = self.lead if isinstance(self.lead, str) else self.lead(subject)
+        content = [card for card in cards if isinstance(card, Markup)]
+        figures = [card for card in cards if isinstance(card, Figure)]
+        return Section(self.anchor, self.title, lead, content, figures)
+
+
+def sections_of(outline: Iterable[Part[Subject]], subject: Subject) -> list[Section]:
+    """Return the sections that have something to show, in the order of the outline.
+
+    Parameters
+    ----------
+    outline : iterable of Part
+        All parts that the page may have.
+    subject : Any
+        What the page is about.
+    """
+    return [section for part in outline if (section := part.section(subject))]
 
 
 def figures_of(sections: Iterable[Section]) -> list[Figure]:

@@ -1,4 +1,4 @@
-"""The HTML report of one run: one file, no network, made from the run folder alone."""
+"""A page: one file that loads nothing; and the page of a federation before anything runs."""
 
 import base64
 import hashlib
@@ -10,182 +10,12 @@ from pathlib import Path
 from fedlabels import __version__
 from fedlabels.machine.files import write_atomic
 from fedlabels.report.blocks import Section, facts, table
-from fedlabels.report.charts import TONES
-from fedlabels.report.comparison import page as comparison
-from fedlabels.report.comparison.cells import order, short_names, show
-from fedlabels.report.comparison.compare import Comparison
 from fedlabels.report.holdings import Holdings
 from fedlabels.report.markup import Content, Markup, el
-from fedlabels.report.single.clients import clients
-from fedlabels.report.single.cost import cost
-from fedlabels.report.single.data import (
-    classes,
-    holdings,
-    holdings_section,
-    participation,
-    suspicion_section,
-    suspicious,
-)
-from fedlabels.report.single.decomposition import decomposition
-from fedlabels.report.single.headline import headline, run_title
-from fedlabels.report.single.learning import learning, other_metrics, pseudo_labels
-from fedlabels.report.single.provenance import reproduce, settings
-from fedlabels.report.single.source import RunData, read_json, read_run
+from fedlabels.report.single.data import HOLDINGS, SUSPICIONS, holdings_figures, suspicions
 
-REPORT = "report.html"
-_COURSE = ("status", "started", "finished")  # what a manifest says when a run begins or ends
 _SCRIPTS = ("echarts/echarts.js", "charts.js")
 _THEMES = ("system", "light", "dark")
-
-
-def write_report(folder: Path) -> Path:
-    """Write ``report.html`` into a run folder.
-
-    Parameters
-    ----------
-    folder : Path
-        A run folder; the run may still be going. One that ends meanwhile is read once more: what is
-        written is never older than its end.
-
-    Returns
-    -------
-    Path
-        The report.
-
-    Raises
-    ------
-    DataError
-        If the folder holds no run, or a file in it is damaged.
-    """
-    while True:
-        data = read_run(folder)
-        text = render(data)
-        now = read_json(folder / "manifest.json")
-        if all(now.get(key) == data.manifest.get(key) for key in _COURSE):
-            return write_atomic(folder / REPORT, text)
-
-
-def render(data: RunData) -> str:
-    """Make the report's HTML.
-
-    Parameters
-    ----------
-    data : RunData
-        The run.
-
-    Returns
-    -------
-    str
-        A whole document; the same run gives the same text.
-    """
-    parts = run_sections(data)
-    return document(
-        run_title(data),
-        "Made from the run folder alone",
-        headline(data),
-        navigation(parts),
-        [section.render() for section in parts],
-    )
-
-
-def run_sections(data: RunData) -> list[Section]:
-    """Make the parts of a run's report that have something to say.
-
-    Parameters
-    ----------
-    data : RunData
-        The run.
-    """
-    made = [
-        learning(data),
-        pseudo_labels(data),
-        decomposition(data),
-        classes(data),
-        clients(data),
-        suspicious(data),
-        holdings(data),
-        participation(data),
-        cost(data),
-        other_metrics(data),
-        reproduce(data),
-        settings(data),
-    ]
-    return [section for section in made if section]
-
-
-def render_comparison(found: Comparison) -> str:
-    """Make the HTML of a comparison.
-
-    Parameters
-    ----------
-    found : Comparison
-        What was found; its runs' folders are read again.
-
-    Returns
-    -------
-    str
-        A whole document; the same runs give the same text.
-    """
-    parts = comparison.sections(found)
-    return document(
-        comparison.title(found),
-        "Made from the run folders alone",
-        comparison.headline(found),
-        navigation(parts),
-        filters(found),
-        [section.render() for section in parts],
-    )
-
-
-def filters(found: Comparison) -> Markup:
-    """Make the switches of what a comparison's page shows.
-
-    Parameters
-    ----------
-    found : Comparison
-        What was found.
-
-    Returns
-    -------
-    Markup
-        A ``form``: a box for every contender, a list of levels for every setting. The first
-        setting that has runs is chosen.
-    """
-    first, *keys = found.design.keys
-    names = short_names(found.design.keys)
-    boxes = [
-        el(
-            "label",
-            el("input", type="checkbox", name="method", value=show(name), checked=True),
-            el("span", show(name)),
-            class_=f"tone-{1 + place % TONES}",
-        )
-        for place, name in enumerate(found.contenders)
-    ]
-    lists = [
-        el(
-            "label",
-            el("span", names[key], class_="key"),
-            el("select", [_level(text, found, place) for text in _levels(found, place)], name=key),
-        )
-        for place, key in enumerate(keys)
-    ]
-    return el(
-        "form",
-        el("fieldset", el("legend", names[first]), boxes),
-        el("fieldset", el("legend", "setting"), lists) if lists else None,
-        el("button", "Reset", type="reset"),
-        id="filters",
-        aria_label="What is shown",
-    )
-
-
-def _levels(found: Comparison, place: int) -> list[str]:
-    return sorted({row[place] for row in found.rows}, key=order)
-
-
-def _level(text: str, found: Comparison, place: int) -> Markup:
-    return el("option", show(text), value=text, selected=text == found.rows[0][place])
 
 
 def write_preview(
@@ -228,8 +58,8 @@ def write_preview(
     """
     lead = "Nothing odd was found." if not notes else "Read this before you run it."
     sections = [
-        holdings_section(held, class_names, spread=False),
-        suspicion_section(notes, lead),
+        Section(*HOLDINGS, figures=list(holdings_figures(held, class_names))),
+        Section(*SUSPICIONS, lead, suspicions(notes)),
         *_domains(domains),
         Section(
             "settings", "Settings", "How it is made.", [table(["setting", "value"], rows, texts=2)]

@@ -15,7 +15,7 @@ from clients import build as build_client
 from clients.fedavg import FedAvg
 from fedlabels.cohort import DataSpec
 from fedlabels.errors import ConfigError
-from fedlabels.report.page import write_report
+from fedlabels.report import write_report
 from fedlabels.rounds.job import EachTerm
 from fedlabels.run.callbacks import Seen
 from fedlabels.run.callbacks.decomposition import Decomposition, _completed

@@ -67,6 +67,21 @@ class Design:
     fixed: Mapping[str, str]
     methods: Mapping[str, Mapping[str, str]]
 
+    @property
+    def compared(self) -> str:
+        """The key that is compared."""
+        return self.keys[0]
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The keys that make the rows."""
+        return self.keys[1:]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The short name of every key."""
+        return short_names(self.keys)
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:

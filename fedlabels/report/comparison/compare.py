@@ -9,6 +9,7 @@ import numpy as np
 
 from fedlabels.errors import ConfigError, DataError
 from fedlabels.report.comparison.cells import Cell, Design, Levels, cells, design, order, show
+from fedlabels.report.comparison.format import Scale
 from fedlabels.report.comparison.runs import LeftOut, Run, find_runs, read_runs
 from fedlabels.report.comparison.statistics import Paired, paired, ranks, summarize
 
@@ -78,6 +79,11 @@ class Question:
     def is_share(self) -> bool:
         """Whether the metric is a share of one that is shown in percent."""
         return any(word in self.metric for word in _SHARES) and not self.lower_is_better
+
+    @property
+    def scale(self) -> Scale:
+        """How the metric is written."""
+        return Scale(self.metric, self.is_share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +190,16 @@ class Comparison:
         """The compared runs, sorted by label."""
         every = [run for cell in self.cells for run in cell.runs.values()]
         return sorted(every, key=lambda run: run.label)
+
+    def levels(self, index: int) -> list[str]:
+        """Return the levels of a setting, in order.
+
+        Parameters
+        ----------
+        index : int
+            Its place among the design's settings.
+        """
+        return sorted({row[index] for row in self.rows}, key=order)
 
     def cell(self, row: Levels, contender: str) -> Cell | None:
         """Return a cell; None when no run is in it.

@@ -1,108 +1,87 @@
 """What compared methods cost: bytes of an update, seconds of a round, the way to a target."""
 
-from collections.abc import Callable, Iterator, Mapping
-
 import numpy as np
 
-from fedlabels.report.blocks import Figure, Section
+from fedlabels.report.blocks import Cards
 from fedlabels.report.charts import Axis, Bars
 from fedlabels.report.comparison.cells import Levels
-from fedlabels.report.comparison.runs import Run, Values
-from fedlabels.report.comparison.view import View, choice, readable, summarized
+from fedlabels.report.comparison.folders import Record
+from fedlabels.report.comparison.runs import Values
+from fedlabels.report.comparison.view import View, readable
 
-_WAYS = ("down, to a client", "up, from a client")
-
-
-def cost(shown: View) -> Section | None:
-    """Show bytes, seconds, and rounds and bytes to the target.
-
-    Parameters
-    ----------
-    shown : View
-        The comparison.
-
-    Returns
-    -------
-    Section or None
-        None where no run says what it cost.
-    """
-    figures = [*_bytes(shown), *_seconds(shown), *_target(shown)]
-    if not figures:
-        return None
-    lead = "What went over the wire, and how long it took."
-    return Section("cost", "Cost", lead, None, figures)
+_BYTES = Axis("bytes moved", "bytes", low=0.0)
 
 
-def _bytes(shown: View) -> Iterator[Figure]:
-    errors = shown.mean("the error bar")
-    made = shown.by_setting(lambda row: _per_update(shown, row))
-    if made is not None:
-        yield Figure(
-            "bytes-per-update",
-            "Bytes of a client's update",
-            "Down: bytes over clients sampled; up: bytes over clients that answered; of the whole"
-            f" run, as arrays on the wire. {errors}",
-            made,
-        )
-    total = shown.by_setting(
-        lambda row: _one(shown, row, "whole run", Axis("bytes moved", "bytes", low=0.0), _moved)
+def cost(view: View) -> Cards:
+    """Show bytes, seconds, and rounds and bytes to the target."""
+    errors = view.mean("the error bar")
+    directions = Axis("direction", names=("down, to a client", "up, from a client"))
+    update, seconds = Axis("bytes", "bytes", low=0.0), Axis("wall-clock time", "seconds", low=0.0)
+    whole, each = Axis(view.noun, names=["whole run"]), Axis(view.noun, names=["a round"])
+    yield view.figure(
+        "bytes-per-update",
+        "Bytes of a client's update",
+        "Down: bytes over clients sampled; up: bytes over clients that answered; of the whole"
+        f" run, as arrays on the wire. {errors}",
+        lambda row: view.mean_bars(row, directions, update, _update),
     )
-    if total is not None:
-        yield Figure(
-            "bytes-moved",
-            "Bytes moved",
-            f"Up and down of all clients in the whole run. {errors}",
-            total,
-        )
-
-
-def _seconds(shown: View) -> Iterator[Figure]:
-    made = shown.by_setting(
-        lambda row: _one(shown, row, "a round", Axis("wall-clock time", "seconds", low=0.0), _pace)
+    yield view.figure(
+        "bytes-moved",
+        "Bytes moved",
+        f"Up and down of all clients in the whole run. {errors}",
+        lambda row: view.mean_bars(row, whole, _BYTES, lambda one: _known(one.run.total_bytes)),
     )
-    if made is not None:
-        yield Figure(
-            "seconds-per-round",
-            "Time of a round",
-            "Mean over a run's rounds, with evaluations and start-up; comparable only where all ran"
-            f" on the same kind of machine with nothing beside them. {shown.mean('the error bar')}",
-            made,
-        )
+    yield view.figure(
+        "seconds-per-round",
+        "Time of a round",
+        "Mean over a run's rounds, with evaluations and start-up; comparable only where all ran"
+        f" on the same kind of machine with nothing beside them. {errors}",
+        lambda row: view.mean_bars(row, each, seconds, _pace),
+    )
+    yield from _target(view)
 
 
-def _target(shown: View) -> Iterator[Figure]:
-    question = shown.found.question
+def _target(view: View) -> Cards:
+    question = view.comparison.question
     if question.target is None:
         return
-    axis, factor = shown.metric
-    what = "at most" if question.lower_is_better else "at least"
+    axis, factor = view.metric
+    limit = "at most" if question.lower_is_better else "at least"
     unit = " %" if axis.unit == "percent" else ""
-    goal = f"{what} {factor * question.target:.4g}{unit}"
+    goal = f"{limit} {factor * question.target:.4g}{unit}"
     caption = (
         "Until the first evaluated round that reaches it, median over the runs that did; without a"
         " bar none did, and where some did not the median is too good: see the table."
     )
-    parts = (
-        ("target-rounds", "Rounds", Axis("rounds", "count", low=0.0), "rounds"),
-        ("target-bytes", "Communication", Axis("bytes moved", "bytes", low=0.0), "bytes_moved"),
+
+    def reached(row: Levels, y: Axis, field: str) -> Bars | None:
+        medians: dict[str, tuple[Values, None]] = {}
+        for name in view.records_at(row):
+            reach = view.comparison.reach(view.cells[row, name])
+            medians[name] = np.array([getattr(reach, field)]), None
+        return view.bars(Axis(view.noun, names=[goal]), y, medians)
+
+    metric, rounds = readable(question.metric), Axis("rounds", "count", low=0.0)
+    yield view.figure(
+        "target-rounds",
+        f"Rounds to {metric} {goal}",
+        caption,
+        lambda row: reached(row, rounds, "rounds"),
     )
-    for anchor, title, y, field in parts:
-        charts = {row: _reached(shown, row, y, goal, field) for row in shown.rows}
-        made = choice(charts)
-        if made is not None:
-            yield Figure(anchor, f"{title} to {readable(question.metric)} {goal}", caption, made)
+    yield view.figure(
+        "target-bytes",
+        f"Communication to {metric} {goal}",
+        caption,
+        lambda row: reached(row, _BYTES, "bytes_moved"),
+    )
 
 
-def _per_update(shown: View, row: Levels) -> Bars | None:
-    values = {}
-    for name, runs in shown.there(row):
-        known = [pair for run in runs if (pair := _update(shown.records[run.label].rounds))]
-        if known:
-            values[name] = summarized(np.array(known))
-    return shown.bars(Axis("direction", names=_WAYS), Axis("bytes", "bytes", low=0.0), values)
+def _known(value: float) -> list[float] | None:
+    return [value] if np.isfinite(value) else None
 
 
-def _update(table: Mapping[str, Values]) -> tuple[float, float] | None:
+def _update(record: Record) -> tuple[float, float] | None:
+    table = record.rounds
     if any(name not in table for name in ("bytes_down", "bytes_up", "sampled", "ok")):
         return None
     total = {name: float(np.nansum(values)) for name, values in table.items()}
@@ -113,30 +92,6 @@ def _update(table: Mapping[str, Values]) -> tuple[float, float] | None:
     return total["bytes_down"] / total["sampled"], total["bytes_up"] / answered
 
 
-def _moved(shown: View, run: Run) -> float:
-    return run.total_bytes
-
-
-def _pace(shown: View, run: Run) -> float:
-    seconds = shown.records[run.label].rounds.get("seconds_total")
-    return float(np.nanmean(seconds)) if seconds is not None else np.nan
-
-
-def _one(
-    shown: View, row: Levels, place: str, y: Axis, read: Callable[[View, Run], float]
-) -> Bars | None:
-    """Make one bar a contender from one number a run."""
-    values = {}
-    for name, runs in shown.there(row):
-        known = [value for run in runs if np.isfinite(value := read(shown, run))]
-        if known:
-            values[name] = summarized(np.array(known)[:, None])
-    return shown.bars(Axis(shown.noun, names=[place]), y, values)
-
-
-def _reached(shown: View, row: Levels, y: Axis, goal: str, field: str) -> Bars | None:
-    values: dict[str, tuple[Values, None]] = {}
-    for name, _ in shown.there(row):
-        reach = shown.found.reach(shown.cells[row, name])
-        values[name] = np.array([getattr(reach, field)]), None
-    return shown.bars(Axis(shown.noun, names=[goal]), y, values)
+def _pace(record: Record) -> list[float] | None:
+    seconds = record.rounds.get("seconds_total")
+    return None if seconds is None else _known(float(np.nanmean(seconds)))

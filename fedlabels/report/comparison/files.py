@@ -12,9 +12,9 @@ from fedlabels.machine.files import write_atomic
 from fedlabels.report.comparison.cells import METHOD, Cell, show
 from fedlabels.report.comparison.compare import Comparison, Difference
 from fedlabels.report.comparison.notes import fixed
+from fedlabels.report.comparison.page import render_comparison
 from fedlabels.report.comparison.runs import Run
 from fedlabels.report.comparison.text import latex, markdown
-from fedlabels.report.page import render_comparison
 
 PAGE = "comparison.html"
 Row = Mapping[str, Any]

@@ -27,6 +27,8 @@ class Record:
 
     Parameters
     ----------
+    run : Run
+        The run.
     rounds : mapping of str to ndarray, shape (rounds,)
         Columns of ``rounds.csv`` that have a number; NaN where it is blank.
     recall : ndarray, shape (classes,), or None
@@ -37,6 +39,7 @@ class Record:
         Each client's accuracy on its own test samples, in the last round that measured it.
     """
 
+    run: Run
     rounds: Mapping[str, Values]
     recall: Values | None
     held: Holdings | None
@@ -67,6 +70,7 @@ def read_records(runs: Iterable[Run]) -> dict[str, Record]:
     seen: dict[str, Holdings] = {}
     return {
         run.label: Record(
+            run=run,
             rounds=_columns(run.path / ROUNDS, _WANTED),
             recall=_recall(run.path / "test_class.csv"),
             held=_held(run, seen),

@@ -1,16 +1,16 @@
 """What happens over the rounds of compared runs: curves, pseudo-labels, the terms of the loss."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 
 import numpy as np
 
-from fedlabels.report.blocks import Figure, Section
-from fedlabels.report.charts import Axis, Bar, Bars, Chart, Choice, Line, Lines
+from fedlabels.report.blocks import Cards
+from fedlabels.report.charts import Axis, Bar, Bars, Line, Lines
 from fedlabels.report.comparison.cells import Levels, show
-from fedlabels.report.comparison.folders import PSEUDO
-from fedlabels.report.comparison.runs import Run, Values
-from fedlabels.report.comparison.view import View, column_axis, head, known_mean, summarized
+from fedlabels.report.comparison.folders import PSEUDO, Record
+from fedlabels.report.comparison.runs import Values
+from fedlabels.report.comparison.view import View, column_axis, known_mean, summarized
 from fedlabels.report.single.decomposition import TERMS, TOTAL, TWO_TERMS
 
 Series = tuple[Values, Values]
@@ -19,103 +19,79 @@ _MODELS = (("local", PSEUDO[1], 1), ("global", PSEUDO[2], 2), ("selected", PSEUD
 _GAP = TWO_TERMS[1][0]
 
 
-def curves(shown: View) -> Section | None:
-    """Show the metric over rounds and over bytes, and the test loss.
-
-    Parameters
-    ----------
-    shown : View
-        The comparison.
-
-    Returns
-    -------
-    Section or None
-        None where no two runs of a cell were evaluated in the same round.
-    """
-    axis, factor = shown.metric
-    metric = head(shown.found)
-    better = "Lower" if shown.found.question.lower_is_better else "Higher"
+def curves(view: View) -> Cards:
+    """Show the metric over rounds and over bytes, and the test loss."""
+    axis, factor = view.metric
+    question = view.comparison.question
+    better = "Lower" if question.lower_is_better else "Higher"
     band = (
-        f"{shown.mean('the band')} Shown are the rounds in which all runs of a line were evaluated."
+        f"{view.mean('the band')} Shown are the rounds in which all runs of a line were evaluated."
     )
 
-    def measured(run: Run) -> Series:
-        return run.rounds, factor * run.metric
+    def measured(record: Record) -> Series:
+        return record.run.rounds, factor * record.run.metric
 
-    def loss(run: Run) -> Series | None:
-        columns = shown.records[run.label].rounds
+    def loss(record: Record) -> Series | None:
+        columns = record.rounds
         return (columns["round"], columns["test_loss"]) if "test_loss" in columns else None
 
-    figures = _figures(
-        ("metric-by-round", f"{metric} over the rounds", f"{better} is better. {band}",
-         shown.by_setting(lambda row: _lines(shown, row, axis, measured))),
-        ("metric-by-bytes", f"{metric} over communication",
-         "Against the bytes moved so far, up and down of all clients: further left at the same"
-         f" height is cheaper. {band}",
-         shown.by_setting(lambda row: _lines(shown, row, axis, measured, moved=True))),
-    )  # fmt: skip
-    if shown.found.question.metric != "test_loss":
-        caption = "On the global test set; a loss that rises while the accuracy does, too, means"
-        caption += " predictions that are too sure of themselves."
-        missing = shown.without(lambda record: "test_loss" in record.rounds)
-        made = shown.by_setting(lambda row: _lines(shown, row, column_axis("test_loss"), loss))
-        figures += _figures(
-            ("loss-by-round", "Test loss over the rounds", f"{caption} {band}{missing}", made)
+    yield view.figure(
+        "metric-by-round",
+        f"{view.metric_title} over the rounds",
+        f"{better} is better. {band}",
+        lambda row: _lines(view, row, axis, measured),
+    )
+    yield view.figure(
+        "metric-by-bytes",
+        f"{view.metric_title} over communication",
+        "Against the bytes moved so far, up and down of all clients: further left at the same"
+        f" height is cheaper. {band}",
+        lambda row: _lines(view, row, axis, measured, moved=True),
+    )
+    if question.metric != "test_loss":
+        missing = view.without(lambda record: "test_loss" in record.rounds)
+        yield view.figure(
+            "loss-by-round",
+            "Test loss over the rounds",
+            "On the global test set; a loss that rises while the accuracy does, too, means"
+            f" predictions that are too sure of themselves. {band}{missing}",
+            lambda row: _lines(view, row, column_axis("test_loss"), loss),
         )
-    if not figures:
-        return None
-    lead = "How the models got better, round by round and byte by byte."
-    return Section("curves", "Learning curves", lead, None, figures)
 
 
-def pseudo_labels(shown: View) -> Section | None:
-    """Show how good the pseudo-labels were.
+def pseudo_labels(view: View) -> Cards:
+    """Show how good the pseudo-labels were."""
+    share, passed = Axis("pseudo-label accuracy", "percent"), Axis("pass rate", "percent")
+    longest = max((len(r.rounds.get("round", ())) for r in view.records.values()), default=0)
+    averages = " Each point is the mean of neighboring rounds." if longest > view.points else ""
+    yield view.figure(
+        "pseudo-accuracy",
+        "Accuracy of the pseudo-labels",
+        "Share of the pseudo-labels used for training that are right, mean over the seeds; the"
+        f" hidden truth is known in simulation only.{averages}",
+        lambda row: _means(view, row, share, PSEUDO[0]),
+    )
+    for index, name in enumerate(view.contenders, start=1):
+        yield view.figure(
+            f"pseudo-models-{index}",
+            f"Pseudo-labels of {show(name)} by model",
+            "Share of right labels among those used for training (selected), and what the"
+            " client's own model and the global model alone would have said; mean over the"
+            f" seeds.{averages}",
+            _by_model(view, name, share),
+            method=show(name),
+        )
+    yield view.figure(
+        "pass-rate",
+        "Pass rate",
+        "Share of the unlabeled samples that pass the threshold, mean over the seeds; a high one"
+        f" with a low accuracy means a threshold that is too low.{averages}",
+        lambda row: _means(view, row, passed, "pass_rate"),
+    )
 
-    Parameters
-    ----------
-    shown : View
-        The comparison.
 
-    Returns
-    -------
-    Section or None
-        None where no method writes any.
-    """
-    share = Axis("pseudo-label accuracy", "percent")
-    figures = _figures(
-        ("pseudo-accuracy", "Accuracy of the pseudo-labels",
-         "Share of the pseudo-labels used for training that are right, mean over the seeds; the"
-         f" hidden truth is known in simulation only.{_averaged(shown)}",
-         shown.by_setting(lambda row: _means(shown, row, share, PSEUDO[0]))),
-        ("pass-rate", "Pass rate",
-         "Share of the unlabeled samples that pass the threshold, mean over the seeds; a high one"
-         f" with a low accuracy means a threshold that is too low.{_averaged(shown)}",
-         shown.by_setting(lambda row: _means(shown, row, Axis("pass rate", "percent"),
-                                             "pass_rate"))),
-    )  # fmt: skip
-    figures[1:1] = _by_model(shown, share)
-    if not figures:
-        return None
-    lead = "Labels that the models wrote themselves, scored against the truth."
-    return Section("pseudo-labels", "Pseudo-labels", lead, None, figures)
-
-
-def decomposition(shown: View) -> Section | None:
-    """Show what the loss of the global models is made of at the end.
-
-    Parameters
-    ----------
-    shown : View
-        The comparison.
-
-    Returns
-    -------
-    Section or None
-        None where no loss was decomposed.
-    """
-    made = shown.by_setting(lambda row: _terms(shown, row))
-    if made is None:
-        return None
+def decomposition(view: View) -> Cards:
+    """Show what the loss of the global models is made of at the end."""
     caption = (
         "At the last reported round, mean over the seeds. Local: what every client's own model"
         " still loses on its own samples; distribution shift: what it loses more on everyone's;"
@@ -123,17 +99,17 @@ def decomposition(shown: View) -> Section | None:
         " did not tell the last two apart they are one bar. The mark is the global model."
     )
     key = "callbacks.decomposition.variant"
-    variants = {run.settings.get(key) for run in shown.found.runs}
+    variants = {run.settings.get(key) for run in view.comparison.runs}
     if "server" in variants:
         caption += (
             " Some were measured on a part of the TEST set: do not choose settings by this figure."
         )
     if len(variants - {None}) > 1:
         caption += " The runs did not measure on the same kind of samples."
-    caption += shown.without(lambda record: TOTAL in record.rounds)
-    lead = "Where the loss of the global models comes from."
-    figure = Figure("terms", "Terms of the loss", caption, made, wide=True)
-    return Section("decomposition", "Loss decomposition", lead, None, [figure])
+    caption += view.without(lambda record: TOTAL in record.rounds)
+    yield view.figure(
+        "terms", "Terms of the loss", caption, lambda row: _terms(view, row), wide=True
+    )
 
 
 def shared(series: Sequence[Series]) -> tuple[Values, Values, list[Values]]:
@@ -182,26 +158,28 @@ def averaged(x: Values, y: Values, most: int) -> Series:
 
 
 def _lines(
-    shown: View,
+    view: View,
     row: Levels,
     y: Axis,
-    read: Callable[[Run], Series | None],
+    read: Callable[[Record], Series | None],
     *,
     moved: bool = False,
 ) -> Lines | None:
     lines: list[Line] = []
-    for name, runs in shown.there(row):
-        pairs = [(run, one) for run in runs if (one := read(run)) is not None]
-        if not pairs:
-            continue
-        x, values, places = shared([one for _, one in pairs])
+
+    def moving(record: Record) -> tuple[Series, Values] | None:
+        series = read(record)
+        return series and (series, record.run.bytes_moved)
+
+    for name, pairs in view.readings(row, moving).items():
+        x, values, places = shared([series for series, _ in pairs])
         if moved:
-            spent = [run.bytes_moved[i] for (run, _), i in zip(pairs, places, strict=True)]
+            spent = [moved_bytes[i] for (_, moved_bytes), i in zip(pairs, places, strict=True)]
             x = np.asarray(np.mean(spent, axis=0))
         known = np.flatnonzero(np.isfinite(x))
         if len(known):
-            kept = known[_spaced(len(known), shown.points)]
-            lines.append(shown.line(name, x[kept], *summarized(values[:, kept])))
+            spaced = known[_spaced(len(known), view.points)]
+            lines.append(view.line(name, x[spaced], *summarized(values[:, spaced])))
     over = Axis("bytes moved", "bytes", low=0.0) if moved else _ROUND
     return Lines(over, y, lines) if lines else None
 
@@ -212,80 +190,58 @@ def _spaced(number: int, most: int) -> np.ndarray[tuple[int], np.dtype[np.int64]
     return np.asarray(places, dtype=np.int64)
 
 
-def _means(shown: View, row: Levels, y: Axis, column: str) -> Lines | None:
-    found = [(name, _mean_share(shown, runs, column)) for name, runs in shown.there(row)]
-    lines = [shown.line(name, *pair) for name, pair in found if pair is not None]
+def _means(view: View, row: Levels, y: Axis, column: str) -> Lines | None:
+    means = {name: _mean_share(view, r, column) for name, r in view.records_at(row).items()}
+    lines = [view.line(name, *pair) for name, pair in means.items() if pair is not None]
     return Lines(_ROUND, y, lines) if lines else None
 
 
-def _mean_share(shown: View, runs: Sequence[Run], column: str) -> Series | None:
+def _mean_share(view: View, records: Sequence[Record], column: str) -> Series | None:
     """Return a column's mean over runs in percent, in the rounds that all of them did."""
-    tables = [shown.records[run.label].rounds for run in runs]
-    known = [table for table in tables if column in table]
+    known = [record.rounds for record in records if column in record.rounds]
     if not known:
         return None
     done = min(len(table["round"]) for table in known)
     means = known_mean(np.stack([table[column][:done] for table in known]), axis=0)
-    return averaged(known[0]["round"][:done], 100.0 * means, shown.points)
+    return averaged(known[0]["round"][:done], 100.0 * means, view.points)
 
 
-def _averaged(shown: View) -> str:
-    longest = max((len(r.rounds.get("round", ())) for r in shown.records.values()), default=0)
-    return " Each point is the mean of neighboring rounds." if longest > shown.points else ""
+def _by_model(view: View, name: str, y: Axis) -> Callable[[Levels], Lines | None]:
+    """Draw a contender that knows the local from the global model's labels."""
 
-
-def _by_model(shown: View, y: Axis) -> Iterator[Figure]:
-    """Make a figure for every contender that knows the local from the global model's labels."""
-    for index, name in enumerate(shown.contenders, start=1):
-        made = shown.by_setting(_model_lines(shown, name, y))
-        if made is not None:
-            yield Figure(
-                f"pseudo-models-{index}",
-                f"Pseudo-labels of {show(name)} by model",
-                "Share of right labels among those used for training (selected), and what the"
-                " client's own model and the global model alone would have said; mean over the"
-                " seeds."
-                f"{_averaged(shown)}",
-                made,
-                method=show(name),
-            )
-
-
-def _model_lines(shown: View, name: str, y: Axis) -> Callable[[Levels], Lines | None]:
-    def make(row: Levels) -> Lines | None:
-        cell = shown.cells.get((row, name))
-        runs = list(cell.runs.values()) if cell else []
-        found = {label: _mean_share(shown, runs, column) for label, column, _ in _MODELS}
-        if found["local"] is None and found["global"] is None:
+    def draw(row: Levels) -> Lines | None:
+        records = view.records_at(row).get(name, [])
+        means = {label: _mean_share(view, records, column) for label, column, _ in _MODELS}
+        if means["local"] is None and means["global"] is None:
             return None
-        lines = [Line(label, tone, *pair) for label, _, tone in _MODELS if (pair := found[label])]
+        lines = [Line(label, tone, *pair) for label, _, tone in _MODELS if (pair := means[label])]
         return Lines(_ROUND, y, lines)
 
-    return make
+    return draw
 
 
-def _terms(shown: View, row: Levels) -> Bars | None:
-    found = [(name, _last_terms(shown, runs)) for name, runs in shown.there(row)]
-    known = [(name, terms) for name, terms in found if terms]
+def _terms(view: View, row: Levels) -> Bars | None:
+    ends = {name: _last_terms(records) for name, records in view.records_at(row).items()}
+    known = {name: terms for name, terms in ends.items() if terms}
     if not known:
         return None
     bars = [
-        Bar(label, tone, np.array([terms.get(column, np.nan) for _, terms in known]))
+        Bar(label, tone, np.array([terms.get(column, np.nan) for terms in known.values()]))
         for column, label, tone in (*TERMS, TWO_TERMS[1])
-        if any(column in terms for _, terms in known)
+        if any(column in terms for terms in known.values())
     ]
     return Bars(
-        Axis(shown.noun, names=[show(name) for name, _ in known]),
+        Axis(view.noun, names=[show(name) for name in known]),
         Axis("cross-entropy", "nats"),
         bars,
-        total=np.array([terms[TOTAL] for _, terms in known]),
+        total=np.array([terms[TOTAL] for terms in known.values()]),
         total_label="global model",
     )
 
 
-def _last_terms(shown: View, runs: Sequence[Run]) -> dict[str, float]:
+def _last_terms(records: Sequence[Record]) -> dict[str, float]:
     """Return the means over runs of the terms in each one's last reported round."""
-    tables = [shown.records[run.label].rounds for run in runs]
+    tables = [record.rounds for record in records]
     split = all(name in table for table in tables if TOTAL in table for name, _, _ in TERMS[1:])
     names = [TOTAL, *(name for name, _, _ in (TERMS if split else TERMS[:1]))]
     ends = []
@@ -299,11 +255,3 @@ def _last_terms(shown: View, runs: Sequence[Run]) -> dict[str, float]:
         return {}
     means = dict(zip(names, np.mean(ends, axis=0).tolist(), strict=True))
     return means if split else means | {_GAP: means[TOTAL] - means[TERMS[0][0]]}
-
-
-def _figures(*parts: tuple[str, str, str, Chart | Choice | None]) -> list[Figure]:
-    return [
-        Figure(anchor, title, caption, chart)
-        for anchor, title, caption, chart in parts
-        if chart is not None
-    ]

@@ -86,6 +86,17 @@ class Run:
         stopped = self.manifest.get("stopped_early")
         return str(stopped.get("reason")) if isinstance(stopped, Mapping) else ""
 
+    def facts(self, group: str) -> Mapping[str, Any]:
+        """Return a group of its manifest, such as its hardware; empty where there is none.
+
+        Parameters
+        ----------
+        group : str
+            The group's key.
+        """
+        facts = self.manifest.get(group)
+        return facts if isinstance(facts, Mapping) else {}
+
     @property
     def last(self) -> float:
         """The metric at the last evaluated rounds, their mean where these are several."""

@@ -2,20 +2,23 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
+from fedlabels.report.blocks import Figure
 from fedlabels.report.charts import TONES, Axis, Bar, Bars, Chart, Choice, Line
-from fedlabels.report.comparison.cells import Cell, Levels, order, short_names, show
+from fedlabels.report.comparison.cells import Cell, Levels, show
 from fedlabels.report.comparison.compare import Comparison
 from fedlabels.report.comparison.folders import Record, read_records
-from fedlabels.report.comparison.runs import Run, Values
-from fedlabels.report.comparison.tables import scale_of
+from fedlabels.report.comparison.runs import Values
 from fedlabels.report.numbers import plural
 
 ANY = "*"  # in the place of a setting that a chart shows itself
 _MOST_POINTS, _FEWEST_POINTS = 100, 20
 _ALL_POINTS = 9000  # on one line a cell: what is drawn many times has fewer
+
+Reading = TypeVar("Reading")
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,8 @@ class View:
 
     Parameters
     ----------
-    found : Comparison
-        What was found.
+    comparison : Comparison
+        What was compared.
     records : mapping of str to Record
         What else the runs' folders say, by label.
     rows : sequence of tuple of str
@@ -36,21 +39,34 @@ class View:
         By setting and contender.
     """
 
-    found: Comparison
+    comparison: Comparison
     records: Mapping[str, Record]
     rows: Sequence[Levels]
     contenders: Sequence[str]
     cells: Mapping[tuple[Levels, str], Cell]
 
+    @classmethod
+    def of(cls, comparison: Comparison) -> "View":
+        """Read what the page of a comparison shows; its runs' folders are read again.
+
+        Parameters
+        ----------
+        comparison : Comparison
+            What was compared.
+        """
+        cells = {(cell.row, cell.contender): cell for cell in comparison.cells}
+        records = read_records(comparison.runs)
+        return cls(comparison, records, comparison.rows, comparison.contenders, cells)
+
     @property
     def keys(self) -> tuple[str, ...]:
         """The settings that differ beside what is compared."""
-        return self.found.design.keys[1:]
+        return self.comparison.design.settings
 
     @property
     def noun(self) -> str:
         """What is compared, in a word."""
-        return self.short(self.found.design.keys[0])
+        return self.short(self.comparison.design.compared)
 
     @property
     def points(self) -> int:
@@ -61,9 +77,16 @@ class View:
     @property
     def metric(self) -> tuple[Axis, float]:
         """The axis of the metric, and what its values are multiplied with."""
-        if self.found.question.is_share:
-            return Axis(readable(self.found.question.metric), "percent"), 100.0
-        return column_axis(self.found.question.metric), 1.0
+        question = self.comparison.question
+        if question.is_share:
+            return Axis(readable(question.metric), "percent"), 100.0
+        return column_axis(question.metric), 1.0
+
+    @property
+    def metric_title(self) -> str:
+        """The metric as a title begins with it."""
+        text = readable(self.comparison.question.metric)
+        return text[:1].upper() + text[1:]
 
     def short(self, key: str) -> str:
         """Return a setting's short name.
@@ -73,7 +96,7 @@ class View:
         key : str
             One of the design's keys.
         """
-        return short_names(self.found.design.keys)[key]
+        return self.comparison.design.names[key]
 
     @property
     def repeated(self) -> bool:
@@ -105,16 +128,6 @@ class View:
         """
         return 1 + self.contenders.index(contender) % TONES
 
-    def levels(self, index: int) -> list[str]:
-        """Return the levels of a setting, in order.
-
-        Parameters
-        ----------
-        index : int
-            Its place among `keys`.
-        """
-        return sorted({row[index] for row in self.rows}, key=order)
-
     def level_axis(self, index: int) -> Axis:
         """Return an axis with the levels of a setting.
 
@@ -123,7 +136,9 @@ class View:
         index : int
             Its place among `keys`.
         """
-        return Axis(self.short(self.keys[index]), names=[show(t) for t in self.levels(index)])
+        return Axis(
+            self.short(self.keys[index]), names=[show(t) for t in self.comparison.levels(index)]
+        )
 
     def last(self, row: Levels, contender: str) -> tuple[float, float]:
         """Return mean and deviation of the metric in the unit of its axis; NaN where no cell is.
@@ -138,38 +153,72 @@ class View:
         cell, factor = self.cells.get((row, contender)), self.metric[1]
         if cell is None:
             return np.nan, np.nan
-        mean, spread = self.found.last(cell)
+        mean, spread = self.comparison.last(cell)
         return factor * mean, factor * spread
 
-    def there(self, row: Levels) -> list[tuple[str, list[Run]]]:
-        """Return the contenders with runs at a setting, in order.
+    def records_at(self, row: Levels) -> dict[str, list[Record]]:
+        """Return what the folders of the runs at a setting say, by contender, in order.
 
         Parameters
         ----------
         row : tuple of str
             A setting.
         """
-        cells = [(name, self.cells.get((row, name))) for name in self.contenders]
-        return [(name, list(cell.runs.values())) for name, cell in cells if cell]
+        cells = {name: self.cells.get((row, name)) for name in self.contenders}
+        return {
+            name: [self.records[run.label] for run in cell.runs.values()]
+            for name, cell in cells.items()
+            if cell
+        }
 
-    def by_setting(self, make: Callable[[Levels], Chart | None]) -> Chart | Choice | None:
-        """Make one chart for every setting.
+    def readings(
+        self, row: Levels, read: Callable[[Record], Reading | None]
+    ) -> dict[str, list[Reading]]:
+        """Read something of the runs at a setting.
 
         Parameters
         ----------
-        make : callable
-            From a setting to its chart, None where there is nothing to show.
+        row : tuple of str
+            A setting.
+        read : callable
+            From what a run's folder says to what is wanted of it; None where it does not say it.
 
         Returns
         -------
-        Chart, Choice or None
-            The chart itself where no setting differs; None where there is none at all.
+        dict of str to list
+            Contender -> what is known of its runs, in order; without those of which nothing is.
         """
-        return choice({row: make(row) for row in self.rows})
+        known = {
+            name: [one for record in records if (one := read(record)) is not None]
+            for name, records in self.records_at(row).items()
+        }
+        return {name: values for name, values in known.items() if values}
 
-    def line(
-        self, contender: str, x: Values, mean: Values, spread: Values | None = None, label: str = ""
-    ) -> Line:
+    def figure(
+        self,
+        anchor: str,
+        title: str,
+        caption: str,
+        draw: Callable[[Levels], Chart | None],
+        *,
+        wide: bool = False,
+        method: str = "",
+    ) -> Figure | None:
+        """Make a figure with a chart for every setting; None where there is nothing to show.
+
+        Parameters
+        ----------
+        anchor, title, caption, wide, method
+            As the figure has them.
+        draw : callable
+            From a setting to its chart, None where there is nothing to show.
+        """
+        chart = choice({row: draw(row) for row in self.rows})
+        if chart is None:
+            return None
+        return Figure(anchor, title, caption, chart, wide=wide, method=method)
+
+    def line(self, contender: str, x: Values, mean: Values, spread: Values | None = None) -> Line:
         """Make a contender's line.
 
         Parameters
@@ -180,12 +229,10 @@ class View:
             The points.
         spread : ndarray, shape (points,), or None
             Half the width of the band; without a finite one there is none.
-        label : str
-            What the legend says; the contender's name if empty.
         """
         name = show(contender)
         low, high = edges(mean, spread)
-        return Line(label or name, self.tone(contender), x, mean, low, high, method=name)
+        return Line(name, self.tone(contender), x, mean, low, high, method=name)
 
     def bars(
         self, x: Axis, y: Axis, values: Mapping[str, tuple[Values, Values | None]]
@@ -204,12 +251,29 @@ class View:
         Bars or None
             None when no height is known.
         """
-        known = {name: pair for name, pair in values.items() if np.isfinite(pair[0]).any()}
-        made = [
+        bars = [
             Bar(show(name), self.tone(name), heights, *edges(heights, spread), method=show(name))
-            for name, (heights, spread) in known.items()
+            for name, (heights, spread) in values.items()
+            if np.isfinite(heights).any()
         ]
-        return Bars(x, y, made, stacked=False) if made else None
+        return Bars(x, y, bars, stacked=False) if bars else None
+
+    def mean_bars(
+        self, row: Levels, x: Axis, y: Axis, read: Callable[[Record], Sequence[float] | None]
+    ) -> Bars | None:
+        """Make bars of means over the runs at a setting, one a contender at every place.
+
+        Parameters
+        ----------
+        row : tuple of str
+            A setting.
+        x, y : Axis
+            The places, and what is shown.
+        read : callable
+            From what a run's folder says to its heights, one a place; None where it has none.
+        """
+        readings = self.readings(row, read)
+        return self.bars(x, y, {name: summarized(np.array(v)) for name, v in readings.items()})
 
     def without(self, has: Callable[[Record], bool]) -> str:
         """Say how many runs a part of the page is without; empty when it has them all.
@@ -221,18 +285,6 @@ class View:
         """
         missing = sum(not has(record) for record in self.records.values())
         return f" {plural(missing, 'run')} of {len(self.records):,} did not say it." * bool(missing)
-
-
-def view(found: Comparison) -> View:
-    """Read what the page of a comparison shows.
-
-    Parameters
-    ----------
-    found : Comparison
-        What was found.
-    """
-    cells = {(cell.row, cell.contender): cell for cell in found.cells}
-    return View(found, read_records(found.runs), found.rows, found.contenders, cells)
 
 
 def choice(charts: Mapping[Levels, Chart | None]) -> Chart | Choice | None:
@@ -329,15 +381,3 @@ def column_axis(column: str) -> Axis:
     if column.startswith("seconds"):
         return Axis(readable(column), "seconds")
     return Axis(readable(column), "nats" if "loss" in column else "number")
-
-
-def head(found: Comparison) -> str:
-    """Return the metric as a title begins with it.
-
-    Parameters
-    ----------
-    found : Comparison
-        What was found.
-    """
-    text = readable(scale_of(found).metric)
-    return text[:1].upper() + text[1:]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedlabels.report.blocks import Figure, Section, table
+from fedlabels.report.blocks import Cards, Figure, table
 from fedlabels.report.charts import Axis, Bar, Bars, Line, Lines
 from fedlabels.report.client_spread import client_accuracy
 from fedlabels.report.holdings import Counts, Holdings
@@ -48,33 +48,22 @@ class Spread:
     source: str
 
 
-def clients(data: RunData) -> Section | None:
-    """Show the accuracy by client.
+def clients(data: RunData) -> Cards:
+    """Show the accuracy by client."""
+    known = spread(data)
+    if known is not None:
+        yield _histogram(known)
+        yield _lowest(known, data.holdings)
+    yield _history(data)
 
-    Parameters
-    ----------
-    data : RunData
-        The run.
 
-    Returns
-    -------
-    Section or None
-        None where nothing says it.
-    """
-    found = spread(data)
-    history = _history(data)
-    if found is None:
-        cards = [history] if history else []
-    else:
-        shown = [_histogram(found), _lowest(found, data.holdings), history]
-        cards = [card for card in shown if card]
-    if not cards:
-        return None
-    lead = "A mean can be high while some clients are not served at all."
-    if found is not None:
-        tenth, middle = (percent(float(np.quantile(found.accuracy, q))) for q in (0.1, 0.5))
-        lead = f"Half of the clients have at least {middle}; a tenth have {tenth} or less."
-    return Section("clients", "Who is left behind", lead, None, cards)
+def clients_lead(data: RunData) -> str:
+    """Say how those are served who are served worst, where that is known."""
+    known = spread(data)
+    if known is None:
+        return "A mean can be high while some clients are not served at all."
+    tenth, middle = (percent(float(np.quantile(known.accuracy, q))) for q in (0.1, 0.5))
+    return f"Half of the clients have at least {middle}; a tenth have {tenth} or less."
 
 
 def spread(data: RunData) -> Spread | None:
@@ -113,8 +102,8 @@ def _measured(own: Columns, asked: Marks, measured: Marks) -> str:
     )
 
 
-def _histogram(found: Spread) -> Figure:
-    counts, edges = np.histogram(found.accuracy, bins=_BINS, range=(0.0, 1.0))
+def _histogram(known: Spread) -> Figure:
+    counts, edges = np.histogram(known.accuracy, bins=_BINS, range=(0.0, 1.0))
     names = [f"{100 * low:.0f}–{100 * (low + 1 / _BINS):.0f}" for low in edges[:-1]]
     chart = Bars(
         Axis("accuracy in %", names=names),
@@ -122,23 +111,23 @@ def _histogram(found: Spread) -> Figure:
         [Bar("clients", 1, counts.astype(np.float64))],
     )
     caption = (
-        f"How many clients have which accuracy; a tail at the left is left behind. {found.source}"
+        f"How many clients have which accuracy; a tail at the left is left behind. {known.source}"
     )
     return Figure("accuracy-of-clients", "Accuracy of the clients", caption, chart)
 
 
-def _lowest(found: Spread, held: Holdings | None) -> Figure:
-    order = np.argsort(found.accuracy, kind="stable")[:_LOWEST]
+def _lowest(known: Spread, held: Holdings | None) -> Figure:
+    order = np.argsort(known.accuracy, kind="stable")[:_LOWEST]
     rows = []
     for place in order.tolist():
-        client = int(found.clients[place])
-        known = held is not None and client < held.num_clients
-        samples = f"{held.sizes[client]:,}" if held is not None and known else MISSING
-        labels = f"{held.labels[client]:,}" if held is not None and known else MISSING
-        rows.append((str(client), percent(float(found.accuracy[place])), samples, labels))
-    made = table(["client", "accuracy", "samples", "labels"], rows)
+        client = int(known.clients[place])
+        counted = held is not None and client < held.num_clients
+        samples = f"{held.sizes[client]:,}" if held is not None and counted else MISSING
+        labels = f"{held.labels[client]:,}" if held is not None and counted else MISSING
+        rows.append((str(client), percent(float(known.accuracy[place])), samples, labels))
+    numbers = table(["client", "accuracy", "samples", "labels"], rows)
     caption = "Few labels or rare classes are what they often have in common."
-    return Figure("clients-served-worst", "The clients served worst", caption, made)
+    return Figure("clients-served-worst", "The clients served worst", caption, numbers)
 
 
 def _history(data: RunData) -> Figure | None:

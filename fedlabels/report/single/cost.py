@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fedlabels.report.blocks import Figure, Section, anchor, table
+from fedlabels.report.blocks import Cards, Figure, anchor, table
 from fedlabels.report.charts import SOFT, Axis, Bar, Bars, Unit, write
 from fedlabels.report.markup import Markup, el
 from fedlabels.report.numbers import percent
@@ -13,38 +13,27 @@ _TONES = (1, 2, 3, 4)
 _BYTES = (("bytes_down", "down, server to clients"), ("bytes_up", "up, clients to server"))
 
 
-def cost(data: RunData) -> Section | None:
-    """Show bytes and seconds.
-
-    Parameters
-    ----------
-    data : RunData
-        The run.
-
-    Returns
-    -------
-    Section or None
-        None before the first round.
-    """
+def cost(data: RunData) -> Cards:
+    """Show bytes and seconds."""
     moved = [
         Bar(label, tone, np.nan_to_num(data.rounds.get(name)))
         for (name, label), tone in zip(_BYTES, _TONES, strict=False)
         if data.rounds.has(name)
     ]
-    phases = _phases(data)
-    cards = []
-    if moved:
-        caption = (
-            "Sum over the clients of a round, as arrays on the wire, without protocol overhead."
-        )
-        cards.append(_card(data, "Bytes moved", moved, "bytes", caption))
-    if phases:
-        caption = "Wall-clock time by phase; a tall first bar is start-up, later ones are the pace."
-        cards.append(_card(data, "Time", phases, "seconds", caption))
-    if not cards:
-        return None
-    lead = "What went over the wire, and where the time went."
-    return Section("cost", "Cost", lead, None, cards)
+    yield _card(
+        data,
+        "Bytes moved",
+        moved,
+        "bytes",
+        "Sum over the clients of a round, as arrays on the wire, without protocol overhead.",
+    )
+    yield _card(
+        data,
+        "Time",
+        _phases(data),
+        "seconds",
+        "Wall-clock time by phase; a tall first bar is start-up, later ones are the pace.",
+    )
 
 
 def _phases(data: RunData) -> list[Bar]:
@@ -64,7 +53,9 @@ def _phases(data: RunData) -> list[Bar]:
     return [*layers, Bar("other", SOFT, rest)] if rest.sum() > 0 else layers
 
 
-def _card(data: RunData, title: str, parts: list[Bar], unit: Unit, caption: str) -> Figure:
+def _card(data: RunData, title: str, parts: list[Bar], unit: Unit, caption: str) -> Figure | None:
+    if not parts:
+        return None
     first, rounds = int(data.rounds.get("round")[0]), len(parts[0].values)
     bars = [Bar(part.label, part.tone, bucket(part.values)) for part in parts]
     chart = Bars(

@@ -1,11 +1,11 @@
 """Who holds what, who took part, and how well each class is known in the end."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fedlabels.report.blocks import Figure, Section, facts, table
+from fedlabels.report.blocks import Cards, Figure, facts, table
 from fedlabels.report.charts import SOFT, Axis, Bar, Bars, Heatmap, Squares
 from fedlabels.report.holdings import Holdings
 from fedlabels.report.markup import Markup, el
@@ -20,32 +20,27 @@ from fedlabels.report.thinning import (
     shown_clients,
 )
 
+HOLDINGS = (
+    "data",
+    "Who holds what",
+    "The federation: how samples and labels are spread over the clients.",
+)
+SUSPICIONS = ("odd", "What is suspicious")
 _FEW = 14  # clients up to which half the width is enough
 _MOST_ROUNDS = 40  # columns of the recall over the rounds
 _MOST_ERRORS = 12
 
 
-def holdings(data: RunData) -> Section | None:
-    """Show clients x classes with the labeled part visible.
-
-    Parameters
-    ----------
-    data : RunData
-        The run.
-
-    Returns
-    -------
-    Section or None
-        None when the run folder has no federation.
-    """
+def holdings(data: RunData) -> Cards:
+    """Show clients x classes with the labeled part visible, of a federation that the run has."""
     held = data.holdings
-    if held is None or not held.num_clients:
-        return None
-    return holdings_section(held, data.class_names)
+    if held is not None and held.num_clients:
+        yield _spread(held)
+        yield from holdings_figures(held, data.class_names)
 
 
-def holdings_section(held: Holdings, class_names: list[str], *, spread: bool = True) -> Section:
-    """Show clients x classes of a federation.
+def holdings_figures(held: Holdings, class_names: list[str]) -> Iterator[Figure]:
+    """Show clients x classes of a federation: the picture, sizes of clients and of classes.
 
     Parameters
     ----------
@@ -53,17 +48,10 @@ def holdings_section(held: Holdings, class_names: list[str], *, spread: bool = T
         Samples by client and class, of at least one client.
     class_names : list of str
         Names of the classes.
-    spread : bool
-        Whether to begin with the numbers.
-
-    Returns
-    -------
-    Section
-        Spread, picture, sizes.
     """
-    lead = "The federation: how samples and labels are spread over the clients."
-    cards = [_squares(held, class_names), _sizes(held), _by_class(held, class_names)]
-    return Section("data", "Who holds what", lead, _spread(held) if spread else None, cards)
+    yield _squares(held, class_names)
+    yield _sizes(held)
+    yield _by_class(held, class_names)
 
 
 def holdings_squares(held: Holdings, class_names: list[str]) -> Squares:
@@ -76,10 +64,10 @@ def holdings_squares(held: Holdings, class_names: list[str]) -> Squares:
     class_names : list of str
         Names of the classes.
     """
-    chosen = shown_clients(held.num_clients)
-    total = held.total[chosen]
-    names = [str(client) for client in chosen.tolist()]
-    return Squares(held.labeled[chosen], total, names, class_names, full_square(total))
+    drawn = shown_clients(held.num_clients)
+    total = held.total[drawn]
+    names = [str(client) for client in drawn.tolist()]
+    return Squares(held.labeled[drawn], total, names, class_names, full_square(total))
 
 
 def _squares(held: Holdings, class_names: list[str]) -> Figure:
@@ -95,110 +83,87 @@ def _squares(held: Holdings, class_names: list[str]) -> Figure:
     return Figure("samples-by-client", title, caption, chart, wide=len(chart.clients) > _FEW)
 
 
-def suspicious(data: RunData) -> Section | None:
-    """Show what is odd about the data, as the run said when it began.
-
-    Parameters
-    ----------
-    data : RunData
-        The run.
-
-    Returns
-    -------
-    Section or None
-        None when nothing was found.
-    """
+def suspicious(data: RunData) -> Cards:
+    """Show what is odd about the data, as the run said when it began."""
     notes = data.manifest.get("notes")
-    if not isinstance(notes, list) or not notes:
-        return None
-    return suspicion_section([str(note) for note in notes], "Read the figures with this in mind.")
+    if isinstance(notes, list) and notes:
+        yield suspicions([str(note) for note in notes])
 
 
-def suspicion_section(notes: Sequence[str], lead: str) -> Section:
+def suspicions(notes: Sequence[str]) -> Markup:
     """List what is odd about a federation.
 
     Parameters
     ----------
     notes : sequence of str
         A sentence each.
-    lead : str
-        What to make of them.
     """
-    return Section("odd", "What is suspicious", lead, [el("ul", [el("li", n) for n in notes])])
+    return el("ul", [el("li", note) for note in notes])
 
 
-def participation(data: RunData) -> Section | None:
-    """Show who took part and what went wrong.
-
-    Parameters
-    ----------
-    data : RunData
-        The run.
-
-    Returns
-    -------
-    Section or None
-        None before the first round.
-    """
+def participation(data: RunData) -> Cards:
+    """Show who took part and what went wrong."""
     rounds = data.rounds
     if not rounds.has("sampled"):
-        return None
-    lost = {name: rounds.total(name) for name in ("empty", "failed", "rejected")}
+        return
+    lost = _lost(data)
     pairs = [("sampled a round", f"{np.nanmean(rounds.get('sampled')):.3g}")]
     if data.participation.seen:
         whole = f" of {data.holdings.num_clients:,}" if data.holdings else ""
         pairs.append(("took part at least once", f"{data.participation.seen:,}{whole}"))
     pairs += [(name, count(number)) for name, number in lost.items() if not math.isnan(number)]
-    anything = any(number > 0 for number in lost.values())
-    lead = "No client failed, and no update was rejected."
+    yield facts(pairs)
+    if any(number > 0 for number in lost.values()):
+        yield _losses(data)
+        yield _errors(data)
+
+
+def participation_lead(data: RunData) -> str:
+    """Say whether a client failed."""
+    lost = _lost(data)
     if lost["failed"] > 0 or lost["rejected"] > 0:
-        lead = "Some clients failed or had their update rejected; the others carried the round."
-    return Section(
-        "participation",
-        "Participation",
-        lead,
-        facts(pairs),
-        [card for card in (_losses(data), _errors(data)) if card] if anything else (),
+        return "Some clients failed or had their update rejected; the others carried the round."
+    return "No client failed, and no update was rejected."
+
+
+def _lost(data: RunData) -> dict[str, float]:
+    return {name: data.rounds.total(name) for name in ("empty", "failed", "rejected")}
+
+
+def classes(data: RunData) -> Cards:
+    """Show the recall of each class at the last evaluation."""
+    known = data.recall_rows
+    if known:
+        yield _recalls(data, known[-1])
+    if len(known) > 1:
+        yield _recall_history(data, known)
+
+
+def classes_lead(data: RunData) -> str:
+    """Say which classes are known best and least at the last evaluation."""
+    names, recalls = _recall_classes(data), data.recalls(data.recall_rows[-1]).tolist()
+    worst, best = int(np.nanargmin(recalls)), int(np.nanargmax(recalls))
+    return (
+        f"Best known: {names[best]} ({percent(recalls[best])}); least known: {names[worst]}"
+        f" ({percent(recalls[worst])})."
     )
 
 
-def classes(data: RunData) -> Section | None:
-    """Show the recall of each class at the last evaluation.
+def _recall_classes(data: RunData) -> list[str]:
+    names = data.recall_names
+    return data.class_names if len(data.class_names) == len(names) else names
 
-    Parameters
-    ----------
-    data : RunData
-        The run.
 
-    Returns
-    -------
-    Section or None
-        None when it was not measured.
-    """
-    names, known = data.recall_names, data.recall_rows
-    if not known:
-        return None
-    last = known[-1]
-    recalls = data.recalls(last).tolist()
-    held = data.holdings
+def _recalls(data: RunData, last: int) -> Figure:
+    names, held = _recall_classes(data), data.holdings
     counted = held is not None and held.num_classes == len(names)
     labels = held.labeled.sum(axis=0).tolist() if held and counted else []
-    class_names = data.class_names if len(data.class_names) == len(names) else names
-    cards = [_recalls(data, last, class_names, recalls, labels)]
-    if len(known) > 1:
-        cards.append(_recall_history(data, known, class_names))
-    return Section("classes", "Classes", _class_lead(class_names, recalls), None, cards)
-
-
-def _recalls(
-    data: RunData, last: int, names: list[str], recalls: list[float], labels: list[int]
-) -> Figure:
     shown = [f"{n} · {k:,}" for n, k in zip(names, labels, strict=True)] if labels else names
     more = " The number behind a name counts the labels of that class in the federation."
     chart = Bars(
         Axis("class", names=shown),
         Axis("recall", "percent", low=0.0, high=100.0),
-        [Bar("recall", 1, 100 * np.array(recalls))],
+        [Bar("recall", 1, 100 * data.recalls(last))],
     )
     caption = (
         "Share of a class's test samples that the model finds; a short bar is a class that the"
@@ -208,7 +173,8 @@ def _recalls(
     return Figure("recall-by-class", title, caption, chart, wide=len(names) > 20)
 
 
-def _recall_history(data: RunData, known: list[int], names: list[str]) -> Figure:
+def _recall_history(data: RunData, known: list[int]) -> Figure:
+    names = _recall_classes(data)
     places = np.linspace(0, len(known) - 1, min(len(known), _MOST_ROUNDS)).round().astype(int)
     rows = np.array(known)[places]
     values = [100 * data.recall.get(name)[rows] for name in data.recall_names]
@@ -229,14 +195,6 @@ def _recall_history(data: RunData, known: list[int], names: list[str]) -> Figure
         caption,
         chart,
         wide=len(names) > 20,
-    )
-
-
-def _class_lead(names: list[str], recalls: list[float]) -> str:
-    worst, best = int(np.nanargmin(recalls)), int(np.nanargmax(recalls))
-    return (
-        f"Best known: {names[best]} ({percent(recalls[best])}); least known: {names[worst]}"
-        f" ({percent(recalls[worst])})."
     )
 
 

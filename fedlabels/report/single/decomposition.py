@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fedlabels.report.blocks import Figure, Section, table
+from fedlabels.report.blocks import Cards, Figure, table
 from fedlabels.report.charts import Axis, Bar, Bars
 from fedlabels.report.markup import el
 from fedlabels.report.numbers import decimal
@@ -38,25 +38,14 @@ _SERVER = (
 _PROBE = " Measured on a fixed part of each client's samples."
 
 
-def decomposition(data: RunData) -> Section | None:
-    """Show the terms of the loss.
-
-    Parameters
-    ----------
-    data : RunData
-        The run.
-
-    Returns
-    -------
-    Section or None
-        None where the loss was not decomposed.
-    """
+def decomposition(data: RunData) -> Cards:
+    """Show the terms of the loss."""
     split = data.rounds.has("loss_shift")
     terms = TERMS if split else TWO_TERMS
     names = [TOTAL, *(name for name, _, _ in terms)]
     known = np.all([np.isfinite(data.rounds.get(name)) for name in names], axis=0)
     if not known.any():
-        return None
+        return
     places = np.flatnonzero(known)
     if len(places) > _MOST_BARS:
         places = places[np.linspace(0, len(places) - 1, _MOST_BARS).round().astype(int)]
@@ -67,11 +56,8 @@ def decomposition(data: RunData) -> Section | None:
         bars, total=total, total_label="global model",
     )  # fmt: skip
     caption = (_CAPTION if split else _TWO_CAPTION) + _note(data.settings)
-    card = Figure("terms-of-the-loss", "Terms of the loss", caption, chart)
-    lead = "Where the loss of the global model comes from."
-    return Section(
-        "decomposition", "Loss decomposition", lead, None, [card, _numbers(bars, total, rounds)]
-    )
+    yield Figure("terms-of-the-loss", "Terms of the loss", caption, chart)
+    yield _numbers(bars, total, rounds)
 
 
 def _numbers(bars: Sequence[Bar], total: Column, rounds: Column) -> Figure:
@@ -90,6 +76,6 @@ def _note(settings: Mapping[str, object] | str) -> str:
     if isinstance(settings, str):
         return ""
     callbacks = settings.get("callbacks")
-    chosen = callbacks.get("decomposition") if isinstance(callbacks, Mapping) else None
-    variant = chosen.get("variant") if isinstance(chosen, Mapping) else None
+    own = callbacks.get("decomposition") if isinstance(callbacks, Mapping) else None
+    variant = own.get("variant") if isinstance(own, Mapping) else None
     return {"server": _SERVER, "probe": _PROBE}.get(str(variant), "")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fedlabels.report.blocks import Figure, Section, anchor
+from fedlabels.report.blocks import Cards, Figure, anchor
 from fedlabels.report.charts import Axis, Line, Lines, Unit
 from fedlabels.report.markup import el
 from fedlabels.report.single.decomposition import COLUMNS
@@ -34,115 +34,53 @@ LOSSES = (
 Columns = Sequence[tuple[str, str]]
 
 
-def learning(data: RunData) -> Section:
-    """Show the learning curves.
+def learning(data: RunData) -> Cards:
+    """Show test accuracy and the losses, as far as they were measured."""
+    accuracy = _card(
+        data,
+        "Test accuracy",
+        [("test_accuracy", "test accuracy")],
+        "Share of the global test set that the model classifies correctly; higher is better.",
+    )
+    losses = _card(
+        data,
+        "Loss",
+        LOSSES,
+        "On the global test set, and on the samples that the clients trained on; a test loss"
+        " that rises while the others fall means overfitting.",
+    )
+    if accuracy is None and losses is None:
+        yield el("p", "Nothing was measured yet.", class_="note")
+    yield accuracy
+    yield losses
 
-    Parameters
-    ----------
-    data : RunData
-        The run.
 
-    Returns
-    -------
-    Section
-        Test accuracy and the losses, as far as they were measured.
-    """
-    cards = [
-        _card(
-            data,
-            "Test accuracy",
-            [("test_accuracy", "test accuracy")],
-            "Share of the global test set that the model classifies correctly; higher is better.",
-        ),
-        _card(
-            data,
-            "Loss",
-            LOSSES,
-            "On the global test set, and on the samples that the clients trained on; a test loss"
-            " that rises while the others fall means overfitting.",
-        ),
-    ]
-    shown = [card for card in cards if card]
-    nothing = el("p", "Nothing was measured yet.", class_="note")
-    return Section(
-        "learning",
-        "Learning",
-        "How the global model got better from round to round.",
-        None if shown else nothing,
-        shown,
+def pseudo_labels(data: RunData) -> Cards:
+    """Show how good the pseudo-labels were."""
+    yield _card(
+        data,
+        "Accuracy of the pseudo-labels",
+        QUALITY,
+        "Share of the pseudo-labels used for training that are right; the hidden truth is"
+        " known in simulation only, and no client sees it.",
+    )
+    yield _card(
+        data,
+        "How they were chosen",
+        SHARES,
+        "Pass rate: samples that pass the threshold; local share: those labeled by the local"
+        " model; agreement: both models say the same. A high pass rate with a low accuracy"
+        " means a threshold that is too low.",
     )
 
 
-def pseudo_labels(data: RunData) -> Section | None:
-    """Show how good the pseudo-labels were.
-
-    Parameters
-    ----------
-    data : RunData
-        The run.
-
-    Returns
-    -------
-    Section or None
-        None when the method writes no pseudo-labels.
-    """
-    cards = [
-        _card(
-            data,
-            "Accuracy of the pseudo-labels",
-            QUALITY,
-            "Share of the pseudo-labels used for training that are right; the hidden truth is"
-            " known in simulation only, and no client sees it.",
-        ),
-        _card(
-            data,
-            "How they were chosen",
-            SHARES,
-            "Pass rate: samples that pass the threshold; local share: those labeled by the local"
-            " model; agreement: both models say the same. A high pass rate with a low accuracy"
-            " means a threshold that is too low.",
-        ),
-    ]
-    shown = [card for card in cards if card]
-    if not shown:
-        return None
-    return Section(
-        "pseudo-labels",
-        "Pseudo-labels",
-        "Labels that the models wrote themselves, scored against the truth.",
-        figures=shown,
-    )
-
-
-def other_metrics(data: RunData) -> Section | None:
-    """Show every metric that no other section shows.
-
-    Parameters
-    ----------
-    data : RunData
-        The run.
-
-    Returns
-    -------
-    Section or None
-        None when there is none.
-    """
+def other_metrics(data: RunData) -> Cards:
+    """Show every metric that no other section shows."""
     known = {*ELSEWHERE, *COLUMNS, *(name for name, _ in (*QUALITY, *SHARES, *LOSSES))}
-    names = [
-        name
-        for name in data.rounds.names
-        if name not in known and not name.startswith(("bytes", "seconds"))
-    ]
-    if not names:
-        return None
     caption = "Mean over the clients of a round, weighted as the method says."
-    cards = [_card(data, name, [(name, name)], caption) for name in names]
-    return Section(
-        "metrics",
-        "Further metrics",
-        "What else the method reported.",
-        figures=[card for card in cards if card],
-    )
+    for name in data.rounds.names:
+        if name not in known and not name.startswith(("bytes", "seconds")):
+            yield _card(data, name, [(name, name)], caption)
 
 
 def _card(data: RunData, title: str, columns: Columns, caption: str) -> Figure | None:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fedlabels.report.blocks import Section
+from fedlabels.report.blocks import Cards
 from fedlabels.report.markup import Content, Markup, el
 from fedlabels.report.single.source import RunData
 
@@ -34,19 +34,8 @@ _OPTION = re.compile(rf"((?:^|[\s\"'])--?{_WORDS}\s+)(?!-){_VALUE}", re.IGNORECA
 _SECRET = re.compile(rf"(?:^|[._])(?:{_WORDS})$", re.IGNORECASE)
 
 
-def reproduce(data: RunData) -> Section:
-    """Say how to get the same numbers again.
-
-    Parameters
-    ----------
-    data : RunData
-        The run.
-
-    Returns
-    -------
-    Section
-        The command, then the manifest.
-    """
+def reproduce(data: RunData) -> Cards:
+    """Say how to get the same numbers again: the command, then the manifest."""
     command = data.manifest.get("command")
     text = shlex.join(map(str, command)) if isinstance(command, list) else command
     start: Content = el("p", "The manifest names no command.", class_="note")
@@ -58,43 +47,25 @@ def reproduce(data: RunData) -> Section:
         if key.split(".", 1)[0] not in _TOLD_ABOVE
     ]
     listed = el("div", el("table", el("tbody", rows)), class_="scroll") if rows else None
-    return Section(
-        "reproduce",
-        "Reproduce",
-        "The same command, versions and federation hash give the same numbers on the same kind of"
-        " machine, whatever the number of workers.",
-        el("div", start, listed, class_="card"),
-    )
+    yield el("div", start, listed, class_="card")
 
 
-def settings(data: RunData) -> Section:
-    """List every setting of the run.
-
-    Parameters
-    ----------
-    data : RunData
-        The run.
-
-    Returns
-    -------
-    Section
-        ``config.yaml`` as a table that opens on demand.
-    """
-    lead = "Everything in config.yaml."
+def settings(data: RunData) -> Cards:
+    """List every setting of the run, in a table that opens on demand."""
     if isinstance(data.settings, str):
-        return Section("settings", "Settings", lead, el("p", data.settings, class_="note"))
+        yield el("p", data.settings, class_="note")
+        return
     plain = {k: v for k, v in data.settings.items() if not isinstance(v, Mapping)}
     groups: list[tuple[str, Mapping[str, Any]]] = [("run", plain)] if plain else []
     groups += [(str(k), v) for k, v in data.settings.items() if isinstance(v, Mapping)]
     number = sum(len(list(_lines(values, ""))) for _, values in groups)
     inner = el("table", [_group(name, values) for name, values in groups])
-    content = el(
+    yield el(
         "details",
         el("summary", f"Show all {number} settings"),
         el("div", inner, class_="scroll"),
         class_="card",
     )
-    return Section("settings", "Settings", lead, content)
 
 
 def _group(name: str, values: Mapping[str, Any]) -> Markup:
