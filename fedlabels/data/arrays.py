@@ -1,6 +1,5 @@
 """Small array work that readers share: constants, numbering of names, fixed splits."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,7 @@ from fedlabels.data.digits import TEST_EVERY, every_nth_of_class
 from fedlabels.errors import DataError
 
 _ROWS = 4096  # samples at a time: float64 copies of a whole image set would not fit
-_ENOUGH = 1000  # images whose mean says which set they are of
 _NOBODY = ("", "nan", "NaN", "None", "<NA>")  # what is not known, as other tools write it as text
-_OFF = 0.02  # published sets of one format are further apart: 0.13 MNIST, 0.19 KMNIST, 0.29 Fashion
 
 
 def statistics(
@@ -48,41 +45,6 @@ def statistics(
     std = np.sqrt(squares / count)
     std = np.where(std > 0, std / scale, 1.0)
     return tuple((mean / scale).tolist()), tuple(std.tolist())
-
-
-def check_content(
-    name: str, place: Path, images: NDArray[np.uint8], mean: tuple[float, ...]
-) -> None:
-    """Check that images are those whose constants are going to be used.
-
-    Parameters
-    ----------
-    name : str
-        The published data set.
-    place : Path
-        Where the images come from, for the message.
-    images : ndarray of uint8, shape (N, C, H, W)
-        Training images; fewer than 1,000 tell too little and pass.
-    mean : tuple of float
-        The set's constants, of pixels scaled to [0, 1].
-
-    Raises
-    ------
-    DataError
-        If the mean of a channel is off by more than 0.02.
-    """
-    if len(images) < _ENOUGH:
-        return
-    some = images[:: len(images) // _ENOUGH]
-    found = some.mean(axis=(0, 2, 3), dtype=np.float64) / 255
-    if len(found) == len(mean) and np.abs(found - mean).max() <= _OFF:
-        return
-    shown, wanted = (", ".join(f"{value:.3f}" for value in values) for values in (found, mean))
-    raise DataError(
-        f"dataset={name}: the images in {place} have a mean of {shown}, those of {name} {wanted}: "
-        "it is another set. Choose its name, or store its arrays for dataset=npz, which takes the "
-        "constants from the data"
-    )
 
 
 def origins(where: str, values: NDArray[Any], count: int) -> NDArray[Any]:

@@ -4,19 +4,18 @@
 pickles of Python 2, read by :mod:`fedlabels.data.pickles`, which runs nothing of them.
 """
 
-from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fedlabels.data.arrays import check_content
-from fedlabels.data.dataset import DataSource, pair
-from fedlabels.data.hub import HubSet, fetch
+from fedlabels.data.dataset import DataSource
+from fedlabels.data.hub import HubSet
 from fedlabels.data.options import choice
 from fedlabels.data.pickles import as_array, load_pickle
-from fedlabels.data.roots import Roots, locate
+from fedlabels.data.published import OR_DOWNLOAD, Part, Published
+from fedlabels.data.roots import Roots
 from fedlabels.errors import DataError
 
 # Of the 50,000 training images, over all pixels of a channel, scaled to [0, 1]. The deviations
@@ -30,7 +29,26 @@ CLASSES_10 = (
 _TRAIN_10 = tuple(f"data_batch_{i}" for i in range(1, 6))
 _SHAPE = (3, 32, 32)
 _SITE = "https://www.cs.toronto.edu/~kriz"
-_Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
+_REMEDY = f"curl -L {_SITE}/%s.tar.gz | tar xz -C $FEDLABELS_DATA, {OR_DOWNLOAD}"
+_CIFAR_10 = Published(
+    name="cifar10",
+    folders=("cifar-10-batches-py", "cifar10/cifar-10-batches-py"),
+    files=(*_TRAIN_10, "test_batch"),
+    remedy=_REMEDY % "cifar-10-python",
+    hub=HubSet("uoft-cs/cifar10", image="img"),
+    mean=MEAN_10,
+    std=STD_10,
+    class_names=CLASSES_10,
+)
+_CIFAR_100 = Published(
+    name="cifar100",
+    folders=("cifar-100-python", "cifar100/cifar-100-python"),
+    files=("train", "test", "meta"),
+    remedy=_REMEDY % "cifar-100-python",
+    hub=HubSet("uoft-cs/cifar100", image="img"),
+    mean=MEAN_100,
+    std=STD_100,
+)
 
 
 def read_cifar10(roots: Roots, /, *, download: bool = False) -> DataSource:
@@ -53,21 +71,7 @@ def read_cifar10(roots: Roots, /, *, download: bool = False) -> DataSource:
     DataError
         If the files are missing or damaged.
     """
-    folder = _locate("cifar10", roots, "cifar-10-batches-py", (*_TRAIN_10, "test_batch"), download)
-    if folder is None:
-        hub = HubSet("uoft-cs/cifar10", image="img")
-        return fetch("cifar10", hub, class_names=CLASSES_10, mean=MEAN_10, std=STD_10)
-    parts = [_batch(folder / name, b"labels", len(CLASSES_10)) for name in _TRAIN_10]
-    train = tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    check_content("cifar10", folder, train[0], MEAN_10)
-    return pair(
-        "cifar10",
-        (train[0], train[1]),
-        _batch(folder / "test_batch", b"labels", len(CLASSES_10)),
-        class_names=CLASSES_10,
-        mean=MEAN_10,
-        std=STD_10,
-    )
+    return _CIFAR_10.read(roots, _read_10, download=download)
 
 
 def read_cifar100(roots: Roots, /, *, labels: str = "fine", download: bool = False) -> DataSource:
@@ -95,34 +99,24 @@ def read_cifar100(roots: Roots, /, *, labels: str = "fine", download: bool = Fal
         If the files are missing or damaged.
     """
     kind = choice("cifar100", "labels", labels, ("fine", "coarse"))
-    files = ("train", "test", "meta")
-    folder = _locate("cifar100", roots, "cifar-100-python", files, download)
-    if folder is None:
-        hub = HubSet("uoft-cs/cifar100", image="img", label=f"{kind}_label")
-        return fetch("cifar100", hub, mean=MEAN_100, std=STD_100)
+    published = replace(_CIFAR_100, hub=replace(_CIFAR_100.hub, label=f"{kind}_label"))
+    return published.read(roots, partial(_read_100, kind), download=download)
+
+
+def _read_10(folder: Path) -> tuple[Part, Part, tuple[str, ...]]:
+    *parts, test = (_batch(folder / file, b"labels", len(CLASSES_10)) for file in _CIFAR_10.files)
+    images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return (images, labels), test, CLASSES_10
+
+
+def _read_100(kind: str, folder: Path) -> tuple[Part, Part, tuple[str, ...]]:
     classes = _names(folder / "meta", f"{kind}_label_names".encode())
     key = f"{kind}_labels".encode()
     train, test = (_batch(folder / split, key, len(classes)) for split in ("train", "test"))
-    check_content("cifar100", folder, train[0], MEAN_100)
-    return pair("cifar100", train, test, class_names=classes, mean=MEAN_100, std=STD_100)
+    return train, test, classes
 
 
-def _locate(
-    name: str, roots: Roots, layout: str, files: Sequence[str], download: Any
-) -> Path | None:
-    archive = layout.replace("-batches-py", "-python")
-    return locate(
-        name,
-        roots,
-        (layout, f"{name}/{layout}"),
-        lambda path: all((path / file).is_file() for file in files),
-        remedy=f"curl -L {_SITE}/{archive}.tar.gz | tar xz -C $FEDLABELS_DATA, or set "
-        "dataset.options.download=true (pip install datasets pillow)",
-        download=download,
-    )
-
-
-def _batch(path: Path, key: bytes, classes: int) -> _Part:
+def _batch(path: Path, key: bytes, classes: int) -> Part:
     content = load_pickle(path)
     if not isinstance(content, dict) or not {b"data", key} <= content.keys():
         raise DataError(f"{path} lacks data or {key.decode()}; get the file again")

@@ -9,39 +9,29 @@ import gzip
 import math
 import re
 import zlib
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedlabels.data.arrays import check_content
-from fedlabels.data.dataset import DataSource, pair
-from fedlabels.data.hub import HubSet, fetch
-from fedlabels.data.roots import Roots, find_first, locate
+from fedlabels.data.dataset import DataSource
+from fedlabels.data.hub import HubSet
+from fedlabels.data.published import OR_DOWNLOAD, Part, Published
+from fedlabels.data.roots import Roots
 from fedlabels.errors import DataError
 
 _STEMS = {"train": "train", "test": "t10k"}
-_IMAGES, _LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
+_KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")
+_FILES = tuple(f"{stem}-{kind}" for stem in _STEMS.values() for kind in _KINDS)
+_ENDINGS = ("", ".gz")
 
 
-@dataclass(frozen=True)
-class _Family:
-    """What differs between the data sets of this format."""
-
-    name: str
-    folders: tuple[str, ...]
-    class_names: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    remedy: str
-    hub: HubSet
-
-
-_FASHION = _Family(
+_FASHION = Published(
     name="fashion_mnist",
     folders=("FashionMNIST/raw", "fashion-mnist", "fashion_mnist"),
+    files=_FILES,
+    endings=_ENDINGS,
     class_names=(
         "T-shirt/top",
         "Trouser",
@@ -60,16 +50,18 @@ _FASHION = _Family(
     remedy="apt-get install dataset-fashion-mnist",
     hub=HubSet("zalando-datasets/fashion_mnist"),
 )
-_MNIST = _Family(
+_MNIST = Published(
     name="mnist",
     folders=("MNIST/raw", "mnist"),
+    files=_FILES,
+    endings=_ENDINGS,
     class_names=tuple("0123456789"),
     # Of the 60,000 training images, the constants in general use.
     mean=(0.1307,),
     std=(0.3081,),
     remedy="put the four files train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz], "
     "t10k-images-idx3-ubyte[.gz], t10k-labels-idx1-ubyte[.gz] into $FEDLABELS_DATA/MNIST/raw, "
-    "or set dataset.options.download=true (pip install datasets pillow)",
+    + OR_DOWNLOAD,
     hub=HubSet("ylecun/mnist"),
 )
 
@@ -94,7 +86,7 @@ def read_fashion_mnist(roots: Roots, /, *, download: bool = False) -> DataSource
     DataError
         If the files are missing or damaged.
     """
-    return _read(_FASHION, roots, download)
+    return _FASHION.read(roots, partial(_read, _FASHION), download=download)
 
 
 def read_mnist(roots: Roots, /, *, download: bool = False) -> DataSource:
@@ -117,7 +109,7 @@ def read_mnist(roots: Roots, /, *, download: bool = False) -> DataSource:
     DataError
         If the files are missing or damaged.
     """
-    return _read(_MNIST, roots, download)
+    return _MNIST.read(roots, partial(_read, _MNIST), download=download)
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
@@ -156,46 +148,26 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     return np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(shape).copy()
 
 
-def _read(family: _Family, roots: Roots, download: bool) -> DataSource:
-    folder = locate(
-        family.name, roots, family.folders, _is_complete, remedy=family.remedy, download=download
-    )
-    shared: dict[str, Any] = {
-        "class_names": family.class_names,
-        "mean": family.mean,
-        "std": family.std,
-    }
-    if folder is None:
-        return fetch(family.name, family.hub, **shared)
-    train, test = (_split(folder, split) for split in _STEMS)
-    _refuse_other(family, folder, train[0])
-    return pair(family.name, train, test, **shared)
+def _read(published: Published, folder: Path) -> tuple[Part, Part, tuple[str, ...]]:
+    train, test = (_split(published, folder, split) for split in _STEMS)
+    _refuse_other(published, folder)
+    return train, test, published.class_names
 
 
-def _refuse_other(family: _Family, folder: Path, images: NDArray[np.uint8]) -> None:
-    """Refuse another set in files of the same names: by its folder, and by what it holds."""
-    other = _MNIST if family is _FASHION else _FASHION
+def _refuse_other(published: Published, folder: Path) -> None:
+    """Refuse the folder of another set, whose files have the same names."""
+    other = _MNIST if published is _FASHION else _FASHION
     above = {re.sub("[^a-z]", "", part.lower()) for part in folder.absolute().parts[-2:]}
-    mine, its = (name.replace("_", "") for name in (family.name, other.name))
-    if its in above and mine not in above:
+    name, other_name = (one.name.replace("_", "") for one in (published, other))
+    if other_name in above and name not in above:
         raise DataError(
-            f"dataset={family.name}: {folder} is the folder of {other.name}, whose files have the "
-            f"same names; set dataset={other.name}, or rename the folder"
+            f"dataset={published.name}: {folder} is the folder of {other.name}, whose files have "
+            f"the same names; set dataset={other.name}, or rename the folder"
         )
-    check_content(family.name, folder, images, family.mean)
 
 
-def _is_complete(folder: Path) -> bool:
-    stems = [f"{stem}-{kind}" for stem in _STEMS.values() for kind in (_IMAGES, _LABELS)]
-    return all(_file(folder, stem) is not None for stem in stems)
-
-
-def _file(folder: Path, stem: str) -> Path | None:
-    return find_first((folder / stem, folder / f"{stem}.gz"), Path.is_file)
-
-
-def _split(folder: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    images, labels = (_array(folder, f"{_STEMS[split]}-{kind}") for kind in (_IMAGES, _LABELS))
+def _split(published: Published, folder: Path, split: str) -> Part:
+    images, labels = (_array(published, folder, f"{_STEMS[split]}-{kind}") for kind in _KINDS)
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
         raise DataError(
             f"{folder}: {split} images of shape {images.shape} and labels of shape {labels.shape} "
@@ -204,10 +176,10 @@ def _split(folder: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int6
     return images[:, None], labels.astype(np.int64)  # (N, 1, H, W), (N,)
 
 
-def _array(folder: Path, stem: str) -> NDArray[np.uint8]:
-    path = _file(folder, stem)
+def _array(published: Published, folder: Path, file: str) -> NDArray[np.uint8]:
+    path = published.path(folder, file)
     if path is None:
-        raise DataError(f"{folder / stem} vanished while the data set was read")
+        raise DataError(f"{folder / file} vanished while the data set was read")
     return read_idx(path)
 
 

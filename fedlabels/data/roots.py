@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from fedlabels.data.dataset import DataSource
-from fedlabels.data.options import flag
 from fedlabels.errors import DataError
 
 VARIABLE = "FEDLABELS_DATA"
@@ -111,47 +110,6 @@ def find_first(paths: Iterable[Path], wanted: Callable[[Path], bool]) -> Path | 
         The first hit.
     """
     return next((path for path in paths if wanted(path)), None)
-
-
-def locate(
-    name: str,
-    roots: Roots,
-    folders: Sequence[str],
-    complete: Callable[[Path], bool],
-    *,
-    remedy: str,
-    download: object,
-) -> Path | None:
-    """Return the first folder that has a data set's files; None if it is to be fetched instead.
-
-    Parameters
-    ----------
-    name : str
-        Name of the data set.
-    roots : Roots
-        Where to search.
-    folders : sequence of str
-        As in :func:`candidates`.
-    complete : callable
-        Says whether a folder has all files.
-    remedy : str
-        As in :func:`missing`.
-    download : object
-        The option of that name: True or False.
-
-    Raises
-    ------
-    ConfigError
-        If ``download`` is neither true nor false.
-    DataError
-        If no folder has them and ``download`` is false.
-    """
-    wanted = flag(name, "download", download)
-    tried = candidates(roots, folders)
-    folder = find_first(tried, complete)
-    if folder is None and not wanted:
-        raise missing(name, tried, remedy)
-    return folder
 
 
 def missing(name: str, tried: Sequence[Path], remedy: str) -> DataError:

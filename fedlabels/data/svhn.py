@@ -8,21 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fedlabels.data.arrays import check_content
-from fedlabels.data.dataset import DataSource, pair
-from fedlabels.data.hub import HubSet, fetch
+from fedlabels.data.dataset import DataSource
+from fedlabels.data.hub import HubSet
 from fedlabels.data.options import library
-from fedlabels.data.roots import Roots, locate
+from fedlabels.data.published import OR_DOWNLOAD, Part, Published
+from fedlabels.data.roots import Roots
 from fedlabels.errors import DataError
 
-# Of the 73,257 training images, over all pixels of a channel, scaled to [0, 1].
-MEAN, STD = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
-_NAME = "svhn"
 _FILES = ("train_32x32.mat", "test_32x32.mat")
 _SITE = "http://ufldl.stanford.edu/housenumbers"
-_DIGITS = tuple("0123456789")
+_SVHN = Published(
+    name="svhn",
+    folders=("svhn", "SVHN"),
+    files=_FILES,
+    remedy="curl -L --create-dirs --output-dir $FEDLABELS_DATA/svhn --remote-name-all "
+    f"{_SITE}/{{{','.join(_FILES)}}}, {OR_DOWNLOAD}",
+    hub=HubSet("ufldl-stanford/svhn", config="cropped_digits"),
+    # Of the 73,257 training images, over all pixels of a channel, scaled to [0, 1].
+    mean=(0.4377, 0.4438, 0.4728),
+    std=(0.1980, 0.2010, 0.1970),
+    class_names=tuple("0123456789"),
+)
 
 
 def read_svhn(roots: Roots, /, *, download: bool = False) -> DataSource:
@@ -45,25 +52,15 @@ def read_svhn(roots: Roots, /, *, download: bool = False) -> DataSource:
     DataError
         If the files are missing or damaged, or scipy is not installed.
     """
-    folder = locate(
-        _NAME,
-        roots,
-        ("svhn", "SVHN"),
-        lambda path: all((path / file).is_file() for file in _FILES),
-        remedy=f"curl -L --create-dirs --output-dir $FEDLABELS_DATA/svhn --remote-name-all "
-        f"{_SITE}/{{{','.join(_FILES)}}}, or set dataset.options.download=true "
-        "(pip install datasets pillow)",
-        download=download,
-    )
-    if folder is None:
-        hub = HubSet("ufldl-stanford/svhn", config="cropped_digits")
-        return fetch(_NAME, hub, class_names=_DIGITS, mean=MEAN, std=STD)
-    train, test = (_read(folder / file) for file in _FILES)
-    check_content(_NAME, folder, train[0], MEAN)
-    return pair(_NAME, train, test, class_names=_DIGITS, mean=MEAN, std=STD)
+    return _SVHN.read(roots, _read, download=download)
 
 
-def _read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _read(folder: Path) -> tuple[Part, Part, tuple[str, ...]]:
+    train, test = (_read_part(folder / file) for file in _FILES)
+    return train, test, _SVHN.class_names
+
+
+def _read_part(path: Path) -> Part:
     content = _load(path)
     absent = [key for key in ("X", "y") if not isinstance(content.get(key), np.ndarray)]
     if absent:
@@ -83,7 +80,7 @@ def _read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    matlab = library("scipy.io", reader=_NAME, install="scipy")
+    matlab = library("scipy.io", reader=_SVHN.name, install="scipy")
     try:
         content: dict[str, Any] = matlab.loadmat(path, variable_names=["X", "y"])
     # scipy has no common class for what a damaged file can raise.

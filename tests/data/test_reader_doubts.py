@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fedlabels.data import load
-from fedlabels.data.arrays import check_content
 from fedlabels.data.labels import class_names, one_a_sample
 from fedlabels.data.layout import described
+from fedlabels.data.published import check_content
 from fedlabels.errors import ConfigError, DataError, FedLabelsError
 
 ROWS = 12
