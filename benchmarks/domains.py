@@ -11,33 +11,23 @@ data". All of it takes about 13 minutes of two cores, tuning about 10.
 """
 
 import argparse
-import contextlib
 import csv
-import io
 import json
-import multiprocessing
-import os
-import platform
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_dir
 
 from fedlabels.data import ArrayDataset, load
-from fedlabels.machine import allowed_cores
-from fedlabels.rounds.flower_compat import quiet
-from fedlabels.run import main as entry
-from fedlabels.settings.config import check, register
+from fedlabels.sweep.study import Key, Row, Study
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNS = ROOT / "runs" / "domains"
-RESULTS = ROOT / "benchmarks" / "results" / "domains.json"
+COLUMNS = ("kind", "set", "size", "method", "seed", "lr")
+STUDY = Study(ROOT / "runs" / "domains", ROOT / "benchmarks" / "results" / "domains.json", COLUMNS)
 
 # FedBN's network and its training, both made smaller: SGD without momentum, one epoch a round
 COMMON = [
@@ -57,7 +47,6 @@ METHODS = {
     "FedWon": ["method=fedwon"],
     "FedWon, AGC": ["method=fedwon", "client.agc=0.64"],
 }
-KEY = ("kind", "set", "size", "method", "seed", "lr")
 OWN = ("FedBN", "SiloBN")  # judged by the clients' own models
 RATES = {32: (0.03, 0.1, 0.3, 1.0), 1: (0.003, 0.01, 0.03)}
 USUAL = {32: 0.1, 1: 0.01}
@@ -77,7 +66,7 @@ SETS: dict[str, dict[str, Any]] = {
 
 def prepare(name: str) -> None:
     """Write the images of a set: training, test and, for tuning, validation in place of test."""
-    if (RUNS / "data" / name / "tune" / "test.npz").exists():
+    if (STUDY.runs / "data" / name / "tune" / "test.npz").exists():
         return
     source = load("icons" if name == "icons" else "fashion_mnist")
     order = np.random.default_rng(0).permutation(len(source.train.y))
@@ -89,7 +78,7 @@ def prepare(name: str) -> None:
         ("tune", "test"): part(source.train, order[train : train + test]),
     }
     for (folder, split), arrays in parts.items():
-        path = RUNS / "data" / name / folder / f"{split}.npz"
+        path = STUDY.runs / "data" / name / folder / f"{split}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **arrays)
 
@@ -105,49 +94,29 @@ def part(data: ArrayDataset, index: Any) -> dict[str, Any]:
 def rate(name: str, size: int, method: str) -> float:
     """Return the learning rate: the tuned one, if there is one."""
     cell = ("tune", name, size, method)
-    tuned = [r for r in rows() if tuple(r[k] for k in KEY[:4]) == cell]
+    tuned = [r for r in STUDY.rows() if tuple(r[k] for k in COLUMNS[:4]) == cell]
     return float(max(tuned, key=lambda r: r["accuracy"])["lr"]) if tuned else USUAL[size]
 
 
-def run(kind: str, name: str, size: int, method: str, seed: int, lr: float) -> dict[str, Any]:
-    """Run or resume one cell and return its figures."""
+def cell(
+    kind: str, name: str, size: int, method: str, seed: int, lr: float
+) -> tuple[str, list[str]]:
+    """Return the folder and the overrides of a cell."""
     label = method.replace(" ", "").replace(",", "-").replace("+", "-").lower()
-    folder = RUNS / f"{kind}-{name}-b{size}-{label}-lr{lr:g}-s{seed}"
-    if not finished(folder):
-        setting, rounds = SETS[name], SETS[name]["rounds"][size]
-        given = [
-            *COMMON, *METHODS[method], *setting["overrides"], f"client.batch_size={size}",
-            f"client.lr={lr:g}", f"rounds={rounds}", f"evaluate_every={rounds}", f"seed={seed}",
-            f"dataset.root={RUNS / 'data' / name / kind}",
-        ]  # fmt: skip
-        execute(given, folder)
-    cell = {"kind": kind, "set": name, "size": size, "method": method, "seed": seed, "lr": lr}
-    return {**cell, **figures(folder, method)}
+    setting, rounds = SETS[name], SETS[name]["rounds"][size]
+    overrides = [
+        *COMMON, *METHODS[method], *setting["overrides"], f"client.batch_size={size}",
+        f"client.lr={lr:g}", f"rounds={rounds}", f"evaluate_every={rounds}", f"seed={seed}",
+        f"dataset.root={STUDY.runs / 'data' / name / kind}",
+    ]  # fmt: skip
+    return f"{kind}-{name}-b{size}-{label}-lr{lr:g}-s{seed}", overrides
 
 
-def execute(overrides: list[str], folder: Path) -> None:
-    """Do what run_sim.py does, without starting it: a cell is short."""
-    quiet()
-    register()
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = entry.settings(compose("config", overrides=overrides))
-    check(config)
-    resumed = str(folder) if (folder / "config.yaml").exists() else None
-    with contextlib.redirect_stdout(io.StringIO()):
-        entry.execute({**config, "resume": resumed}, folder, facts={"overrides": overrides})
-
-
-def finished(folder: Path) -> bool:
-    """Return whether a cell's run is complete."""
-    manifest = folder / "manifest.json"
-    return manifest.exists() and json.loads(manifest.read_text())["status"] == "finished"
-
-
-def figures(folder: Path, method: str) -> dict[str, Any]:
+def figures(folder: Path, key: Key) -> Row:
     """Read the accuracies of a finished run: of own models where there are some."""
     with (folder / "rounds.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
-    prefix = "personal_accuracy_" if method in OWN else "test_accuracy_"
+    prefix = "personal_accuracy_" if key[COLUMNS.index("method")] in OWN else "test_accuracy_"
     with (folder / "personal.csv").open() as file:
         names = sorted({row["domain"] for row in csv.DictReader(file)})
     domains = {name: float(last[prefix + name]) for name in names}
@@ -165,26 +134,9 @@ def figures(folder: Path, method: str) -> dict[str, Any]:
     }
 
 
-def rows() -> list[dict[str, Any]]:
-    """Return all finished cells."""
-    return list(json.loads(RESULTS.read_text())["rows"]) if RESULTS.exists() else []
-
-
-def save(row: dict[str, Any]) -> None:
-    """Add a row to the results, replacing an older one of the same cell."""
-    kept = [r for r in rows() if any(r[k] != row[k] for k in KEY)]
-    ordered = sorted([*kept, row], key=lambda r: [str(r[k]) for k in KEY])
-    hardware = {"machine": platform.machine(), "cores": allowed_cores()}
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    temporary = RESULTS.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"hardware": hardware, "rows": ordered}, indent=1) + "\n")
-    temporary.replace(RESULTS)
-    print(*(row[k] for k in KEY), f"{row['accuracy']:.4f} {row['seconds']:.0f} s", flush=True)
-
-
 def table(write: Callable[[str], object]) -> None:
     """Write mean and standard deviation over the seeds as Markdown."""
-    made = [r for r in rows() if r["kind"] == "run"]
+    made = [r for r in STUDY.rows() if r["kind"] == "run"]
     for name, size in dict.fromkeys((r["set"], r["size"]) for r in made):
         inside = [r for r in made if (r["set"], r["size"]) == (name, size)]
         domains = list(inside[0]["domains"])
@@ -224,15 +176,11 @@ def main() -> None:
         prepare(name)
     chosen = list(product(arguments.sets, arguments.sizes, arguments.methods))
     if arguments.tune:
-        cells = [("tune", *one, TUNE_SEED, lr) for one in chosen for lr in RATES[one[1]]]
+        keys = [("tune", *one, TUNE_SEED, lr) for one in chosen for lr in RATES[one[1]]]
     else:
-        cells = [("run", *one, seed, rate(*one)) for seed in arguments.seeds for one in chosen]
-    done = {tuple(r[k] for k in KEY) for r in rows()}
-    os.environ["OMP_NUM_THREADS"] = "1"
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
-        for made in as_completed([pool.submit(run, *cell) for cell in cells if cell not in done]):
-            save(made.result())
+        keys = [("run", *one, seed, rate(*one)) for seed in arguments.seeds for one in chosen]
+    cells = {key: cell(*key) for key in STUDY.missing(keys)}
+    sys.exit(STUDY.run(cells, arguments.jobs, figures))
 
 
 if __name__ == "__main__":

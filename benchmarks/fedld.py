@@ -12,22 +12,15 @@ cores.
 import argparse
 import csv
 import json
-import os
-import platform
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
-from fedlabels.machine import allowed_cores
+from fedlabels.sweep.study import Key, Row, Study
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNS = ROOT / "runs" / "fedld"
-RESULTS = ROOT / "benchmarks" / "results" / "fedld.json"
-CHART = RESULTS.with_suffix(".svg")
 
 ROUNDS, EVERY = 30, 5
 COMMON = [
@@ -54,33 +47,23 @@ MAIN = [name for name in METHODS if name != "fedld_restored"]
 TERMS = ("loss_local", "loss_shift", "loss_aggregation")
 COLORS = {"loss_local": "#0a5fa0", "loss_shift": "#c2500f", "loss_aggregation": "#08836a"}
 
-Row = dict[str, Any]
-Cell = tuple[float, str, int]
+STUDY = Study(
+    ROOT / "runs" / "fedld",
+    ROOT / "benchmarks" / "results" / "fedld.json",
+    ("alpha", "method", "seed", "rounds"),
+    {"settings": [*COMMON, *LOCAL]},
+)
+CHART = STUDY.results.with_suffix(".svg")
 
 
-def run(cell: Cell, rounds: int) -> Row:
-    """Run or resume one cell and return its figures."""
-    alpha, method, seed = cell
-    folder = RUNS / f"a{alpha}-r{rounds}-{method}-s{seed}"
-    if not finished(folder):
-        command = [sys.executable, "run_sim.py"]
-        if (folder / "config.yaml").exists():
-            command += [f"resume={folder}"]
-        else:
-            setting = [f"partition.alpha={alpha}", f"seed={seed}", f"rounds={rounds}"]
-            command += [*COMMON, *METHODS[method], *LOCAL, *setting, f"run_dir={folder}"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
-    return figures(folder, cell)
+def cell(alpha: float, method: str, seed: int, rounds: int) -> tuple[str, list[str]]:
+    """Return the folder and the overrides of a cell."""
+    setting = [f"partition.alpha={alpha}", f"seed={seed}", f"rounds={rounds}"]
+    overrides = [*COMMON, *METHODS[method], *LOCAL, *setting]
+    return f"a{alpha}-r{rounds}-{method}-s{seed}", overrides
 
 
-def finished(folder: Path) -> bool:
-    """Return whether a cell's run is complete."""
-    manifest = folder / "manifest.json"
-    return manifest.exists() and json.loads(manifest.read_text())["status"] == "finished"
-
-
-def figures(folder: Path, cell: Cell) -> Row:
+def figures(folder: Path, _key: Key) -> Row:
     """Read the figures of a finished run."""
     with (folder / "rounds.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -94,32 +77,12 @@ def figures(folder: Path, cell: Cell) -> Row:
     spent = [float(r["seconds_decomposition"]) for r in rows if r.get("seconds_decomposition")]
     server = {k: float(v) for k, v in rows[-1].items() if k.startswith("pg_") and v}
     return {
-        "alpha": cell[0], "method": cell[1], "seed": cell[2], "rounds": len(rows),
         "accuracy": accuracies[-1], "accuracy_best": max(accuracies),
         "test_loss": float(rows[-1]["test_loss"]), "reports": reports, "server": server,
         "seconds_per_round": mean(float(row["seconds_train"]) for row in rows),
         "seconds_per_report": mean(spent) if spent else None,
         "federation_hash": manifest["federation_hash"], "package": manifest["package"],
     }  # fmt: skip
-
-
-def save(row: Row) -> None:
-    """Add a row to the results, replacing an older one of the same cell."""
-    key = ("alpha", "method", "seed", "rounds")
-    rows = [r for r in load() if any(r[k] != row[k] for k in key)] + [row]
-    rows.sort(key=lambda r: [str(r[k]) for k in key])
-    hardware = {"machine": platform.machine(), "cores": allowed_cores()}
-    whole = {"hardware": hardware, "settings": [*COMMON, *LOCAL], "rows": rows}
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    temporary = RESULTS.with_suffix(".tmp")
-    temporary.write_text(json.dumps(whole, indent=1) + "\n")
-    os.replace(temporary, RESULTS)
-    print(row["alpha"], row["method"], row["seed"], f"{row['accuracy']:.4f}", flush=True)
-
-
-def load() -> list[Row]:
-    """Read the rows that are there."""
-    return json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
 
 
 # ---- what is shown
@@ -268,18 +231,17 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=MAIN)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     arguments = parser.parse_args()
+    status = 0
     if not arguments.table:
-        cells = [
-            (a, m, s) for s in arguments.seeds for a in arguments.alphas for m in arguments.methods
-        ]
-        with ThreadPoolExecutor(arguments.jobs) as pool:
-            for row in pool.map(lambda cell: run(cell, arguments.rounds), cells):
-                save(row)
-    groups = chosen(load(), arguments.rounds)
+        choice = arguments.seeds, arguments.alphas, arguments.methods
+        keys = [(alpha, name, seed, arguments.rounds) for seed, alpha, name in product(*choice)]
+        status = STUDY.run({key: cell(*key) for key in keys}, arguments.jobs, figures)
+    groups = chosen(STUDY.rows(), arguments.rounds)
     if groups:
         print("\n".join(table(groups)))
         CHART.write_text(chart(groups))
         print(f"chart: {CHART.relative_to(ROOT)}")
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -9,22 +9,21 @@ cells are skipped and killed ones resumed, so it can be stopped and started at a
 import argparse
 import csv
 import json
-import os
-import platform
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean
 
 import numpy as np
 
 from fedlabels.data import load
-from fedlabels.machine import allowed_cores
+from fedlabels.sweep.study import Key, Row, Study
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNS = ROOT / "runs" / "label_scarcity"
-RESULTS = ROOT / "benchmarks" / "results" / "label_scarcity.json"
+STUDY = Study(
+    ROOT / "runs" / "label_scarcity",
+    ROOT / "benchmarks" / "results" / "label_scarcity.json",
+    ("setting", "method", "seed"),
+)
 
 COMMON = [
     "dataset=fashion_mnist", "model=lenet", "clients=100", "per_round=10", "partition=dirichlet",
@@ -138,19 +137,10 @@ SETTINGS = {
 }
 
 
-def run(setting: str, overrides: list[str], method: str, seed: int) -> dict[str, object]:
-    """Run or resume one cell and return its figures."""
-    folder = RUNS / f"{setting}-{method}-s{seed}"
-    if not finished(folder):
-        where = f"resume={folder}" if (folder / "config.yaml").exists() else f"run_dir={folder}"
-        merged = {o.partition("=")[0]: o for o in [*COMMON, *METHODS[method], *overrides]}
-        command = [sys.executable, "run_sim.py", *merged.values()]
-        if where.startswith("resume"):
-            command = [sys.executable, "run_sim.py"]
-        command += [where] if where.startswith("resume") else [where, f"seed={seed}"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
-    return figures(folder, setting, method, seed)
+def overrides_of(changes: list[str], method: str, seed: int) -> list[str]:
+    """Return the overrides of a cell: what is given last, counts."""
+    last = {o.partition("=")[0]: o for o in [*COMMON, *METHODS[method], *changes]}
+    return [*last.values(), f"seed={seed}"]
 
 
 def make_validation() -> None:
@@ -163,13 +153,7 @@ def make_validation() -> None:
     np.savez(VALIDATION / "test.npz", x=train.x[50_000:], y=train.y[50_000:])
 
 
-def finished(folder: Path) -> bool:
-    """Return whether a cell's run is complete."""
-    manifest = folder / "manifest.json"
-    return manifest.exists() and json.loads(manifest.read_text())["status"] == "finished"
-
-
-def figures(folder: Path, setting: str, method: str, seed: int) -> dict[str, object]:
+def figures(folder: Path, _key: Key) -> Row:
     """Read the figures of a finished run."""
     with (folder / "rounds.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -177,7 +161,6 @@ def figures(folder: Path, setting: str, method: str, seed: int) -> dict[str, obj
     manifest = json.loads((folder / "manifest.json").read_text())
     last = {k: float(v) for k, v in rows[-1].items() if k.startswith("pseudo") and v}
     return {
-        "setting": setting, "method": method, "seed": seed,
         "accuracy": accuracies[-1], "accuracy_last_three": mean(accuracies[-3:]),
         "accuracy_best": max(accuracies), "rounds": len(rows),
         "seconds_per_round": mean(float(row["seconds_train"]) for row in rows), **last,
@@ -193,27 +176,25 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS))
     arguments = parser.parse_args()
-    cells = [
-        (name, overrides, method, seed)
-        for seed in arguments.seeds
-        for group in arguments.groups
-        for name, (overrides, methods) in SETTINGS[group].items()
-        for method in methods
-        if arguments.methods is None or method in arguments.methods
-    ]
     if arguments.table:
         print_table()
         return
     if "tune" in arguments.groups:
         make_validation()
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        for row in pool.map(lambda one: run(*one), dict.fromkeys(map(freeze, cells))):
-            save(row)
+    cells = {
+        (name, method, seed): (f"{name}-{method}-s{seed}", overrides_of(changes, method, seed))
+        for seed in arguments.seeds
+        for group in arguments.groups
+        for name, (changes, methods) in SETTINGS[group].items()
+        for method in methods
+        if arguments.methods is None or method in arguments.methods
+    }
+    sys.exit(STUDY.run(cells, arguments.jobs, figures))
 
 
 def print_table() -> None:
     """Print mean and range over the seeds of all finished cells."""
-    rows = json.loads(RESULTS.read_text())["rows"]
+    rows = STUDY.rows()
     print("| setting | method | seeds | accuracy | by seed | pseudo-labels right |")
     print("|---|---|---|---|---|---|")
     for setting, method in dict.fromkeys((r["setting"], r["method"]) for r in rows):
@@ -223,25 +204,6 @@ def print_table() -> None:
         right = f"{mean(pseudo):.0f} %" if pseudo else ""
         listed = ", ".join(f"{v:.1f}" for v in values)
         print(f"| {setting} | {method} | {len(cells)} | {mean(values):.1f} | {listed} | {right} |")
-
-
-def freeze(one: tuple[str, list[str], str, int]) -> tuple[str, tuple[str, ...], str, int]:
-    """Make a cell hashable, so that a cell of two groups runs once."""
-    return one[0], tuple(one[1]), one[2], one[3]
-
-
-def save(row: dict[str, object]) -> None:
-    """Add a row to the results, replacing an older one of the same cell."""
-    key = ("setting", "method", "seed")
-    old = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
-    rows = [r for r in old if any(r[k] != row[k] for k in key)] + [row]
-    rows.sort(key=lambda r: [str(r[k]) for k in key])
-    hardware = {"machine": platform.machine(), "cores": allowed_cores()}
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps({"hardware": hardware, "rows": rows}, indent=1) + "\n")
-    print(
-        row["setting"], row["method"], row["seed"], f"{row['accuracy_last_three']:.4f}", flush=True
-    )
 
 
 if __name__ == "__main__":

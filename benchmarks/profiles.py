@@ -24,7 +24,6 @@ from statistics import quantiles
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_dir
 
 from fedlabels.cohort import clock
 from fedlabels.machine import allowed_cores
@@ -33,7 +32,6 @@ from fedlabels.rounds.job import Job, Task
 from fedlabels.run import RunFolder, Table
 from fedlabels.run import main as entry
 from fedlabels.run.setup import build_backend, build_world
-from fedlabels.settings.config import check, register
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "profiles.json"
@@ -104,10 +102,7 @@ def composed(case: Case, data: Path, *more: str) -> dict[str, Any]:
     given = [*(SERIAL if case.workers == 1 else RAY), *case.overrides, *more]
     if "dataset=npz" in given:
         given.append(f"dataset.root={data}")
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = entry.settings(compose("config", overrides=given))
-    check(config)
-    return config
+    return entry.compose_settings(given)
 
 
 def profile(case: Case, data: Path, rounds: int) -> dict[str, Any]:
@@ -256,7 +251,6 @@ def main() -> None:
     unknown = set(options.cases) - set(CASES)
     if unknown:
         parser.error(f"unknown case {', '.join(sorted(unknown))}; choose from {', '.join(CASES)}")
-    register()
     quiet()
     rows = measure(options.cases or list(CASES), options.rounds, options.pairs)
     facts = {

@@ -15,30 +15,25 @@ clients of the finished run are asked once more, with 1,000 test samples each.
 import argparse
 import csv
 import json
-import os
-import platform
-import subprocess
 import sys
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, stdev
-from threading import Lock
-from typing import Any
 
 import yaml
 
-from fedlabels.machine import allowed_cores
 from fedlabels.rounds.job import Job, Task
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.folder.checkpoint import latest_checkpoint, read_checkpoint
 from fedlabels.run.setup import build_backend, build_world
-from fedlabels.settings.config import register
+from fedlabels.sweep.study import Key, Row, Study
 from strategies.support import Server, State
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNS = ROOT / "runs" / "prototypes"
-RESULTS = ROOT / "benchmarks" / "results" / "prototypes.json"
+STUDY = Study(
+    ROOT / "runs" / "prototypes",
+    ROOT / "benchmarks" / "results" / "prototypes.json",
+    ("setting", "method", "seed"),
+)
 
 CLIENTS, ROUNDS = 20, 25
 COMMON = [
@@ -54,26 +49,15 @@ RULES = {"local_training": ("head",), "fedsa": EVERY_RULE}
 TEST_SAMPLES = 1000  # of each client, of all classes, after the run
 
 
-def run(setting: str, method: str, seed: int) -> dict[str, object]:
-    """Run or resume one cell and return its figures."""
-    folder = RUNS / f"{setting}-{method}-s{seed}"
-    if not finished(folder):
-        begun = (folder / "config.yaml").exists()
-        new = [f"method={method}", *COMMON, *SETTINGS[setting], f"run_dir={folder}", f"seed={seed}"]
-        command = [sys.executable, "run_sim.py", *([f"resume={folder}"] if begun else new)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
-    return {"setting": setting, "method": method, "seed": seed, **figures(folder, method)}
+def cell(setting: str, method: str, seed: int) -> tuple[str, list[str]]:
+    """Return the folder and the overrides of a cell."""
+    overrides = [f"method={method}", *COMMON, *SETTINGS[setting], f"seed={seed}"]
+    return f"{setting}-{method}-s{seed}", overrides
 
 
-def finished(folder: Path) -> bool:
-    """Return whether a cell's run is complete."""
-    manifest = folder / "manifest.json"
-    return manifest.exists() and json.loads(manifest.read_text())["status"] == "finished"
-
-
-def figures(folder: Path, method: str) -> dict[str, object]:
+def figures(folder: Path, key: Key) -> Row:
     """Read the figures of a finished run, and ask its clients about all classes."""
+    _, method, _ = key
     with (folder / "rounds.csv").open() as file:
         rows = list(csv.DictReader(file))
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -152,42 +136,14 @@ def main() -> None:
     if given.table:
         print_table()
         return
-    register()
-    lock, done = Lock(), {key(row) for row in saved()}
-    cells = [(s, m, seed) for seed in given.seeds for s in given.settings for m in given.methods]
-
-    def one(cell: tuple[str, str, int]) -> None:
-        row = run(*cell)
-        with lock:
-            save(row)
-
-    with ThreadPoolExecutor(given.jobs) as pool:
-        list(pool.map(one, [cell for cell in cells if cell not in done]))
-
-
-def key(row: Mapping[str, Any]) -> tuple[str, str, int]:
-    """Return what tells cells apart."""
-    return row["setting"], row["method"], row["seed"]
-
-
-def saved() -> list[dict[str, Any]]:
-    """Return the rows that are there."""
-    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
-    return rows
-
-
-def save(row: dict[str, Any]) -> None:
-    """Add a row to the results, replacing an older one of the same cell."""
-    rows = sorted([r for r in saved() if key(r) != key(row)] + [row], key=key)
-    hardware = {"machine": platform.machine(), "cores": allowed_cores()}
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps({"hardware": hardware, "rows": rows}, indent=1) + "\n")
-    print(*key(row), f"{row['personal_accuracy_pooled']:.4f}", flush=True)
+    keys = [(s, m, seed) for seed in given.seeds for s in given.settings for m in given.methods]
+    cells = {key: cell(*key) for key in STUDY.missing(keys)}
+    sys.exit(STUDY.run(cells, given.jobs, figures))
 
 
 def print_table() -> None:
     """Print mean and standard deviation over the seeds of all finished cells, in percent."""
-    rows = saved()
+    rows = STUDY.rows()
     columns = ["own test samples"]
     columns += [f"{part}, {rule}" for part in ("held", "lacking") for rule in EVERY_RULE]
     print("| architectures | method | seeds | " + " | ".join(columns) + " |")

@@ -7,12 +7,10 @@ Variants: ``fedlabels-serial``, ``fedlabels-processes``, ``fedlabels-ray``, each
 import dataclasses
 import importlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
-from hydra import compose, initialize_config_dir
 from safetensors.numpy import load_file
 from torch import nn
 
@@ -28,10 +26,9 @@ from fedlabels.models.registry import MODELS
 from fedlabels.run import main as entry
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.setup import World
-from fedlabels.settings.config import check, register
+from fedlabels.settings.config import check
 from fedlabels.worker.population import Group, Population
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NEVER = 10**9
 MODEL = {
     "cnn": {"name": "cnn_pfl", "dropout_features": 0.0, "dropout_hidden": 0.0},
@@ -155,10 +152,7 @@ def run(job: Job) -> None:
     if "-ray" in job.engine:
         importlib.import_module("fedlabels.simulation.ray_backend")  # others import at once, too
     laps = Laps()
-    register()
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = entry.settings(compose("config", overrides=overrides(job)))
-    config["model"] = settings_of(job)
+    config = entry.compose_settings(overrides(job)) | {"model": settings_of(job)}
     check(config)
     entry.quiet()
     folder = job.scratch / "run"

@@ -12,8 +12,6 @@ from statistics import median
 from typing import Any
 from unittest import mock
 
-from hydra import compose, initialize_config_dir
-
 from clients.fedavg import FedAvg
 from fedlabels.cohort import Cohort, FitRequest, FitResult, Term, Tree
 from fedlabels.federation import Federation, Ragged
@@ -25,12 +23,9 @@ from fedlabels.run.console import Console
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.loop import Loop
 from fedlabels.run.setup import World, build_world
-from fedlabels.settings.config import check, register
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.worker.population import Group, Population
 from scaling import probe
-
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 @dataclass(frozen=True)
@@ -126,15 +121,6 @@ class Meter:
             yield
 
 
-def composed(overrides: list[str]) -> dict[str, Any]:
-    """Compose and check settings as ``run_sim.py`` does."""
-    register()
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = entry.settings(compose("config", overrides=overrides))
-    check(config)
-    return config
-
-
 def keeping(world: World) -> World:
     """Give all clients a memory."""
     group = world.population.groups[0]
@@ -170,9 +156,11 @@ def held(federation: Federation) -> int:
 def run(case: Case, path: Path) -> dict[str, Any]:
     """Run a case in a folder."""
     entry.quiet()
-    build_world(composed([*case.overrides, "clients=10", "per_round=10"]))  # late imports
+    build_world(
+        entry.compose_settings([*case.overrides, "clients=10", "per_round=10"])
+    )  # late imports
     with cluster(case.nodes) as join:
-        config = composed([*case.overrides, *join, f"rounds={case.rounds + 1}"])
+        config = entry.compose_settings([*case.overrides, *join, f"rounds={case.rounds + 1}"])
         gc.collect()
         before, began = probe.private(), time.perf_counter()
         world = build_world(config)

@@ -41,11 +41,10 @@ from fedlabels.run.place import Elsewhere, RoundPlan, usable
 from fedlabels.run.setup import World, build_world
 from fedlabels.run.signals import terminable
 from fedlabels.settings.config import check, register
-from fedlabels.settings.mistakes import composing, plain
+from fedlabels.settings.mistakes import CONFIGS, composing, plain
 from strategies.support.replies import Limits
 
 LOG = logging.getLogger(__name__)
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 _DEALT = (
     "dataset", "partition", "labels", "clients", "seed", "long_tail", "label_noise", "shift",
     "test_shards", "architectures", "evaluate_clients", "client",

@@ -3,12 +3,13 @@
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -35,10 +36,10 @@ from fedlabels.run.identity import check_identity, planned
 from fedlabels.run.loop import Loop
 from fedlabels.run.setup import World, build_world
 from fedlabels.run.signals import INTERRUPTED, terminable
-from fedlabels.settings.config import check
+from fedlabels.settings.config import check, register
 from fedlabels.settings.groups import PERSONAL, TEST
 from fedlabels.settings.hashing import may_differ
-from fedlabels.settings.mistakes import plain
+from fedlabels.settings.mistakes import CONFIGS, plain
 from fedlabels.worker.state import verify
 
 # After a run on the data that come with scikit-learn: how to go on to others.
@@ -103,6 +104,28 @@ def pin_kernels() -> None:
     except ConfigError as error:
         Console().error(str(error))
         sys.exit(1)
+
+
+def compose_settings(overrides: Sequence[str], configs: Path = CONFIGS) -> dict[str, Any]:
+    """Return the settings of a new run, composed and checked as on the command line.
+
+    Parameters
+    ----------
+    overrides : sequence of str
+        As on the command line of ``run_sim.py``.
+    configs : Path
+        Folder of the YAML files.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is unknown or out of range.
+    """
+    register()
+    with initialize_config_dir(str(configs), version_base="1.3"):
+        config = settings(compose("config", overrides=list(overrides)))
+    check(config)
+    return config
 
 
 def settings(composed: DictConfig) -> dict[str, Any]:

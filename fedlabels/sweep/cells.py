@@ -152,18 +152,28 @@ def make_cells(
     common = set.intersection(*(set(overrides) for overrides, _ in configs)) if configs else set()
     for overrides, config in configs:
         mark = fingerprint(config, contents.of(config))
-        method = method_of(overrides)
-        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", method or str(config["client"]["name"]))
+        facts = facts_of(with_method(config["sweep"]["per_method"], overrides), config)
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", str(facts["method"]))
         shown = tuple(o for o in overrides if o not in common)
         folder = root / f"{name}-{mark[:12]}"
-        told = _told(with_method(config["sweep"]["per_method"], overrides))
-        facts = {
-            "overrides": told,  # all of them: a cell can be resumed alone
-            "command": shlex.join(["python", "run_sim.py", *told]),
-            "method": method or config["client"]["name"],
-        }
         cells.setdefault(mark, Cell(shown, config, folder, facts))
     return list(cells.values())
+
+
+def facts_of(overrides: Sequence[str], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the manifest of a cell says beside its settings.
+
+    Parameters
+    ----------
+    overrides : sequence of str
+        All of them: a cell can be resumed alone.
+    config : mapping
+        Resolved settings.
+    """
+    own = [override for override in overrides if not override.startswith(_PLACES)]
+    command = shlex.join(["python", "run_sim.py", *own])
+    method = method_of(overrides) or config["client"]["name"]
+    return {"overrides": own, "command": command, "method": method}
 
 
 def method_of(overrides: Sequence[str]) -> str | None:
@@ -177,10 +187,6 @@ def with_method(per_method: Mapping[str, Any], overrides: Sequence[str]) -> list
     method = method_of(overrides)
     also = per_method.get(method, ()) if method is not None else ()
     return [*map(str, also), *overrides]
-
-
-def _told(overrides: Sequence[str]) -> list[str]:
-    return [override for override in overrides if not override.startswith(_PLACES)]
 
 
 def read_json(path: Path) -> dict[str, Any]:

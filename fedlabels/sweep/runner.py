@@ -46,11 +46,14 @@ class Progress:
         Cells in all.
     done : int
         Cells that are finished, those of earlier calls as well.
+    finished : callable
+        Gets every further cell that is.
     """
 
     say: Say
     total: int
     done: int
+    finished: Callable[[Cell], object] = lambda cell: None
     failed: list[Cell] = field(default_factory=list)
     _began: float = field(default_factory=time.monotonic)
     _here: int = 0
@@ -60,6 +63,7 @@ class Progress:
         self._here += 1
         if problem is None:
             self.done += 1
+            self.finished(cell)
         else:
             self.failed.append(cell)
         accuracy = cell.accuracy()

@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import scale
 from scaling import axes, chart, probe, run, tables
 
+from fedlabels.run.main import compose_settings
+
 LINUX = pytest.mark.skipif(not probe.PROC.is_dir(), reason="reads /proc")
 
 
@@ -99,7 +101,7 @@ def test_growth_is_counted_once_the_run_has_settled():
 def test_the_settings_of_a_row_are_those_it_says(make):
     row = [*make(False)][-1]
     case = run.Case(**row.case())
-    config = run.composed([*case.overrides, f"rounds={case.rounds}"])
+    config = compose_settings([*case.overrides, f"rounds={case.rounds}"])
     assert config["clients"] == row.facts["clients"]
     assert config["per_round"] == row.facts["cohort"]
     assert config["model"]["name"] == row.facts["model"]

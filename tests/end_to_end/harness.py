@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from hydra import compose, initialize_config_dir
-
 from fedlabels.cohort import Client
 from fedlabels.run import file_sha256, rounds_hash
 from fedlabels.run import main as entry
 from fedlabels.run.callbacks import Callback
 from fedlabels.run.setup import World
-from fedlabels.settings.config import check, register
 from fedlabels.worker.population import Group, Population
 
 REPO = Path(__file__).resolve().parents[2]
@@ -26,16 +23,12 @@ TINY = (
 )  # fmt: skip
 FEDAVG = (*TINY, "method=fedavg", "client.lr=0.1", "client.local_steps=20", "rounds=4")
 
-register()
 logging.getLogger("flwr").setLevel(logging.WARNING)
 
 
 def config_of(*overrides: str) -> dict[str, Any]:
     """Compose and check settings as ``run_sim.py`` does."""
-    with initialize_config_dir(str(REPO / "configs"), version_base="1.3"):
-        config = entry.settings(compose("config", overrides=list(overrides)))
-    check(config)
-    return config
+    return entry.compose_settings(overrides)
 
 
 def with_client(client: Client, *, also: Client | None = None) -> Callable[[World], World]:
