@@ -82,6 +82,11 @@ class Design:
         """The short name of every key."""
         return short_names(self.keys)
 
+    @property
+    def noun(self) -> str:
+        """What is compared, in a word."""
+        return self.names[self.compared]
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:

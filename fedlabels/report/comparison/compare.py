@@ -201,6 +201,17 @@ class Comparison:
         """
         return sorted({row[index] for row in self.rows}, key=order)
 
+    def row_text(self, row: Levels) -> str:
+        """Write a setting, as in alpha=0.3, fraction=0.01.
+
+        Parameters
+        ----------
+        row : tuple of str
+            One of the settings.
+        """
+        pairs = zip(self.design.settings, row, strict=True)
+        return ", ".join(f"{self.design.names[key]}={show(text)}" for key, text in pairs)
+
     def cell(self, row: Levels, contender: str) -> Cell | None:
         """Return a cell; None when no run is in it.
 

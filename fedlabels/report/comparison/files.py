@@ -20,13 +20,13 @@ PAGE = "comparison.html"
 Row = Mapping[str, Any]
 
 
-def write_comparison(found: Comparison, folder: Path) -> list[Path]:
+def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     """Write a comparison's files; those of an earlier one are replaced.
 
     Parameters
     ----------
-    found : Comparison
-        What was found.
+    comparison : Comparison
+        What was compared.
     folder : Path
         Made when it does not exist.
 
@@ -46,61 +46,62 @@ def write_comparison(found: Comparison, folder: Path) -> list[Path]:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     texts = {
-        PAGE: render_comparison(found),
-        "comparison.csv": csv_text(cell_rows(found)),
-        "runs.csv": csv_text(run_rows(found)),
-        "comparison.md": markdown(found),
-        "comparison.tex": latex(found),
+        PAGE: render_comparison(comparison),
+        "comparison.csv": csv_text(cell_rows(comparison)),
+        "runs.csv": csv_text(run_rows(comparison)),
+        "comparison.md": markdown(comparison),
+        "comparison.tex": latex(comparison),
     }
     return [write_atomic(folder / name, text) for name, text in texts.items()]
 
 
-def cell_rows(found: Comparison) -> list[Row]:
+def cell_rows(comparison: Comparison) -> list[Row]:
     """Make the rows of ``comparison.csv``, one a cell.
 
     Parameters
     ----------
-    found : Comparison
-        What was found.
+    comparison : Comparison
+        What was compared.
 
     Returns
     -------
     list of mapping
         Column -> value; metrics in their own unit, an accuracy in [0, 1].
     """
-    against = {(one.row, one.contender): one for one in found.differences}
+    keys = comparison.design.keys
+    against = {(one.row, one.contender): one for one in comparison.differences}
     return [
         {
-            **_asked(found),
-            **dict(zip(found.design.keys, map(show, (cell.contender, *cell.row)), strict=True)),
+            **_asked(comparison),
+            **{k: show(v) for k, v in zip(keys, (cell.contender, *cell.row), strict=True)},
             "n": len(cell.runs),
             "seeds": " ".join(map(str, cell.seeds)),
-            **_values(found, cell),
-            **_against(found, against.get((cell.row, cell.contender))),
-            "held_fixed": "; ".join(fixed(found)),
+            **_values(comparison, cell),
+            **_against(comparison, against.get((cell.row, cell.contender))),
+            "held_fixed": "; ".join(fixed(comparison)),
         }
-        for cell in found.cells
+        for cell in comparison.cells
     ]
 
 
-def run_rows(found: Comparison) -> list[Row]:
+def run_rows(comparison: Comparison) -> list[Row]:
     """Make the rows of ``runs.csv``, one a run folder.
 
     Parameters
     ----------
-    found : Comparison
-        What was found.
+    comparison : Comparison
+        What was compared.
 
     Returns
     -------
     list of mapping
         Column -> value; runs that were left out have a reason and no values.
     """
-    rows: dict[str, Row] = {run.label: _run_row(found, run) for run in found.runs}
+    rows: dict[str, Row] = {run.label: _run_row(comparison, run) for run in comparison.runs}
     blank = dict.fromkeys(next(iter(rows.values())))
-    for one in found.left_out:
+    for one in comparison.left_out:
         rows[one.label] = {**blank, "run": one.label, "left_out": one.reason}
-    shared = {**_asked(found), "held_fixed": "; ".join(fixed(found))}
+    shared = {**_asked(comparison), "held_fixed": "; ".join(fixed(comparison))}
     return [{**rows[label], **shared} for label in sorted(rows)]
 
 
@@ -126,12 +127,12 @@ def csv_text(rows: Iterable[Row]) -> str:
     return buffer.getvalue()
 
 
-def _asked(found: Comparison) -> Row:
-    return {"metric": found.question.metric, "evaluations": found.question.last}
+def _asked(comparison: Comparison) -> Row:
+    return {"metric": comparison.question.metric, "evaluations": comparison.question.last}
 
 
-def _values(found: Comparison, cell: Cell) -> Row:
-    (mean, deviation), (best, best_deviation) = found.last(cell), found.best(cell)
+def _values(comparison: Comparison, cell: Cell) -> Row:
+    (mean, deviation), (best, best_deviation) = comparison.last(cell), comparison.best(cell)
     seconds = [run.total_seconds for run in cell.runs.values()]
     values: dict[str, Any] = {
         "last_mean": mean,
@@ -140,10 +141,10 @@ def _values(found: Comparison, cell: Cell) -> Row:
         "best_std": best_deviation,
         "seconds_mean": math.fsum(seconds) / len(seconds),
     }
-    if found.question.target is not None:
-        reach = found.reach(cell)
+    if comparison.question.target is not None:
+        reach = comparison.reach(cell)
         values |= {
-            "target": found.question.target,
+            "target": comparison.question.target,
             "reached": reach.reached,
             "not_reached": len(cell.runs) - reach.reached,
             "target_rounds_median": reach.rounds,
@@ -153,7 +154,7 @@ def _values(found: Comparison, cell: Cell) -> Row:
     return values
 
 
-def _against(found: Comparison, one: Difference | None) -> Row:
+def _against(comparison: Comparison, one: Difference | None) -> Row:
     names = ("pairs", "difference", "interval_low", "interval_high", "p", "remark")
     if one is None:
         values: tuple[Any, ...] = (None,) * len(names)
@@ -161,13 +162,13 @@ def _against(found: Comparison, one: Difference | None) -> Row:
         result = one.result
         numbers = (result.pairs, result.mean, result.low, result.high, result.p_value)
         values = (*numbers, one.doubt)
-    return {"baseline": show(found.baseline), **dict(zip(names, values, strict=True))}
+    return {"baseline": show(comparison.baseline), **dict(zip(names, values, strict=True))}
 
 
-def _run_row(found: Comparison, run: Run) -> Row:
-    lower, target = found.question.lower_is_better, found.question.target
-    levels = found.design.levels[run.label]
-    keys = dict.fromkeys((METHOD, *found.design.keys, *found.design.inside))
+def _run_row(comparison: Comparison, run: Run) -> Row:
+    lower, target = comparison.question.lower_is_better, comparison.question.target
+    levels = comparison.design.levels[run.label]
+    keys = dict.fromkeys((METHOD, *comparison.design.keys, *comparison.design.inside))
     values: dict[str, Any] = {
         "run": run.label,
         "left_out": None,

@@ -116,7 +116,7 @@ def _filters(comparison: Comparison) -> Markup:
     ]
     return el(
         "form",
-        el("fieldset", el("legend", design.names[design.compared]), boxes),
+        el("fieldset", el("legend", design.noun), boxes),
         el("fieldset", el("legend", "setting"), lists) if lists else None,
         el("button", "Reset", type="reset"),
         id="filters",

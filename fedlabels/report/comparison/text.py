@@ -24,58 +24,58 @@ _PREAMBLE = r"""% Needs \usepackage{booktabs}. To shade the heat maps:
 """
 
 
-def markdown(found: Comparison) -> str:
+def markdown(comparison: Comparison) -> str:
     """Write a comparison as Markdown.
 
     Parameters
     ----------
-    found : Comparison
-        What was found.
+    comparison : Comparison
+        What was compared.
 
     Returns
     -------
     str
         Ends with a line break.
     """
-    parts = [f"# Comparison of {plural(len(found.runs), 'run')}", _wrap(summary(found))]
-    said = notes(found)
-    if said:
-        parts += ["## Read this first", _items(said)]
-    for table in tables(found):
+    parts = [f"# Comparison of {plural(len(comparison.runs), 'run')}", _wrap(summary(comparison))]
+    limits, own = notes(comparison), methods(comparison)
+    if limits:
+        parts += ["## Read this first", _items(limits)]
+    for table in tables(comparison):
         parts += [f"## {_plain(table.title)}", _wrap(table.lead), _markdown_table(table)]
-    if found.left_out:
-        parts += ["## Left out", _items([f"{one.label}: {one.reason}" for one in found.left_out])]
-    told = methods(found)
-    if len(told) > 1:
-        parts += ["## What the methods are", _items([f"{name}: {text}" for name, text in told])]
-    shared = ", ".join(fixed(found)) or "nothing"
+    if comparison.left_out:
+        left = [f"{one.label}: {one.reason}" for one in comparison.left_out]
+        parts += ["## Left out", _items(left)]
+    if len(own) > 1:
+        parts += ["## What the methods are", _items([f"{name}: {text}" for name, text in own])]
+    shared = ", ".join(fixed(comparison)) or "nothing"
     parts += ["## Held fixed", _wrap(f"{shared}.")]
     return "\n\n".join(parts) + "\n"
 
 
-def latex(found: Comparison) -> str:
+def latex(comparison: Comparison) -> str:
     r"""Write a comparison's tables as LaTeX with booktabs.
 
     Parameters
     ----------
-    found : Comparison
-        What was found.
+    comparison : Comparison
+        What was compared.
 
     Returns
     -------
     str
         To be read with ``\input``; ends with a line break.
     """
-    task = ", ".join(fixed(found, core=True))
-    told = f"{summary(found)} Held fixed: {task or 'see the comments above'}."
+    task = ", ".join(fixed(comparison, core=True))
+    remark = f"{summary(comparison)} Held fixed: {task or 'see the comments above'}."
     remarks = [
-        *notes(found),
-        *(f"Left out: {one.label}: {one.reason}" for one in found.left_out),
-        *(f"{name}: {text}" for name, text in methods(found)),
-        f"Held fixed: {', '.join(fixed(found))}.",
+        *notes(comparison),
+        *(f"Left out: {one.label}: {one.reason}" for one in comparison.left_out),
+        *(f"{name}: {text}" for name, text in methods(comparison)),
+        f"Held fixed: {', '.join(fixed(comparison))}.",
     ]
-    parts = ["".join(_comment(remark) for remark in remarks) + _PREAMBLE]
-    parts += [_latex_table(table, told) for table in tables(found)]
+    parts = ["".join(map(_comment, remarks)) + _PREAMBLE]
+    parts += [_latex_table(table, remark) for table in tables(comparison)]
     return "\n".join(parts)
 
 
@@ -139,11 +139,11 @@ def _wrap(text: str, *, first: str = "", rest: str = "") -> str:
     )
 
 
-def _latex_table(table: Table, told: str) -> str:
+def _latex_table(table: Table, remark: str) -> str:
     columns = "".join("l" if i < table.texts else "r" for i in range(len(table.header)))
     heads = [[escape(text) for text in line] for line in zip(*table.header, strict=True)]
     body = [[_set(entry) for entry in row] for row in table.rows]
-    caption = f"{escape(table.title)}. {escape(table.lead)} {escape(told)}"
+    caption = f"{escape(table.title)}. {escape(table.lead)} {escape(remark)}"
     return "\n".join(
         [
             r"\begin{table}",
@@ -176,14 +176,4 @@ def _set(entry: Entry) -> str:
 
 
 def _comment(text: str) -> str:
-    return (
-        textwrap.fill(
-            " ".join(text.split()),
-            _WIDTH,
-            initial_indent="% ",
-            subsequent_indent="%   ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        + "\n"
-    )
+    return _wrap(" ".join(text.split()), first="% ", rest="%   ") + "\n"

@@ -66,7 +66,7 @@ class View:
     @property
     def noun(self) -> str:
         """What is compared, in a word."""
-        return self.short(self.comparison.design.compared)
+        return self.comparison.design.noun
 
     @property
     def points(self) -> int:
