@@ -57,13 +57,15 @@ def find(name: str) -> type["ServerStrategy"]:
 
     module = importlib.import_module(f"{__name__}.{name}")
     named = getattr(module, "STRATEGY", None)
-    found = [named] if named is not None else _classes_of(module, ServerStrategy)
-    if len(found) != 1 or not (isinstance(found[0], type) and issubclass(found[0], ServerStrategy)):
+    classes = [named] if named is not None else _classes_of(module, ServerStrategy)
+    if len(classes) != 1 or not (
+        isinstance(classes[0], type) and issubclass(classes[0], ServerStrategy)
+    ):
         raise ConfigError(
             f"module strategies.{name} must define one subclass of ServerStrategy, or name it in"
-            f" STRATEGY; found {[getattr(f, '__name__', f) for f in found]}"
+            f" STRATEGY; found {[getattr(f, '__name__', f) for f in classes]}"
         )
-    return found[0]
+    return classes[0]
 
 
 def build(name: str, settings: Mapping[str, Any] | None = None) -> "ServerStrategy":

@@ -292,18 +292,18 @@ class CohortStrategy(ServerStrategy, flower.FedAvg):
     ) -> list[Message]:
         """Make the messages of a round through Flower's class; ``config`` stays as it is."""
         self._received = peek(arrays)
-        chosen = SampledGrid(grid, self.sample(server_round, grid))
+        sampled = SampledGrid(grid, self.sample(server_round, grid))
         with global_random(self.server.seed, "configure", server_round):
-            messages = super().configure_train(server_round, arrays, config.copy(), chosen)
+            messages = super().configure_train(server_round, arrays, config.copy(), sampled)
         return self._addressed("train", server_round, messages)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
         """Ask the clients of the round to evaluate; ``config`` stays as it is."""
-        chosen = SampledGrid(grid, self.sample(server_round, grid))
+        sampled = SampledGrid(grid, self.sample(server_round, grid))
         with global_random(self.server.seed, "configure", server_round):
-            messages = super().configure_evaluate(server_round, arrays, config.copy(), chosen)
+            messages = super().configure_evaluate(server_round, arrays, config.copy(), sampled)
         return self._addressed("evaluate", server_round, messages)
 
     def aggregate_train(

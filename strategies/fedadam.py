@@ -61,9 +61,9 @@ class FedAdam(CohortStrategy):
 
     def __init__(self, settings: FedAdamSettings | None = None) -> None:
         super().__init__()
-        chosen = settings or FedAdamSettings()
-        self.eta, self.tau = chosen.eta, chosen.tau
-        self.beta_1, self.beta_2 = chosen.beta_1, chosen.beta_2
+        settings = settings or FedAdamSettings()
+        self.eta, self.tau = settings.eta, settings.tau
+        self.beta_1, self.beta_2 = settings.beta_1, settings.beta_2
         self.m_t: Arrays | None = None
         self.v_t: Arrays | None = None
 

@@ -108,23 +108,23 @@ class FedLD(CohortStrategy):
 
     def __init__(self, settings: FedLDSettings | None = None) -> None:
         super().__init__()
-        self._chosen = settings or FedLDSettings()
+        self.settings = settings or FedLDSettings()
         self._open: set[str] = set()
         each: Mapping[str, Need] = {wire.MODEL: "each"}
-        self.needs = {wire.MODEL: "sum"} if self._chosen.aggregation == "fedavg" else each
+        self.needs = {wire.MODEL: "sum"} if self.settings.aggregation == "fedavg" else each
 
     def merge(self, round_index: int, collected: Collected, server: Arrays) -> Merged:
         """Compute the new model by S1 to S5, tensor by tensor, or as the mean.
 
         The figures say how the updates lie to each other; their names start with ``pg_``.
         """
-        if self._chosen.aggregation == "fedavg":
+        if self.settings.aggregation == "fedavg":
             mean, figures = super().merge(round_index, collected, server)
             return Merged(None if mean is None else self._scaled(mean, server), figures)
         term = collected.each.get(wire.MODEL)
         if term is None or not term.client_ids:
             return Merged(None)
-        weights = term.weights if self._chosen.pg_weighted else None
+        weights = term.weights if self.settings.pg_weighted else None
         recombinations: list[Recombination] = []
         new: Arrays = {}
         for name in sorted(term.values):  # a resumed run has another order, and figures are sums
@@ -140,7 +140,7 @@ class FedLD(CohortStrategy):
         return Merged(new, principal_figures(recombinations))
 
     def _is_averaged(self, name: str) -> bool:
-        return name in self.server.buffers and not self._chosen.pg_buffers
+        return name in self.server.buffers and not self.settings.pg_buffers
 
     def _update(
         self, name: str, updates: NDArray[Any], weights: ArrayLike | None
@@ -149,7 +149,7 @@ class FedLD(CohortStrategy):
         update, recombination = aggregate_tensor(
             updates.reshape(len(updates), -1),
             has_history=name in self._open,
-            rule=self._chosen.rule(),
+            rule=self.settings.rule(),
             weights=weights,
         )
         if np.any(update):
@@ -157,10 +157,10 @@ class FedLD(CohortStrategy):
         return update, recombination
 
     def _rate(self, name: str) -> float:
-        return 1.0 if name in self.server.buffers else self._chosen.server_lr
+        return 1.0 if name in self.server.buffers else self.settings.server_lr
 
     def _merged_counter(self, counters: NDArray[Any]) -> NDArray[Any]:
-        if not self._chosen.pg_buffers:
+        if not self.settings.pg_buffers:
             return np.asarray(counters.max(axis=0))
         # the official code copies a floating-point mean into an integer tensor
         mean = counters.mean(axis=0, dtype=np.float64)
@@ -168,7 +168,7 @@ class FedLD(CohortStrategy):
 
     def _scaled(self, mean: Arrays, server: Arrays) -> Arrays:
         """Move the parameters by ``server_lr`` of the way to the mean."""
-        if self._chosen.server_lr == 1.0:
+        if self.settings.server_lr == 1.0:
             return mean
         return {
             name: server[name] + self._rate(name) * (value - server[name].astype(np.float64))

@@ -101,8 +101,8 @@ class Stock(ServerStrategy):
     needs: Mapping[str, Need] = {wire.MODEL: "each"}
 
     def __init__(self, settings: StockSettings | None = None) -> None:
-        chosen = settings or StockSettings()
-        self.strategy = _make(chosen.rule, chosen.options)
+        settings = settings or StockSettings()
+        self.strategy = _make(settings.rule, settings.options)
         self._marks = snapshot.marks(self.strategy)
         self._steps = any(isinstance(rule, _STEPS) for rule in wrapped(self.strategy))
         self._compares = any(isinstance(rule, _DISTANCES) for rule in wrapped(self.strategy))
@@ -117,11 +117,12 @@ class Stock(ServerStrategy):
     ) -> list[Message]:
         """Make the messages of a round; ``config`` stays as it is."""
         self._received = wire.from_record(arrays)
-        chosen = SampledGrid(grid, self.sample(server_round, grid))
+        sampled = SampledGrid(grid, self.sample(server_round, grid))
         shown = self._shown(self._received)
         with global_random(self.server.seed, "stock-configure", server_round):
-            made = self.strategy.configure_train(server_round, shown, config.copy(), chosen)
-            messages = list(made)
+            messages = list(
+                self.strategy.configure_train(server_round, shown, config.copy(), sampled)
+            )
         _send_whole(messages, shown, arrays)
         return self._addressed("train", server_round, messages)
 
@@ -129,25 +130,26 @@ class Stock(ServerStrategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
         """Ask the clients of the round to evaluate; ``config`` stays as it is."""
-        chosen = SampledGrid(grid, self.sample(server_round, grid))
+        sampled = SampledGrid(grid, self.sample(server_round, grid))
         with global_random(self.server.seed, "stock-evaluate", server_round):
-            made = self.strategy.configure_evaluate(server_round, arrays, config.copy(), chosen)
-            messages = list(made)
+            messages = list(
+                self.strategy.configure_evaluate(server_round, arrays, config.copy(), sampled)
+            )
         return self._addressed("evaluate", server_round, messages)
 
     def train_outcome(self, round_index: int, replies: Iterable[Message]) -> Outcome:
         """Let the strategy aggregate what it can digest."""
         if self._received is None:
             raise RunError("aggregate was called before configure: the model sent is not known")
-        got, digestible, uplinks = self._digestible(replies)
+        collected, digestible, uplinks = self._digestible(replies)
         arrays: ArrayRecord | None = None
         if any(reply.has_content() for reply in digestible):
             arrays = self._aggregated(round_index, digestible)
-        metrics = got.means()
+        metrics = collected.means()
         if not arrays:
             metrics[MODEL_KEPT] = 1.0
         new = self._whole(peek(arrays), uplinks, self._received) if arrays else None
-        return Outcome(new, metrics, got.weight, got.by_status())
+        return Outcome(new, metrics, collected.weight, collected.by_status())
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -197,15 +199,15 @@ class Stock(ServerStrategy):
     ) -> tuple[Collected, list[Message], list[wire.Uplink]]:
         """Check replies, and rewrite them in a form that every stock strategy takes."""
         ordered = sorted(replies, key=lambda reply: self.client_of(reply.metadata.src_node_id))
-        got = Collected()
+        collected = Collected()
         simulated = isinstance(replies, Replies)
         usable = check(
-            ordered, got, expected=self.expected, client_of=self.client_of, finite=simulated
+            ordered, collected, expected=self.expected, client_of=self.client_of, finite=simulated
         )
         if isinstance(replies, Replies):
-            got = count_rows(replies)  # knows the clients that gave no reply, too
+            collected = count_rows(replies)  # knows the clients that gave no reply, too
         uplinks = {client_id: up for client_id, up in usable if wire.MODEL in up.terms}
-        common = set.intersection(*map(_counted, uplinks.values())) if uplinks else set()
+        common = set.intersection(*map(_counted_metrics, uplinks.values())) if uplinks else set()
         contents = {client_id: self._content(up, common) for client_id, up in uplinks.items()}
         shown: list[Message] = []
         for reply in ordered:
@@ -216,7 +218,7 @@ class Stock(ServerStrategy):
                 clone = copy.copy(reply)  # the caller's reply keeps its content
                 clone.content = contents[client_id]
                 shown.append(clone)
-        return got, shown, list(uplinks.values())
+        return collected, shown, list(uplinks.values())
 
     def _seen(self, model: Arrays) -> list[str]:
         """Name the tensors of the sent model that the strategy is shown, in its order."""
@@ -236,11 +238,13 @@ class Stock(ServerStrategy):
         model = self._shown(up.terms[wire.MODEL].value)
         return RecordDict({wire.ARRAYS: model, wire.METRICS: record})
 
-    def _whole(self, made: Arrays, uplinks: Sequence[wire.Uplink], server: Arrays) -> ArrayRecord:
-        """Return the new model of what the strategy made, and of what it was not shown."""
-        new = dict(made)
+    def _whole(
+        self, aggregated: Arrays, uplinks: Sequence[wire.Uplink], server: Arrays
+    ) -> ArrayRecord:
+        """Return the new model: what the strategy aggregated, and what it was not shown."""
+        new = dict(aggregated)
         if self._compares:
-            new = {name: v + server[name].reshape(v.shape) for name, v in made.items()}
+            new = {name: v + server[name].reshape(v.shape) for name, v in aggregated.items()}
         if self._steps:
             values = [up.terms[wire.MODEL].value for up in uplinks]
             weights = [up.weight for up in uplinks]
@@ -259,10 +263,10 @@ def _make(name: object, options: Mapping[str, Any]) -> flower.Strategy:
             " own number of clients per round"
         )
     allowed = inspect.signature(kind).parameters
-    given = {key: _made(value) for key, value in options.items()}
-    given.update({key: value for key, value in _SAMPLING.items() if key in allowed})
+    arguments = {key: _option(value) for key, value in options.items()}
+    arguments.update({key: value for key, value in _SAMPLING.items() if key in allowed})
     try:
-        return kind(**given)
+        return kind(**arguments)
     except (TypeError, ValueError) as error:
         open_to_user = ", ".join(key for key in allowed if key not in _FIXED)
         raise ConfigError(
@@ -270,7 +274,7 @@ def _make(name: object, options: Mapping[str, Any]) -> flower.Strategy:
         ) from error
 
 
-def _made(value: object) -> object:
+def _option(value: object) -> object:
     if isinstance(value, Mapping) and "name" in value:
         return _make(value["name"], {str(k): v for k, v in value.items() if k != "name"})
     return value
@@ -298,14 +302,14 @@ def _find(name: object) -> type[flower.Strategy]:
 
 def _send_whole(messages: Iterable[Message], shown: ArrayRecord, whole: ArrayRecord) -> None:
     """Put the whole model back into messages; those that shared their content still do."""
-    made: dict[int, RecordDict] = {}
+    contents: dict[int, RecordDict] = {}
     for message in messages:
         content = message.content
-        if id(content) not in made:
+        if id(content) not in contents:
             records = {k: whole if v is shown else v for k, v in content.items()}
-            made[id(content)] = RecordDict(records)
-        message.content = made[id(content)]
+            contents[id(content)] = RecordDict(records)
+        message.content = contents[id(content)]
 
 
-def _counted(up: wire.Uplink) -> set[str]:
+def _counted_metrics(up: wire.Uplink) -> set[str]:
     return {name for name, (_, count) in up.metrics.items() if count}

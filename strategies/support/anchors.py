@@ -76,10 +76,10 @@ def read_anchors(file: str, classes: int, width: int) -> NDArray[np.float64]:
         anchors = np.load(Path(file), allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"anchor_file {file} cannot be read as .npy: {error}") from error
-    wanted = (classes, width)
-    if getattr(anchors, "shape", None) != wanted or anchors.dtype.kind not in "fiu":
+    shape = (classes, width)
+    if getattr(anchors, "shape", None) != shape or anchors.dtype.kind not in "fiu":
         raise DataError(
-            f"anchor_file {file} must hold numbers of shape {wanted}, got "
+            f"anchor_file {file} must hold numbers of shape {shape}, got "
             f"{getattr(anchors, 'shape', type(anchors).__name__)}"
         )
     values: NDArray[np.float64] = anchors.astype(np.float64)

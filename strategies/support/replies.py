@@ -113,20 +113,20 @@ def collect(
     """
     if isinstance(replies, Replies):
         return _from_simulation(replies, needs)
-    got = Collected()
-    usable = check(replies, got, expected=expected, client_of=client_of)
+    collected = Collected()
+    usable = check(replies, collected, expected=expected, client_of=client_of)
     for name, need in needs.items():
         parts = [(c, up.terms[name]) for c, up in usable if name in up.terms]
         if parts and need == "sum":
-            got.sums[name] = _summed([term for _, term in parts])
+            collected.sums[name] = _summed([term for _, term in parts])
         elif parts:
-            got.each[name] = _stacked(parts)
-    return got
+            collected.each[name] = _stacked(parts)
+    return collected
 
 
 def check(
     replies: Iterable[Message],
-    got: Collected,
+    collected: Collected,
     *,
     expected: Expected,
     client_of: Callable[[int], int],
@@ -134,13 +134,13 @@ def check(
 ) -> Usable:
     """Check every reply and count its client; return what can be used, by client_id.
 
-    The same parameters as :func:`collect`; ``got`` is added to, and ``finite`` says that the values
-    are known to be finite.
+    The same parameters as :func:`collect`; ``collected`` is added to, and ``finite`` says that the
+    values are known to be finite.
     """
     usable: Usable = []
     for reply in sorted(replies, key=lambda r: client_of(r.metadata.src_node_id)):
         if reply.has_error():
-            got.add("failed")
+            collected.add("failed")
             continue
         try:
             # only this process makes lazy arrays: of values that were judged
@@ -150,10 +150,10 @@ def check(
                 _check_term(name, term, expected(name), known)
             check_metrics(up.metrics, is_reserved, finite=False)
         except Exception:  # of a stranger's bytes nothing is sure
-            got.add("rejected")
+            collected.add("rejected")
             continue
         full = up.weight > 0 and bool(up.terms)
-        got.add("ok" if full else "empty", up.weight, up.metrics)
+        collected.add("ok" if full else "empty", up.weight, up.metrics)
         if full:
             usable.append((client_of(reply.metadata.src_node_id), up))
     return usable
@@ -259,16 +259,16 @@ def _judged(content: RecordDict, due: Due, limits: Limits) -> tuple[wire.Uplink,
     check_metrics(up.metrics, None if due.tests is None else _may_be_tested)
     _check_tests(up.metrics, due.tests or 0)
     _check_sizes(up.metrics)
-    made = {}
+    terms = {}
     for name, term in up.terms.items():
         names, weight = forms[name].names, term.weight
         if isinstance(weight, Mapping):
             weight = {key: weight[key] for key in names}
-        made[name] = wire.UpTerm({key: term.value[key] for key in names}, weight, term.reduce)
-        norm, allowed = _distance(made[name], like[name]), _allowed(term, like[name], limits)
+        terms[name] = wire.UpTerm({key: term.value[key] for key in names}, weight, term.reduce)
+        norm, allowed = _distance(terms[name], like[name]), _allowed(term, like[name], limits)
         if norm > allowed:
             raise WireError(f"term {name!r} moved by {norm:.3g}, allowed is {allowed:.3g}")
-    return wire.Uplink(made, up.weight, up.metrics), forms
+    return wire.Uplink(terms, up.weight, up.metrics), forms
 
 
 def _may_be_tested(name: str) -> bool:
@@ -347,22 +347,22 @@ def _allowed(term: wire.UpTerm, like: Mapping[str, NDArray[Any]] | None, limits:
 
 def count_rows(replies: Replies) -> Collected:
     """Count the clients of a simulated round and add up their metrics; the terms as they are."""
-    got = Collected(sums=dict(replies.sums), each=dict(replies.each))
+    collected = Collected(sums=dict(replies.sums), each=dict(replies.each))
     for row in replies.rows:
         counts = row.status in ("ok", "empty")
-        got.add(row.status, row.weight if counts else 0.0, row.metrics if counts else None)
-    return got
+        collected.add(row.status, row.weight if counts else 0.0, row.metrics if counts else None)
+    return collected
 
 
 def _from_simulation(replies: Replies, needs: Mapping[str, Need]) -> Collected:
-    got = count_rows(replies)
+    collected = count_rows(replies)
     for name, need in needs.items():
         # Flower's own round loop leaves the grid at its default, every client's value.
-        if need == "sum" and name not in got.sums and name in got.each:
-            each = got.each.pop(name)
+        if need == "sum" and name not in collected.sums and name in collected.each:
+            each = collected.each.pop(name)
             terms = [wire.UpTerm(each.row(i), w) for i, w in enumerate(each.weights)]
-            got.sums[name] = _summed(terms)
-    return got
+            collected.sums[name] = _summed(terms)
+    return collected
 
 
 def _read(record: ArrayRecord) -> Arrays:

@@ -39,7 +39,7 @@ def connected_nodes(grid: Grid, *, wanted: int, minimum: int, deadline_seconds: 
     RunError
         If fewer than ``minimum`` are connected at the deadline.
     """
-    end, told = time.monotonic() + deadline_seconds, False
+    end, announced = time.monotonic() + deadline_seconds, False
     while True:
         nodes = sorted(grid.get_node_ids())
         left = end - time.monotonic()
@@ -50,9 +50,9 @@ def connected_nodes(grid: Grid, *, wanted: int, minimum: int, deadline_seconds: 
                 f"{len(nodes)} clients were connected after {deadline_seconds:g} s, at least"
                 f" {minimum} are needed: start more, wait longer or lower the minimum"
             )
-        if not told:
+        if not announced:
             LOG.info("%d of %d clients are there; waiting up to %.0f s", len(nodes), wanted, left)
-            told = True
+            announced = True
         time.sleep(min(_POLL_SECONDS, left))
 
 

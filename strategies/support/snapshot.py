@@ -37,13 +37,13 @@ def marks(strategy: Strategy, path: str = "") -> Marks:
     dict
         Attribute -> fingerprint, for attributes such as functions and accountants.
     """
-    found: Marks = {}
+    fingerprints: Marks = {}
     for name, value in vars(strategy).items():
         if isinstance(value, Strategy):
-            found.update(marks(value, f"{path}{name}."))
+            fingerprints.update(marks(value, f"{path}{name}."))
         elif not _storable(value):
-            found[path + name] = _fingerprint(value)
-    return found
+            fingerprints[path + name] = _fingerprint(value)
+    return fingerprints
 
 
 def take(strategy: Strategy, new: Marks, arrays: Arrays, path: str = "") -> dict[str, Any]:
