@@ -150,7 +150,7 @@ def held(federation: Federation) -> int:
     """Return the bytes of the arrays that say who holds what."""
     parts: list[Ragged] = [federation.labeled, federation.unlabeled, federation.test]
     lists = sum(part.index.nbytes + part.offsets.nbytes for part in parts)
-    return lists + federation.given.nbytes + federation.groups.nbytes
+    return lists + federation.client_labels.nbytes + federation.groups.nbytes
 
 
 def run(case: Case, path: Path) -> dict[str, Any]:

@@ -63,9 +63,9 @@ def decompose(matrix: ArrayLike, new: ArrayLike, samples: ArrayLike) -> LossTerm
         If shapes do not fit, or nobody has samples.
     """
     losses = np.asarray(matrix, dtype=np.float64)
-    part = _parts(samples, losses)
-    everywhere = losses @ part
-    return decompose_by(losses.diagonal(), everywhere, float(_fitting(new, part) @ part), samples)
+    p = _shares(samples, losses)
+    everywhere = losses @ p
+    return decompose_by(losses.diagonal(), everywhere, float(_one_a_client(new, p) @ p), samples)
 
 
 def decompose_by(
@@ -88,31 +88,31 @@ def decompose_by(
     -------
     LossTerms
     """
-    mine = np.asarray(own, dtype=np.float64)
-    part = _parts(samples, mine)
-    theirs = _fitting(everywhere, part)
+    own_losses = np.asarray(own, dtype=np.float64)
+    p = _shares(samples, own_losses)
+    losses_everywhere = _one_a_client(everywhere, p)
     return LossTerms(
-        local=float(part @ mine),
-        shift=float(part @ (theirs - mine)),
-        aggregation=float(part @ (total - theirs)),
+        local=float(p @ own_losses),
+        shift=float(p @ (losses_everywhere - own_losses)),
+        aggregation=float(p @ (total - losses_everywhere)),
         total=total,
-        weights=part,
-        own=mine,
-        everywhere=theirs,
+        weights=p,
+        own=own_losses,
+        everywhere=losses_everywhere,
     )
 
 
-def _parts(samples: ArrayLike, losses: Floats) -> Floats:
-    part = shares(samples)
-    if not part.any():
+def _shares(samples: ArrayLike, losses: Floats) -> Floats:
+    p = shares(samples)
+    if not p.any():
         raise ValueError("nobody has samples: there is no loss to decompose")
-    if losses.shape[0] != len(part) or losses.shape[-1] != len(part):
-        raise ValueError(f"{len(part)} clients, but losses of shape {losses.shape}")
-    return part
+    if losses.shape[0] != len(p) or losses.shape[-1] != len(p):
+        raise ValueError(f"{len(p)} clients, but losses of shape {losses.shape}")
+    return p
 
 
-def _fitting(values: ArrayLike, part: Floats) -> Floats:
+def _one_a_client(values: ArrayLike, p: Floats) -> Floats:
     checked = np.asarray(values, dtype=np.float64)
-    if checked.shape != part.shape:
-        raise ValueError(f"{len(part)} clients, but losses of shape {checked.shape}")
+    if checked.shape != p.shape:
+        raise ValueError(f"{len(p)} clients, but losses of shape {checked.shape}")
     return checked

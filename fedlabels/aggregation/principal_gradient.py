@@ -131,31 +131,31 @@ def recombine(
     ``u_j = G^T P^1/2 V_:j / sqrt(s_j)``, and ``<g_i, u_j> = sqrt(s_j / p_i) V_ij``. With equal
     weights that is S2 and S3.
     """
-    chosen = rule or PrincipalRule()
-    part = _parts(weights, len(gram))
+    rule = rule or PrincipalRule()
+    p = _shares(weights, len(gram))
     if len(gram) == 1:
-        return _alone(gram)
-    root = np.sqrt(part)
+        return _of_one_client(gram)
+    root = np.sqrt(p)
     values, vectors = np.linalg.eigh(root[:, None] * gram * root)
     s, v = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
-    k = max(1, int(len(gram) * chosen.k_proportion))
+    k = max(1, int(len(gram) * rule.k_proportion))
     used = np.flatnonzero((s[:k] > RANK_TOLERANCE * s[0]) & (s[:k] > 0))
     length = np.sqrt(np.maximum(gram.diagonal(), 0.0))  # ||g_i||
     along = np.sqrt(s[used]) * v[:, used] / root[:, None]  # <g_i, u_j>, (m, used)
-    signs = np.where(np.abs(along) > chosen.cos_tol * length[:, None], np.sign(along), 0.0)
+    signs = np.where(np.abs(along) > rule.cos_tol * length[:, None], np.sign(along), 0.0)
     conflicts = np.minimum((signs > 0).sum(0), (signs < 0).sum(0)).sum() / len(gram)
-    if chosen.calibration == "vote":
-        signs = _voted(signs, along)
+    if rule.calibration == "vote":
+        signs = _voted_signs(signs, along)
     # r_i = ||g_i|| sum_j (s_j / sum s) sign_ij u_j, and u_j = sum_l sqrt(p_l / s_j) V_lj g_l
     share = s[used] / max(s.sum(), np.finfo(np.float64).tiny)
     to_clients = root[:, None] * v[:, used] * (share / np.sqrt(s[used]))  # (m, used)
     mixing = (length[:, None] * signs) @ to_clients.T
-    if chosen.norm_restore:
-        mixing = _restored(mixing, gram, part)
-    a = part @ mixing
+    if rule.norm_restore:
+        mixing = _to_mean_length(mixing, gram, p)
+    a = p @ mixing
     return Recombination(
         k, s, mixing, a, k - len(used), float(conflicts), _gap(s, used),
-        _square(a, gram), _square(part, gram), float(a @ gram @ part),
+        _square(a, gram), _square(p, gram), float(a @ gram @ p),
     )  # fmt: skip
 
 
@@ -226,9 +226,9 @@ def aggregate_tensor(
     ValueError
         If there is no client, or a weight is not > 0.
     """
-    part = _parts(weights, len(updates))
+    p = _shares(weights, len(updates))
     if not has_history or updates.shape[1] <= 1:
-        return combined(updates, part), None
+        return combined(updates, p), None
     recombination = recombine(gram_matrix(updates), rule=rule, weights=weights)
     if len(updates) == 1:
         return updates[0].astype(np.float64), recombination
@@ -297,18 +297,18 @@ def principal_figures(recombinations: Sequence[Recombination]) -> dict[str, floa
     return figures
 
 
-def _parts(weights: ArrayLike | None, clients: int) -> Floats:
+def _shares(weights: ArrayLike | None, clients: int) -> Floats:
     if clients == 0:
         raise ValueError("there is no client to aggregate; keep the old value")
     if weights is None:
         return np.full(clients, 1 / clients)
-    part = shares(weights)
-    if len(part) != clients or not (part > 0).all():
+    p = shares(weights)
+    if len(p) != clients or not (p > 0).all():
         raise ValueError(f"need one weight > 0 for each of {clients} clients, got {weights}")
-    return part
+    return p
 
 
-def _alone(gram: Floats) -> Recombination:
+def _of_one_client(gram: Floats) -> Recombination:
     """Keep the update of a single client."""
     own = np.ones((1, 1))
     square = _square(own[0], gram)
@@ -316,16 +316,16 @@ def _alone(gram: Floats) -> Recombination:
     return Recombination(1, eigenvalues, own, own[0], 0, 0.0, math.nan, square, square, square)
 
 
-def _voted(signs: Floats, along: Floats) -> Floats:
+def _voted_signs(signs: Floats, along: Floats) -> Floats:
     """Give every client the sign of the majority, also one that is orthogonal to the direction."""
     votes = np.sign(signs.sum(0))
     return np.broadcast_to(np.where(votes == 0, np.sign(along.sum(0)), votes), along.shape)
 
 
-def _restored(mixing: Floats, gram: Floats, part: Floats) -> Floats:
+def _to_mean_length(mixing: Floats, gram: Floats, p: Floats) -> Floats:
     """Scale to the length of the mean; an update without length has no direction and stays."""
-    square, wanted = _square(part @ mixing, gram), _square(part, gram)
-    return mixing * math.sqrt(wanted / square) if square > RANK_TOLERANCE * wanted else mixing
+    square, of_mean = _square(p @ mixing, gram), _square(p, gram)
+    return mixing * math.sqrt(of_mean / square) if square > RANK_TOLERANCE * of_mean else mixing
 
 
 def _square(coefficients: Floats, gram: Floats) -> float:

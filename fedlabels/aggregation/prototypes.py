@@ -75,11 +75,11 @@ def prototype_mean(values: NDArray[Any], weights: ArrayLike) -> Prototypes:
     >>> prototype_mean(np.array([[[2.0, 0.0]], [[0.0, 2.0]]]), [[1], [1]]).vectors.tolist()
     [[1.0, 1.0]]
     """
-    given = np.asarray(weights, dtype=np.float64)
+    counts = np.asarray(weights, dtype=np.float64)
     total = np.zeros(values.shape[1:])
-    for value, weight in zip(values, given, strict=True):
+    for value, weight in zip(values, counts, strict=True):
         total += np.where(weight[:, None] > 0, weight[:, None] * value.astype(np.float64), 0.0)
-    return mean_of_sums(total, given.sum(axis=0))
+    return mean_of_sums(total, counts.sum(axis=0))
 
 
 def remembered(new: Prototypes, old: Prototypes) -> Prototypes:
@@ -159,7 +159,7 @@ def _normalized_relu(
     rows: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any], eps: float
 ) -> Floats:
     # einsum without BLAS: the same bits whatever the number of threads
-    made = np.einsum("cd,ed->ce", rows.astype(np.float64), weight.astype(np.float64)) + bias
-    standard = (made - made.mean(axis=0)) / np.sqrt(made.var(axis=0) + eps)
+    projected = np.einsum("cd,ed->ce", rows.astype(np.float64), weight.astype(np.float64)) + bias
+    standard = (projected - projected.mean(axis=0)) / np.sqrt(projected.var(axis=0) + eps)
     positive: Floats = np.maximum(standard, 0.0)
     return positive

@@ -165,11 +165,11 @@ class DataSource:
 
     def __post_init__(self) -> None:
         for field in ("shape", "num_classes", "class_names", "mean", "std", "domain_names"):
-            ours, theirs = getattr(self.train, field), getattr(self.test, field)
-            if ours != theirs:
+            of_train, of_test = getattr(self.train, field), getattr(self.test, field)
+            if of_train != of_test:
                 raise DataError(
                     f"data set {self.train.name!r}: {field} of train and test differ, "
-                    f"{ours} and {theirs}"
+                    f"{of_train} and {of_test}"
                 )
         if self.train.x.dtype != self.test.x.dtype:
             raise DataError(

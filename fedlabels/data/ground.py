@@ -80,11 +80,11 @@ def _check_fit(preset: str, strong: Any, samples: ArrayDataset) -> None:
         return
     x, shape = samples.x, samples.shape
     fits = {2: "timeseries", 3: "digits, fashion, natural"}.get(len(shape), "")
-    wanted, kind = (3, "images") if isinstance(strong, StrongView) else (2, "series")
-    if len(shape) != wanted:
-        told = described(shape, pixels=x.dtype == np.uint8)
+    axes, kind = (3, "images") if isinstance(strong, StrongView) else (2, "series")
+    if len(shape) != axes:
+        shown = described(shape, pixels=x.dtype == np.uint8)
         raise ConfigError(
-            f"dataset.views={preset} is for {kind}, but a sample of {samples.name!r} is: {told}; "
+            f"dataset.views={preset} is for {kind}, but a sample of {samples.name!r} is: {shown}; "
             f"choose dataset.views={f'one of {fits} or ' if fits else ''}none"
         )
     if not isinstance(strong, StrongView):

@@ -136,7 +136,7 @@ def read_huggingface(
         path, config, image_column, label_column, **columns, train=train_split, test=test_split
     )
     size = None if size is None else whole(_NAME, "size", size, high=MAX_SIDE)
-    cache = str(roots.given) if roots.given else None
+    cache = str(roots.option) if roots.option else None
     return fetch(_NAME, hub, size=size, cache=cache, num_classes=num_classes)
 
 
@@ -177,14 +177,14 @@ def fetch(
         If ``datasets`` is not installed, the set cannot be fetched, or lacks a split or a column.
     """
     splits = _load(name, hub, cache)
-    wanted = [hub.train] if hub.test is None else [hub.train, hub.test]
-    absent = [split for split in wanted if split not in splits]
+    names = [hub.train] if hub.test is None else [hub.train, hub.test]
+    absent = [split for split in names if split not in splits]
     if absent:
         raise DataError(
             f"{hub.path} has no split {absent[0]!r}, only {', '.join(splits) or 'none'}; choose "
             "train_split and test_split of them (test_split: null holds out a part of train)"
         )
-    rows = [splits[split] for split in wanted]
+    rows = [splits[split] for split in names]
     for part in rows:
         _check_columns(hub, part)
     labels, known = _labels(hub, rows, len(class_names) if class_names else num_classes)
@@ -208,7 +208,7 @@ def fetch(
 def _load(name: str, hub: HubSet, cache: str | None) -> Mapping[str, Any]:
     datasets = library("datasets", reader=name, install=_INSTALL)
     try:
-        found: Mapping[str, Any] = datasets.load_dataset(hub.path, hub.config, cache_dir=cache)
+        splits: Mapping[str, Any] = datasets.load_dataset(hub.path, hub.config, cache_dir=cache)
     # The library and those below it raise errors of many classes, with no common one.
     except Exception as error:
         config = f" ({hub.config})" if hub.config else ""
@@ -217,12 +217,12 @@ def _load(name: str, hub: HubSet, cache: str | None) -> Mapping[str, Any]:
             f"({type(error).__name__}: {error}); check its name and the connection, or put the "
             "files where they are looked for"
         ) from error
-    return found
+    return splits
 
 
 def _check_columns(hub: HubSet, rows: Any) -> None:
-    wanted = [c for c in (hub.image, hub.label, hub.client, hub.domain) if c is not None]
-    absent = [column for column in wanted if column not in rows.column_names]
+    columns = [c for c in (hub.image, hub.label, hub.client, hub.domain) if c is not None]
+    absent = [column for column in columns if column not in rows.column_names]
     if absent:
         raise DataError(
             f"{hub.path} has no column {absent[0]!r}; it has {', '.join(rows.column_names)}"
@@ -239,7 +239,7 @@ def _read(name: str, hub: HubSet, rows: Any, labels: Numbers, size: int | None) 
 
 
 def _images(name: str, hub: HubSet, images: Any, size: int | None) -> NDArray[np.uint8]:
-    found: list[NDArray[np.uint8]] = []
+    decoded: list[NDArray[np.uint8]] = []
     row = -1
     try:
         for row, image in enumerate(images):
@@ -249,21 +249,21 @@ def _images(name: str, hub: HubSet, images: Any, size: int | None) -> NDArray[np
                     f"{where} of column {hub.image!r} is {type(image).__name__}, no image; choose "
                     "image_column"
                 )
-            found.append(to_pixels(image, reader=name, where=where, size=size, keep_grey=True))
+            decoded.append(to_pixels(image, reader=name, where=where, size=size, keep_grey=True))
     except DataError:
         raise
     # Images are decoded as they are asked for, and damage has no common class of error.
     except Exception as error:
         raise DataError(f"{hub.path}: image after {row} cannot be read ({error})") from error
-    channels = max((pixels.shape[0] for pixels in found), default=1)
-    sides = sorted({pixels.shape[1:] for pixels in found})
+    channels = max((pixels.shape[0] for pixels in decoded), default=1)
+    sides = sorted({pixels.shape[1:] for pixels in decoded})
     if len(sides) != 1:
         raise DataError(
             f"{hub.path}: images have {len(sides)} shapes, {sides[:3]}; give the side to scale all "
             "to, for instance dataset.options.size=32"
         )
-    stack = np.empty((len(found), channels, *sides[0]), dtype=np.uint8)
-    for row, pixels in enumerate(found):
+    stack = np.empty((len(decoded), channels, *sides[0]), dtype=np.uint8)
+    for row, pixels in enumerate(decoded):
         stack[row] = pixels  # grey among colours: three equal channels
     return stack
 
@@ -276,19 +276,19 @@ def _labels(
     hub: HubSet, splits: Sequence[Any], num_classes: int | None
 ) -> tuple[list[Numbers], Names]:
     columns = [list(rows[hub.label]) for rows in splits]
-    given = [value for column in columns for value in column if value is not None]
-    kept = [getattr(rows.features.get(hub.label), "names", None) for rows in splits]
-    if any(names != kept[0] for names in kept):
+    values = [value for column in columns for value in column if value is not None]
+    class_names = [getattr(rows.features.get(hub.label), "names", None) for rows in splits]
+    if any(names != class_names[0] for names in class_names):
         raise DataError(f"{hub.path}: the splits number the classes of {hub.label!r} differently")
     where = f"{hub.path}: column {hub.label!r}"
     number: dict[Any, int] = {None: -1}
-    if given and all(isinstance(value, str) for value in given):
-        found = tuple(sorted(set(given)))
-        number |= {name: i for i, name in enumerate(found)}
-    elif all(isinstance(value, int) and not isinstance(value, bool) for value in given):
-        found = tuple(kept[0] or ())
+    if values and all(isinstance(value, str) for value in values):
+        known = tuple(sorted(set(values)))
+        number |= {name: i for i, name in enumerate(known)}
+    elif all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        known = tuple(class_names[0] or ())
     else:
-        kinds = {type(value).__name__ for value in given}
+        kinds = {type(value).__name__ for value in values}
         several = "; several labels a sample are not supported" if "list" in kinds else ""
         raise DataError(
             f"{where} must hold whole numbers or names, got {', '.join(sorted(kinds))}{several}; "
@@ -298,12 +298,12 @@ def _labels(
         one_a_sample(where, np.array([number.get(v, v) for v in c] or np.zeros(0, np.int64)))
         for c in columns
     ]
-    if found and num_classes is not None and num_classes != len(found):
+    if known and num_classes is not None and num_classes != len(known):
         raise DataError(
-            f"{where} names {len(found)} classes, dataset.options.num_classes={num_classes}; leave "
+            f"{where} names {len(known)} classes, dataset.options.num_classes={num_classes}; leave "
             "the option away"
         )
-    return numbers, found or names_of(_NAME, num_classes, None, *numbers)
+    return numbers, known or names_of(_NAME, num_classes, None, *numbers)
 
 
 def _hold_out(hub: HubSet, split: _Split) -> tuple[_Split, _Split]:

@@ -68,7 +68,7 @@ def read_image_folder(
     """
     size = None if size is None else whole(_NAME, "size", size, high=MAX_SIDE)
     domains = flag(_NAME, "domains", domains)
-    tried = [roots.given] if roots.given else [root / _NAME for root in roots.shared]
+    tried = [roots.option] if roots.option else [root / _NAME for root in roots.shared]
     folder = find_first(tried, Path.is_dir)
     if folder is None:
         raise missing(

@@ -50,11 +50,11 @@ def one_a_sample(where: str, y: NDArray[Any]) -> NDArray[np.int64]:
 def _shape_problem(y: NDArray[Any]) -> str:
     if y.ndim != 2:
         return f"must hold one class a sample, shape (N,), got shape {y.shape}"
-    wanted = f"must hold one class a sample, got {y.shape[1]} numbers a sample (shape {y.shape})"
+    text = f"must hold one class a sample, got {y.shape[1]} numbers a sample (shape {y.shape})"
     if y.size and y.dtype.kind in "biuf" and np.isin(y, (0, 1)).all() and (y.sum(1) == 1).all():
-        return f"{wanted}, each row with a single 1, as one-hot labels: store y.argmax(axis=1)"
+        return f"{text}, each row with a single 1, as one-hot labels: store y.argmax(axis=1)"
     return (
-        f"{wanted}. Several labels a sample (multi-label) are not supported: choose one column and "
+        f"{text}. Several labels a sample (multi-label) are not supported: choose one column and "
         "store it, for instance y[:, 0]"
     )
 
@@ -102,29 +102,29 @@ def class_names(
     DataError
         If the options are not given and the labels leave a doubt.
     """
-    given = None if names is None else texts(reader, "class_names", names)
+    checked = None if names is None else texts(reader, "class_names", names)
     if num_classes is None:
-        count = len(given) if given is not None else _counted(reader, labels)
+        count = len(checked) if checked is not None else _count_classes(reader, labels)
     else:
         count = whole(reader, "num_classes", num_classes, low=2, high=MAX_CLASSES)
-    if given is None:
+    if checked is None:
         return tuple(str(c) for c in range(count))
-    if len(given) != count:
-        raise ConfigError(f"{reader}: {count} classes but {len(given)} class names")
-    return given
+    if len(checked) != count:
+        raise ConfigError(f"{reader}: {count} classes but {len(checked)} class names")
+    return checked
 
 
 def texts(reader: str, option: str, values: Any) -> tuple[str, ...]:
     """Check that an option is a list of different texts; see `fedlabels.data.options.whole`."""
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise ConfigError(f"{reader}: {option} must be a list of texts, got {values!r}")
-    found = tuple(text(reader, option, value) for value in values)
-    if len(set(found)) < len(found):
-        raise ConfigError(f"{reader}: {option} names a class twice: {', '.join(found[:_SHOWN])}")
-    return found
+    checked = tuple(text(reader, option, value) for value in values)
+    if len(set(checked)) < len(checked):
+        raise ConfigError(f"{reader}: {option} names a class twice: {', '.join(checked[:_SHOWN])}")
+    return checked
 
 
-def _counted(reader: str, labels: Sequence[NDArray[np.int64]]) -> int:
+def _count_classes(reader: str, labels: Sequence[NDArray[np.int64]]) -> int:
     """Count the classes 0..C-1 of labels that leave none out."""
     present = np.unique(np.concatenate(labels))
     present = present[present >= 0]
@@ -153,11 +153,11 @@ def _counted(reader: str, labels: Sequence[NDArray[np.int64]]) -> int:
 
 
 def _advice(present: NDArray[np.int64], count: int) -> str:
-    told = f", or set dataset.options.num_classes={count} if that is right"
+    remedy = f", or set dataset.options.num_classes={count} if that is right"
     if count > MAX_CLASSES:
-        told = f"; no set has more than {MAX_CLASSES:,} classes"
+        remedy = f"; no set has more than {MAX_CLASSES:,} classes"
     if len(present) > 1 and count - int(present[0]) == len(present):
-        return f"store y - {present[0]} so that they begin at 0{told}"
+        return f"store y - {present[0]} so that they begin at 0{remedy}"
     if count == 256:
-        return f"255 is what -1 becomes in uint8: store unknown classes as signed -1{told}"
-    return f"number the classes without gaps{told}"
+        return f"255 is what -1 becomes in uint8: store unknown classes as signed -1{remedy}"
+    return f"number the classes without gaps{remedy}"

@@ -120,7 +120,7 @@ def read_archives(
         raise ConfigError(f"{name}: give both mean and std, or neither; got only one of them")
     if mean is not None and std is not None:
         mean, std = numbers(name, "mean", mean), numbers(name, "std", std)
-    tried = [roots.given] if roots.given else [root / name for root in roots.shared]
+    tried = [roots.option] if roots.option else [root / name for root in roots.shared]
     path = find_first(tried, _is_complete)
     if path is None:
         raise missing(
@@ -185,47 +185,47 @@ def read_split(path: Path, split: str, convert: Convert) -> Split:
     return Split(samples, known, client, domain)
 
 
-def _arrays(path: Path, needed: Sequence[str], wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
+def _arrays(path: Path, needed: Sequence[str], keys: Sequence[str]) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             absent = [key for key in needed if key not in archive]
             for key in archive.files:
-                _refuse_near(path, key, wanted)
+                _refuse_near(path, key, keys)
             if absent:
                 raise DataError(
                     f"{path} lacks {', '.join(absent)}; it must hold {', '.join(needed)}, "
                     f"it holds {', '.join(archive.files) or 'nothing'}"
                 )
-            return {key: archive[key] for key in wanted if key in archive}
+            return {key: archive[key] for key in keys if key in archive}
     except DataError:
         raise
     # A damaged archive has no common class of error: zip, zlib, an unknown compression, a password.
     except Exception as error:
         if "Object arrays" in str(error):
             raise DataError(
-                f"{path}: {_pickled(path, wanted)} holds Python objects, which nothing reads"
+                f"{path}: {_pickled(path, keys)} holds Python objects, which nothing reads"
                 " without pickle: store numbers, or text as y.astype(str) and so on"
             ) from error
         raise DataError(f"{path} cannot be read as .npz without pickle ({error})") from error
 
 
-def _refuse_near(path: Path, key: str, wanted: Sequence[str]) -> None:
+def _refuse_near(path: Path, key: str, keys: Sequence[str]) -> None:
     """Refuse a key that means who or where samples are from, but is called otherwise."""
     stem, _, split = key.partition("_")
     origin = stem.lower().removesuffix("s")
-    theirs = stem == origin and split in _SPLITS  # of the other split, where one file has both
-    here = [name for name in wanted if name.partition("_")[0] == origin]
-    if origin not in _ORIGINS or key in wanted or (theirs and here[0] != origin):
+    of_other_split = stem == origin and split in _SPLITS  # where one file has both splits
+    here = [name for name in keys if name.partition("_")[0] == origin]
+    if origin not in _ORIGINS or key in keys or (of_other_split and here[0] != origin):
         return
     raise DataError(
         f"{path} holds {key!r}, which is not read: {here[0]!r} is; call it so, or take it out"
     )
 
 
-def _pickled(path: Path, wanted: Sequence[str]) -> str:
+def _pickled(path: Path, keys: Sequence[str]) -> str:
     """Return the first of some keys that cannot be read without pickle."""
     with np.load(path, allow_pickle=False) as archive:
-        for key in wanted:
+        for key in keys:
             try:
                 archive.get(key)
             except ValueError:

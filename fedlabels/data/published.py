@@ -126,13 +126,13 @@ def check_content(
     """
     if len(images) < _ENOUGH:
         return
-    some = images[:: len(images) // _ENOUGH]
-    found = some.mean(axis=(0, 2, 3), dtype=np.float64) / 255
-    if len(found) == len(mean) and np.abs(found - mean).max() <= _OFF:
+    sample = images[:: len(images) // _ENOUGH]
+    measured = sample.mean(axis=(0, 2, 3), dtype=np.float64) / 255
+    if len(measured) == len(mean) and np.abs(measured - mean).max() <= _OFF:
         return
-    shown, wanted = (", ".join(f"{value:.3f}" for value in values) for values in (found, mean))
+    shown, due = (", ".join(f"{value:.3f}" for value in values) for values in (measured, mean))
     raise DataError(
-        f"dataset={name}: the images in {place} have a mean of {shown}, those of {name} {wanted}: "
+        f"dataset={name}: the images in {place} have a mean of {shown}, those of {name} {due}: "
         "it is another set. Choose its name, or store its arrays for dataset=npz, which takes the "
         "constants from the data"
     )

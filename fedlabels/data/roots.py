@@ -18,13 +18,13 @@ class Roots(NamedTuple):
 
     Parameters
     ----------
-    given : Path or None
+    option : Path or None
         The ``root`` option. It may be the very folder (or file) of the data set.
     shared : tuple of Path
         Folders that hold many data sets, each in a folder of its own.
     """
 
-    given: Path | None
+    option: Path | None
     shared: tuple[Path, ...]
 
 
@@ -90,18 +90,18 @@ def candidates(roots: Roots, folders: Sequence[str]) -> list[Path]:
     list of Path
         Paths to try.
     """
-    given = [roots.given, *(roots.given / f for f in folders)] if roots.given else []
-    return [*given, *(root / folder for root in roots.shared for folder in folders)]
+    own = [roots.option, *(roots.option / f for f in folders)] if roots.option else []
+    return [*own, *(root / folder for root in roots.shared for folder in folders)]
 
 
-def find_first(paths: Iterable[Path], wanted: Callable[[Path], bool]) -> Path | None:
-    """Return the first path that has what is wanted, or None.
+def find_first(paths: Iterable[Path], fits: Callable[[Path], bool]) -> Path | None:
+    """Return the first path that fits, or None.
 
     Parameters
     ----------
     paths : iterable of Path
         Paths in search order.
-    wanted : callable
+    fits : callable
         Whether a path holds the data set.
 
     Returns
@@ -109,7 +109,7 @@ def find_first(paths: Iterable[Path], wanted: Callable[[Path], bool]) -> Path | 
     Path or None
         The first hit.
     """
-    return next((path for path in paths if wanted(path)), None)
+    return next((path for path in paths if fits(path)), None)
 
 
 def missing(name: str, tried: Sequence[Path], remedy: str) -> DataError:

@@ -234,14 +234,14 @@ def _client_transforms(shift: Shift, clients: int, seed: int) -> list[Transform 
     if shift.preset == "noise":
         return [_noisy(float(s)) for s in ops.noise_levels(clients, shift.sigma_max)]
     random = generator(seed, "shift_clients")
-    chosen = random.permutation(clients)[: int(shift.share * clients + 0.5)]
+    shifted = random.permutation(clients)[: int(shift.share * clients + 0.5)]
     kinds = random.integers(len(ops.SEVERITIES), size=clients)
     grades = random.integers(5, size=clients)
-    made: list[Transform | None] = [None] * clients
-    for client in chosen:
+    transforms: list[Transform | None] = [None] * clients
+    for client in shifted:
         kind = sorted(ops.SEVERITIES)[kinds[client]]
-        made[client] = _corruption(kind, ops.SEVERITIES[kind][grades[client]])
-    return made
+        transforms[client] = _corruption(kind, ops.SEVERITIES[kind][grades[client]])
+    return transforms
 
 
 def _noisy(sigma: float) -> Transform:

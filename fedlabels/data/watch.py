@@ -119,8 +119,8 @@ def read_watch(
 def _locate(roots: Roots) -> tuple[Path | None, list[Path]]:
     folders = candidates(roots, (_NAME,))
     tried = [folder / FILE for folder in folders]
-    if roots.given is not None:
-        tried = [roots.given, *tried] if roots.given.suffix == ".npy" else tried
+    if roots.option is not None:
+        tried = [roots.option, *tried] if roots.option.suffix == ".npy" else tried
     else:
         tried += [folder / "data" / FILE for folder in _package()]
     return find_first(tried, Path.is_file), tried
@@ -170,26 +170,26 @@ def _problem(
 
 
 def _held_out(
-    subjects: NDArray[np.int64], wanted: int | Sequence[int] | None
+    subjects: NDArray[np.int64], option: int | Sequence[int] | None
 ) -> NDArray[np.int64] | None:
-    if wanted is None:
+    if option is None:
         return None
     known = np.unique(subjects)
-    if isinstance(wanted, int):
-        chosen = known[len(known) - whole(_NAME, "test_subjects", wanted) :]
+    if isinstance(option, int):
+        held_out = known[len(known) - whole(_NAME, "test_subjects", option) :]
     else:
-        if not isinstance(wanted, Sequence) or isinstance(wanted, str) or not wanted:
+        if not isinstance(option, Sequence) or isinstance(option, str) or not option:
             raise ConfigError(
                 f"{_NAME}: test_subjects must be a number of subjects or a list of their numbers, "
-                f"got {wanted!r}"
+                f"got {option!r}"
             )
-        chosen = np.array([whole(_NAME, "test_subjects", s, low=0) for s in wanted])
-    if not np.isin(chosen, known).all() or not 0 < len(np.unique(chosen)) < len(known):
+        held_out = np.array([whole(_NAME, "test_subjects", s, low=0) for s in option])
+    if not np.isin(held_out, known).all() or not 0 < len(np.unique(held_out)) < len(known):
         raise ConfigError(
             f"{_NAME}: test_subjects must leave a subject for training and be some of "
-            f"{', '.join(map(str, known.tolist()))}; got {wanted!r}"
+            f"{', '.join(map(str, known.tolist()))}; got {option!r}"
         )
-    return chosen
+    return held_out
 
 
 def _cut(data: _Recordings, window: int, step: int, held_out: NDArray[np.int64] | None) -> _Windows:

@@ -63,7 +63,7 @@ class Device:
             labels=data.train.y,
             num_classes=spec.num_classes,
             settings={},
-            given=data.labels,
+            client_labels=data.labels,
             server=np.zeros(0, dtype=np.int64),
             test=Ragged.from_lists([data.tests]),
             groups=np.zeros(1, dtype=np.int64),

@@ -253,6 +253,6 @@ def _partition(client_id: int, node: Mapping[str, Any], spec: DeviceSpec) -> Dev
         source.test,
         federation.labeled[client_id],
         unlabeled,
-        federation.given_to(client_id),
+        federation.labels_of(client_id),
         federation.test[client_id],
     )

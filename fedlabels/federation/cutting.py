@@ -157,6 +157,6 @@ def _check_cut(
             f"proportions must have shape (clients, {len(class_order)}), got {proportions.shape}"
         )
     for c, order in enumerate(class_order):
-        found = labels[order]
-        if len(order) and not ((found == c) | (found < 0)).all():
+        classes = labels[order]
+        if len(order) and not ((classes == c) | (classes < 0)).all():
             raise ConfigError(f"class_order[{c}] holds samples of another class")

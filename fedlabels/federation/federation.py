@@ -28,7 +28,7 @@ class Federation:
         The full hidden truth of the training set, -1 where nobody knows. For evaluation only.
     num_classes : int
         Number of classes.
-    given : ndarray of int64, shape (len(labeled.index),)
+    client_labels : ndarray of int64, shape (len(labeled.index),)
         Labels as the clients see them, along ``labeled.index``: with label noise some are wrong.
 
     server : ndarray of int64
@@ -54,7 +54,7 @@ class Federation:
     labels: Indices
     num_classes: int
     settings: Mapping[str, Any]
-    given: Indices
+    client_labels: Indices
     server: Indices
     test: Ragged
     groups: Indices
@@ -78,9 +78,10 @@ class Federation:
         object.__setattr__(self, "hash", self._digest())
 
     def _check_layers(self) -> None:
-        if self.given.shape != self.labeled.index.shape:
-            raise DataError(f"{len(self.labeled.index)} labeled samples, {len(self.given)} labels")
-        if len(self.given) and not 0 <= self.given.min() <= self.given.max() < self.num_classes:
+        labels = self.client_labels
+        if labels.shape != self.labeled.index.shape:
+            raise DataError(f"{len(self.labeled.index)} labeled samples, {len(labels)} labels")
+        if len(labels) and not 0 <= labels.min() <= labels.max() < self.num_classes:
             raise DataError(f"given labels must be in 0..{self.num_classes - 1}")
         if len(self.test) != len(self) or self.groups.shape != (len(self),):
             raise DataError(
@@ -98,10 +99,10 @@ class Federation:
         owners, index = np.divmod(union(*parts), samples)
         return Ragged(index, np.searchsorted(owners, np.arange(len(self) + 1)).astype(np.int64))
 
-    def given_to(self, client_id: int) -> Indices:
+    def labels_of(self, client_id: int) -> Indices:
         """Return the labels of one client's labeled samples as it sees them, shape (nL,)."""
         offsets = self.labeled.offsets
-        return self.given[offsets[client_id] : offsets[client_id + 1]]
+        return self.client_labels[offsets[client_id] : offsets[client_id + 1]]
 
     def __len__(self) -> int:
         return len(self.labeled)
@@ -169,7 +170,7 @@ class Federation:
                 labels=arrays["labels"],
                 num_classes=int(arrays["num_classes"]),
                 settings=json.loads(str(arrays["settings"])),
-                given=arrays["given"],
+                client_labels=arrays["given"],
                 server=arrays["server"],
                 test=Ragged(arrays["test_index"], arrays["test_offsets"]),
                 groups=arrays["groups"],
@@ -195,7 +196,7 @@ class Federation:
             self.unlabeled.offsets,
             self.labels,
             np.array(self.num_classes, dtype=np.int64),
-            self.given,
+            self.client_labels,
             self.server,
             self.test.index,
             self.test.offsets,

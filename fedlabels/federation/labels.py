@@ -101,9 +101,9 @@ class Shuffled(NamedTuple):
     def first_among(self, mask: Mask, counts: Indices) -> Mask:
         """Mark each client's first ``counts[k]`` entries that are in ``mask``."""
         place = self.shards.offsets[self.shards.owners] + self.rank
-        chosen = np.zeros(len(mask), dtype=np.int64)
-        chosen[place] = mask
-        before = np.concatenate([[0], np.cumsum(chosen)])
+        marked = np.zeros(len(mask), dtype=np.int64)
+        marked[place] = mask
+        before = np.concatenate([[0], np.cumsum(marked)])
         start = np.repeat(before[self.shards.offsets[:-1]], self.shards.sizes)
         first: Mask = mask & (before[place] - start < np.repeat(counts, self.shards.sizes))
         return first
@@ -224,8 +224,8 @@ class LabelPolicy(ABC):
     def _pool(self, shuffled: Shuffled, labeled: Mask) -> Mask:
         if self.unlabeled_fraction is None:
             return ~labeled
-        wanted = np.floor(self.unlabeled_fraction * shuffled.shards.sizes).astype(np.int64)
-        return shuffled.first_among(~labeled, wanted)
+        counts = np.floor(self.unlabeled_fraction * shuffled.shards.sizes).astype(np.int64)
+        return shuffled.first_among(~labeled, counts)
 
     def _special(self, sizes: Indices, random: np.random.Generator) -> tuple[Mask, Mask]:
         """Choose the clients without labels and the fully labeled ones."""
@@ -268,8 +268,8 @@ def label_split(n: int | Indices, label_fraction: float, unlabeled_fraction: flo
     """
     size = np.asarray(n, dtype=np.int64)
     num_unlabeled = np.asarray(np.floor(unlabeled_fraction * size), dtype=np.int64)
-    wanted = np.asarray(np.floor(label_fraction * size), dtype=np.int64)
-    num_labeled = np.minimum(wanted, size - num_unlabeled)
+    truncated = np.asarray(np.floor(label_fraction * size), dtype=np.int64)
+    num_labeled = np.minimum(truncated, size - num_unlabeled)
     return LabelSplit(num_unlabeled, num_labeled, size - num_unlabeled - num_labeled)
 
 

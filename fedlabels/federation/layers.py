@@ -268,8 +268,8 @@ def _of_owner(shards: Ragged, samples: Samples, test: Samples) -> Ragged:
             "test_shards.by=classes (domain, all)"
         )
     names = [number.get(name, -1) for name in test.owner_names]  # -1: nobody here trains as them
-    theirs = np.array([*names, -1], dtype=np.int64)[test.owner]
-    return _of_origin(shards, samples.owner, theirs, len(samples.owner_names))
+    owners = np.array([*names, -1], dtype=np.int64)[test.owner]
+    return _of_origin(shards, samples.owner, owners, len(samples.owner_names))
 
 
 def _some(names: Sequence[str]) -> str:
@@ -318,14 +318,14 @@ def mirrored_counts(train: Indices, total: int, available: Indices) -> Indices:
     floors = counts.copy()
     every = int(train.sum())
     due = largest_remainders(train.sum(axis=1), total) - counts.sum(axis=1)
-    given = np.zeros(train.shape[1], dtype=np.int64)  # above what is due to a class, times N
+    surplus = np.zeros(train.shape[1], dtype=np.int64)  # above what is due to a class, times N
     for k in np.flatnonzero(train.any(axis=1)).tolist():
         exact = train[k] * total
         able = np.flatnonzero((train[k] > 0) & (counts[k] < available))
         rest = exact[able] - counts[k][able] * every
-        order = able[np.lexsort((given[able], -rest))]
+        order = able[np.lexsort((surplus[able], -rest))]
         counts[k, order[: int(due[k])]] += 1
-        given += counts[k] * every - exact
+        surplus += counts[k] * every - exact
     cells = np.flatnonzero((train > 0) & (counts == floors) & (counts < available))
     rest = (train * total - counts * every).reshape(-1)[cells]
     lost = max(total - int(counts.sum()), 0)

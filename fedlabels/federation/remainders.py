@@ -65,9 +65,9 @@ def fill_by_weight(weights: NDArray[np.float64], budget: Indices, available: Ind
             return counts
         shares = np.where(room > 0, weights, 0.0)
         mass = shares.sum(axis=1, keepdims=True)
-        wanted = shares / np.where(mass > 0, mass, 1.0) * left[:, None]
-        whole = np.floor(wanted + 1e-9).astype(np.int64)
-        remainder = np.where(room > whole, wanted - whole, -1.0)
+        exact = shares / np.where(mass > 0, mass, 1.0) * left[:, None]
+        whole = np.floor(exact + 1e-9).astype(np.int64)
+        remainder = np.where(room > whole, exact - whole, -1.0)
         place = np.argsort(np.argsort(-remainder, axis=1, kind="stable"), axis=1, kind="stable")
         spare = left - whole.sum(axis=1)
         whole += (place < spare[:, None]) & (room > 0)

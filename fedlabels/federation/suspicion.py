@@ -67,25 +67,25 @@ def untested(test: Samples) -> list[str]:
         return []
     if not known.any():
         return ["No test sample has a label: no accuracy is measured."]
-    found = []
+    sentences = []
     if not known.all():
-        found.append(
+        sentences.append(
             f"{int((~known).sum())} of {len(known)} test samples have no label: nobody is scored "
             "on them."
         )
     absent = np.setdiff1d(np.arange(test.num_classes), test.labels[known])
     if len(absent):
-        found.append(
+        sentences.append(
             f"Classes without a test sample: {_listed([str(c) for c in absent])}; accuracies are "
             f"over the other {test.num_classes - len(absent)}."
         )
     if test.domain is not None and not known.all():
         measured = np.unique(test.domain[known])
-        there = np.setdiff1d(test.domain, measured)
-        if len(there):
-            names = [test.domain_names[d] for d in there.tolist()]
-            found.append(f"Domains without a label in the test set: {_listed(names)}.")
-    return found
+        unmeasured = np.setdiff1d(test.domain, measured)
+        if len(unmeasured):
+            names = [test.domain_names[d] for d in unmeasured.tolist()]
+            sentences.append(f"Domains without a label in the test set: {_listed(names)}.")
+    return sentences
 
 
 def _held(federation: Federation) -> Indices:
@@ -172,11 +172,11 @@ def _labels(federation: Federation, sees_all_labels: bool) -> Iterator[str]:
     silent = int((labels == 0).sum())
     if silent:
         yield f"Clients without a label: {silent} of {len(labels)}."
-    wrong = int((federation.given != federation.labels[federation.labeled.index]).sum())
+    wrong = int((federation.client_labels != federation.labels[federation.labeled.index]).sum())
     if wrong:
         yield (
-            f"{wrong} of {len(federation.given)} labels are wrong "
-            f"({100 * wrong / len(federation.given):.1f} %)."
+            f"{wrong} of {len(federation.client_labels)} labels are wrong "
+            f"({100 * wrong / len(federation.client_labels):.1f} %)."
         )
 
 

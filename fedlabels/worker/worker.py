@@ -241,7 +241,7 @@ class Worker:
             labeled, unlabeled = both[truth[both] >= 0], both[truth[both] < 0]
         test = federation.test[client_id]
         test = test[self._spec.test.y[test] >= 0]
-        labels = truth[labeled] if reveal else federation.given_to(client_id)
+        labels = truth[labeled] if reveal else federation.labels_of(client_id)
         truth_of_test = self._spec.test.y[test]
         place = test + self._first_test
         return Shard(client_id, labeled, labels, unlabeled, place, truth_of_test)

@@ -95,7 +95,7 @@ def test_a_partition_of_a_known_data_set(tmp_path):
     for partition in (0, 9):
         data = read({"partition-id": partition, "data-root": "packaged"}, spec)
         assert (data.labeled == federation.labeled[partition]).all()
-        assert (data.labels == federation.given_to(partition)).all()
+        assert (data.labels == federation.labels_of(partition)).all()
         assert (data.train.y[data.unlabeled] == -1).all()
         assert (data.train.y[data.labeled] == source.train.y[data.labeled]).all()
     same = replace(spec, federation_hash=federation.hash)

@@ -71,7 +71,7 @@ def test_every_federation_is_sound(rule, policy, clients, samples, seed, reuse):
     federation = build(pool, **arguments)
     assert federation.hash == build(pool, **arguments).hash
     assert (labels[federation.labeled.index] >= 0).all()
-    assert (federation.given == labels[federation.labeled.index]).all()
+    assert (federation.client_labels == labels[federation.labeled.index]).all()
     assert not set(federation.server.tolist()) & set(federation.labeled.index.tolist())
     assert not set(federation.server.tolist()) & set(federation.unlabeled.index.tolist())
     for labeled, unlabeled in zip(federation.labeled, federation.unlabeled, strict=True):

@@ -193,12 +193,12 @@ class TestLabelNoise:
         noisy = toy(labels, layers=Layers(noise=LabelNoise(kind="pair", rate=0.5)))
         assert (noisy.labels == labels).all()
         assert (noisy.labeled.index == clean.labeled.index).all()
-        assert (clean.given == labels[clean.labeled.index]).all()
-        assert 0.3 < (noisy.given != clean.given).mean() < 0.7
+        assert (clean.client_labels == labels[clean.labeled.index]).all()
+        assert 0.3 < (noisy.client_labels != clean.client_labels).mean() < 0.7
         assert noisy.hash != clean.hash
         assert (
-            noisy.given_to(3).tolist()
-            == noisy.given[noisy.labeled.offsets[3] : noisy.labeled.offsets[4]].tolist()
+            noisy.labels_of(3).tolist()
+            == noisy.client_labels[noisy.labeled.offsets[3] : noisy.labeled.offsets[4]].tolist()
         )
 
     @pytest.mark.parametrize(

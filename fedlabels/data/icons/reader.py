@@ -45,10 +45,10 @@ def read_icons(roots: Roots, /, *, test_every: int = _TEST_EVERY) -> DataSource:
     """
     every = whole(NAME, "test_every", test_every, low=2)
     tried = [folder / FILE for folder in candidates(roots, (NAME,))]
-    if roots.given is None:
+    if roots.option is None:
         tried.append(data_home(shared=False) / NAME / FILE)
-    elif roots.given.suffix == ".npz":
-        tried.insert(0, roots.given)
+    elif roots.option.suffix == ".npz":
+        tried.insert(0, roots.option)
     path = find_first(tried, Path.is_file)
     if path is None:
         raise missing(NAME, tried, "make data-icons")

@@ -147,10 +147,10 @@ def fill_counts(
         mass = shares.sum(axis=1, keepdims=True)
         even = np.broadcast_to(left / left.sum(), shares.shape)  # for who wants only what is out
         shares = np.where(mass > 0, shares / np.where(mass > 0, mass, 1.0), even)
-        given = random.multinomial(open_slots, shares)
-        ahead = np.cumsum(given, axis=0) - given
-        given = np.clip(left - ahead, 0, given)
-        counts += given
-        left -= given.sum(axis=0)
-        open_slots -= given.sum(axis=1)
+        granted = random.multinomial(open_slots, shares)
+        ahead = np.cumsum(granted, axis=0) - granted
+        granted = np.clip(left - ahead, 0, granted)
+        counts += granted
+        left -= granted.sum(axis=0)
+        open_slots -= granted.sum(axis=1)
     return counts

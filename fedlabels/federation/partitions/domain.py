@@ -190,6 +190,6 @@ def _truncate(owners: Indices, clients: int, random: np.random.Generator) -> Ind
     sizes = np.bincount(owners[order], minlength=clients)
     rank = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     result = np.full_like(owners, -1)
-    kept = order[rank < sizes.min()]
-    result[kept] = owners[kept]
+    remaining = order[rank < sizes.min()]
+    result[remaining] = owners[remaining]
     return result

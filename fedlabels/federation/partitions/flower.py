@@ -79,8 +79,8 @@ class Flower(Partition):
             partitioner = kind(**arguments)
             partitioner.dataset = table
             count = int(partitioner.num_partitions)
-            wanted = range(min(count, clients))
-            parts = [np.asarray(partitioner.load_partition(k)["index"][:]) for k in wanted]
+            numbers = range(min(count, clients))
+            parts = [np.asarray(partitioner.load_partition(k)["index"][:]) for k in numbers]
         # Its errors, and those of the libraries below it, have no common class.
         except Exception as error:
             raise ConfigError(

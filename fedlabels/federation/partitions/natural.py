@@ -35,13 +35,13 @@ class Natural(Partition):
                 "this data set does not say whose its samples are; use another partition, or a "
                 "data set with natural clients"
             )
-        found, place, sizes = np.unique(samples.owner, return_inverse=True, return_counts=True)
+        people, place, sizes = np.unique(samples.owner, return_inverse=True, return_counts=True)
         large = np.flatnonzero(sizes >= self.min_size)
         if clients > len(large):
-            raise ConfigError(self._too_few(clients, len(found), len(large)))
-        chosen = np.sort(random.permutation(large)[:clients])
-        client_of = np.full(len(found), -1, dtype=np.int64)
-        client_of[chosen] = np.arange(clients)
+            raise ConfigError(self._too_few(clients, len(people), len(large)))
+        drawn = np.sort(random.permutation(large)[:clients])
+        client_of = np.full(len(people), -1, dtype=np.int64)
+        client_of[drawn] = np.arange(clients)
         return client_of[place]
 
     def repair(

@@ -38,5 +38,5 @@ class Beta(LabelPolicy):
         sizes = shuffled.shards.sizes
         first = self.fraction * self.concentration
         shares = random.beta(first, self.concentration - first, size=len(sizes))
-        wanted = np.rint(shares * sizes).astype(np.int64)
-        return behind_the_unlabeled(shuffled, self.unlabeled_fraction, wanted)
+        counts = np.rint(shares * sizes).astype(np.int64)
+        return behind_the_unlabeled(shuffled, self.unlabeled_fraction, counts)

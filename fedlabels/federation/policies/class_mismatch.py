@@ -39,6 +39,6 @@ class ClassMismatch(Uniform):
         order = np.argsort(turn, axis=1, kind="stable")
         place = np.argsort(order, axis=1, kind="stable")
         number = np.array([math.ceil(self.kept * n - 1e-9) for n in present.sum(axis=1)])
-        chosen = present & (place < number[:, None])
-        inside = chosen[shuffled.shards.owners, shuffled.classes]
-        return shuffled.first_among(inside, self.budget(shuffled.shards.sizes))
+        open_classes = present & (place < number[:, None])
+        eligible = open_classes[shuffled.shards.owners, shuffled.classes]
+        return shuffled.first_among(eligible, self.budget(shuffled.shards.sizes))
