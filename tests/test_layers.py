@@ -23,6 +23,7 @@ from docs._rooms import (
     picture,
     room_of,
 )
+from tests.waiting import LIMIT
 
 ROOT = Path(__file__).parents[1]
 PROJECT = Project(ROOT)
@@ -395,6 +396,6 @@ def test_clients_run_without_flower_ray_and_hydra() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=LIMIT,
     )
     assert done.returncode == 0, done.stderr

@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.waiting import LIMIT
+
 REPO = Path(__file__).resolve().parents[2]
 ABSENT = (
     "flwr", "ray", "hydra", "omegaconf", "sklearn", "scipy", "PIL", "rich", "yaml", "safetensors",
@@ -24,7 +26,7 @@ runpy.run_path("benchmarks/gpu.py", run_name="__main__")
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", RUN, *arguments], cwd=REPO, capture_output=True, text=True,
-        timeout=300, check=False,
+        timeout=LIMIT, check=False,
     )  # fmt: skip
 
 

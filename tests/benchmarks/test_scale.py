@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.waiting import LIMIT
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import scale
@@ -115,12 +117,15 @@ def test_marks_are_round_numbers_inside():
 
 
 @LINUX
-def test_processes_are_found_and_seen_to_end():
+def test_processes_are_found_and_seen_to_end(monkeypatch):
     before = set(probe.descendants())
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"])
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     assert set(probe.descendants()) - before == {child.pid}
+    monkeypatch.setattr(probe, "PATIENCE", 0.0)
+    assert len(probe.survivors(before)) == 1
+    monkeypatch.setattr(probe, "PATIENCE", LIMIT)
+    child.communicate(b"\n")
     assert probe.survivors(before) == []
-    child.wait()
     assert probe.memory()["driver"] > 1 << 20
 
 

@@ -24,6 +24,7 @@ from fedlabels.deploy.link import Link, examine_link, wait
 from fedlabels.deploy.spec import DeviceSpec
 from fedlabels.errors import ConfigError, RunError
 from tests.deploy.tls_server import serving
+from tests.waiting import LIMIT
 
 SPEC = DeviceSpec(
     run="preview",
@@ -443,7 +444,7 @@ def test_wait_returns_when_the_server_is_healthy(keys, tmp_path):
 
         thread = threading.Timer(0.2, lambda: (later.listen(), answer()))
         thread.start()
-        wait(link, 30.0)
+        wait(link, LIMIT)
         thread.join()
 
 

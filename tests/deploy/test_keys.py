@@ -15,6 +15,7 @@ from fedlabels.deploy.__main__ import main
 from fedlabels.deploy.keys import device_names, make_keys, read_certificate, server_hosts
 from fedlabels.errors import ConfigError, DataError
 from tests.deploy.tls_server import serving
+from tests.waiting import LIMIT
 
 
 def handshake(server, ca, host="localhost", strict=False):
@@ -24,7 +25,7 @@ def handshake(server, ca, host="localhost", strict=False):
         context.verify_flags |= ssl.VERIFY_X509_STRICT
     with (
         serving(server) as address,
-        socket.create_connection((address.host, address.port), timeout=5) as plain,
+        socket.create_connection((address.host, address.port), timeout=LIMIT) as plain,
         context.wrap_socket(plain, server_hostname=host) as secure,
     ):
         return secure.getpeercert()
@@ -238,7 +239,7 @@ def test_it_runs_as_a_module_where_hydra_and_ray_are_missing(tmp_path):
     code = f"{hidden}import runpy\nsys.argv[1:] = ['keys', '--out', 'certs', '--devices', '1']\n"
     code += "runpy.run_module('fedlabels.deploy', run_name='__main__')"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "certs" / "devices" / "device-0").is_file()

@@ -6,7 +6,6 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +20,7 @@ from fedlabels.deploy.address import Address
 from fedlabels.deploy.keys import make_keys
 from fedlabels.deploy.link import Link, examine_link
 from fedlabels.errors import ConfigError
+from tests.waiting import LIMIT, wait_for
 
 REPO = Path(__file__).resolve().parents[2]
 nginx = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
@@ -84,24 +84,21 @@ def served(keys, tmp_path_factory):
         assert main([*arguments, "--listen", listen, "--superlink", superlink]) == 0
         process = subprocess.Popen(["nginx", "-e", "stderr", "-c", str(file)])
         try:
-            end = time.monotonic() + 60
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), timeout=5).close()
-                    break
-                except OSError:
-                    assert time.monotonic() < end
-                    assert process.poll() is None
-                    time.sleep(0.05)
+            wait_for(lambda: listens(port), process)
             yield port, asked
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(LIMIT)
+
+
+def listens(port):
+    with socket.socket() as link:
+        return link.connect_ex(("127.0.0.1", port)) == 0
 
 
 def ask(keys, port, method, path, body=b"", headers=()):
     context = ssl.create_default_context(cafile=str(keys / "ca.crt"))
-    link = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=30)
+    link = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=LIMIT)
     try:
         link.request(method, path, body=body or None, headers=dict(headers))
         reply = link.getresponse()
@@ -162,7 +159,7 @@ def test_a_request_has_a_bound(keys, served):
     piece = b"x" * (5 * 2**20 + 4096)  # an array's piece, as Flower makes them, in its envelope
     assert ask(keys, port, "POST", "/v1/fleet/push-object", piece) == (200, piece)
     del asked[:]
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as plain:
+    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as plain:
         context = ssl.create_default_context(cafile=str(keys / "ca.crt"))
         with context.wrap_socket(plain, server_hostname="localhost") as link:
             size = proxy.MOST * 2**20 + 1

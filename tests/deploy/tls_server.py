@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 from fedlabels.deploy.address import Address
+from tests.waiting import LIMIT
 
 
 @contextmanager
@@ -15,7 +16,7 @@ def serving(keys: Path | None, *, status: int = 200, date: str | None = None) ->
     """Answer GET /health with a status, and a Date of choice."""
 
     class Handler(BaseHTTPRequestHandler):
-        timeout = 5
+        timeout = LIMIT
 
         def do_GET(self) -> None:
             self.send_response(status if self.path == "/health" else 403)

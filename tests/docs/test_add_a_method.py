@@ -6,12 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from fedlabels.run import file_sha256, rounds_hash
+from tests.waiting import LIMIT, wait_for
 
 REPO = Path(__file__).resolve().parents[2]
 FILES = ("clients/weighted.py", "strategies/momentum.py", "configs/method/weighted.yaml")
@@ -50,7 +50,7 @@ def start(root, folder, *overrides):
 
 def run(root, folder, *overrides):
     process = start(root, folder, *overrides)
-    output = process.communicate(timeout=240)[0].decode()
+    output = process.communicate(timeout=LIMIT)[0].decode()
     return process.returncode, output
 
 
@@ -85,12 +85,9 @@ def test_it_runs_everywhere_with_the_same_bits(checkout, serial, backend, execut
 def test_it_is_killed_and_resumed(checkout, serial, tmp_path):
     folder = tmp_path / "run"
     process = start(checkout, folder, "backend=serial", "backend.execution=looped")
-    deadline = time.monotonic() + 240
     table = folder / "rounds.csv"
     # a header, and at least one round
-    while not (table.exists() and len(table.read_text().splitlines()) > 1):
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    wait_for(lambda: table.exists() and len(table.read_text().splitlines()) > 1, pause=0.002)
     assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.communicate()

@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ import yaml
 from hydra.errors import ConfigCompositionException
 
 from tests.end_to_end.harness import FEDAVG, REPO, TINY, contents, prints, table
+from tests.waiting import LIMIT, wait_for
 
 WRONG = {
     "nonsense=1": "nonsense is no setting; docs/settings.md lists all",
@@ -279,11 +279,8 @@ def started(arguments: list[str]) -> Iterator["subprocess.Popen[str]"]:
 
 
 def wait_for_rounds(process: "subprocess.Popen[str]", folder: Path, count: int) -> None:
-    deadline = time.monotonic() + 240
-    while not (folder / "rounds.csv").exists() or len(table(folder)) < count:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    file = folder / "rounds.csv"
+    wait_for(lambda: file.exists() and len(table(folder)) >= count, process, pause=0.02)
 
 
 def descendants(pid: int) -> set[int]:
@@ -310,10 +307,7 @@ def alive(pids: set[int]) -> set[int]:
 
 
 def wait_until_gone(pids: set[int]) -> None:
-    deadline = time.monotonic() + 120
-    while left := alive(pids):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.1)
+    wait_for(lambda: not alive(pids), pause=0.1)
 
 
 CASES = [
@@ -341,7 +335,7 @@ def test_one_interrupt_ends_a_run_in_order(
         below = descendants(process.pid)
         # a terminal sends the signal to every process of the group, workers included
         (os.killpg if target == "group" else os.kill)(process.pid, number)
-        _, errors = process.communicate(timeout=120)  # all rounds would take longer
+        _, errors = process.communicate(timeout=LIMIT)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     (line,) = [line for line in errors.splitlines() if "stopped" in line]

@@ -17,6 +17,7 @@ from fedlabels.run.folder import RunFolder
 from fedlabels.run.setup import build_backend, build_world
 from fedlabels.settings.hashing import config_hash, differing_keys
 from tests.end_to_end.harness import FEDAVG, REPO, TINY, config_of, prints, simulate
+from tests.waiting import LIMIT
 
 X86 = platform.machine() == "x86_64" and {"avx2", "fma"} <= portable.instructions()
 
@@ -111,7 +112,7 @@ def test_portable_runs_agree_whatever_the_machine_would_choose(tmp_path):
     for name, environment in (("one", {}), ("other", other)):
         done = subprocess.run(
             [sys.executable, "run_sim.py", *settings, f"run_dir={tmp_path / name}"], cwd=REPO,
-            env={**os.environ, **environment}, capture_output=True, text=True, timeout=300,
+            env={**os.environ, **environment}, capture_output=True, text=True, timeout=LIMIT,
             check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr

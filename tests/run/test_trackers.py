@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import struct
-import time
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +22,7 @@ from fedlabels.settings.config import check
 from fedlabels.settings.groups import TRACKERS
 from tests.deploy.loopback import Loopback, nodes_of, write_devices
 from tests.end_to_end.harness import FEDAVG, REPO, config_of, prints, simulate, table
+from tests.waiting import wait_for
 
 SETTINGS = (*FEDAVG, "client.local_steps=2", "checkpoint_every=2")
 Points = dict[int, dict[str, float]]
@@ -420,14 +420,14 @@ def records(file: Path) -> Iterator[Any]:
 def offline(folder: Path) -> tuple[Any, Points]:
     """Return the run and the history of the one offline run of a folder."""
     (file,) = (folder / "wandb").glob("offline-run-*/*.wandb")
-    deadline = time.monotonic() + 120
-    whole: list[Any] = []
-    while not (whole and whole[-1].WhichOneof("record_type") == "exit"):
-        assert time.monotonic() < deadline, "W&B did not write the end of the run"
-        time.sleep(0.05)  # it writes in a process of its own, and finishes after it said so
+
+    def ends() -> bool:
         whole = list(records(file))
+        return bool(whole) and whole[-1].WhichOneof("record_type") == "exit"
+
+    wait_for(ends)  # W&B writes in a process of its own, and finishes after it said so
     run, found = None, {}
-    for record in whole:
+    for record in records(file):
         kind = record.WhichOneof("record_type")
         if kind == "run":
             run = record.run

@@ -7,8 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from fedlabels.simulation.pool import DEATHS, WorkerPool
 from fedlabels.simulation.process_backend import STOP_SECONDS, ProcessBackend, end
 from tests.end_to_end.harness import FEDAVG, REPO, config_of, prints, simulate, table, with_client
 from tests.end_to_end.toys import Chaos
+from tests.waiting import LIMIT, wait_for
 
 LONG = INLINE // 8 + 1
 
@@ -237,22 +236,15 @@ def test_workers_end_with_a_run_that_was_killed(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": paths}, cwd=REPO, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        wait_until(lambda: len(list(tmp_path.glob("*.busy"))) == 2 or run.poll() is not None)
+        wait_for(lambda: len(list(tmp_path.glob("*.busy"))) == 2, run)
         workers = [Path(f"/proc/{path.stem}") for path in tmp_path.glob("*.busy")]
         assert len(workers) == 2
         run.kill()  # in the middle of a range
-        run.wait(120)
-        wait_until(lambda: not any(worker.exists() for worker in workers))
+        run.wait(LIMIT)
+        wait_for(lambda: not any(worker.exists() for worker in workers))
     finally:
         run.kill()
         run.wait()
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 120.0) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 def test_workers_are_ended_all_at_once() -> None:

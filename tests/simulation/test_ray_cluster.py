@@ -4,7 +4,6 @@ import hashlib
 import logging
 import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from fedlabels.simulation import ray_backend
 from fedlabels.simulation.ray_support import signals_kept
 from tests.end_to_end.harness import FEDAVG, config_of, prints, simulate, with_client
 from tests.end_to_end.toys import Rememberer
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.ray
 
@@ -118,7 +118,7 @@ class TestTwoNodes:
         with signals_kept():
             ray.init(nodes.cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         try:
-            assert eventually(lambda: ray.available_resources().get("CPU") == 2)
+            wait_for(lambda: ray.available_resources().get("CPU") == 2)
         finally:
             ray.shutdown()
 
@@ -137,26 +137,31 @@ def test_a_full_cluster_is_waited_for_and_said(
     import ray
 
     class Occupant:
-        pass
+        def is_here(self) -> bool:
+            return True
 
+    def leave_when_it_is_said() -> None:
+        wait_for(lambda: said in caplog.text)
+        ray.kill(occupant)
+
+    said = "of 2 workers have not started; Ray may have no free core"
     monkeypatch.setattr(ray_backend, "START_SECONDS", 0.5)
     with signals_kept():
         ray.init(nodes.cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     try:
         occupant = ray.remote(Occupant).options(num_cpus=1).remote()
+        assert ray.get(occupant.is_here.remote())
         backend = started(nodes, tmp_path)
-        timer = threading.Timer(2.0, ray.kill, (occupant,))
-        began = time.monotonic()
-        timer.start()
+        leaving = threading.Thread(target=leave_when_it_is_said)
+        leaving.start()
         try:
             assert backend.initial()
-            assert time.monotonic() - began > 2
         finally:
-            timer.join()
+            leaving.join()
             backend.close()
     finally:
         ray.shutdown()
-    assert "of 2 workers have not started; Ray may have no free core" in caplog.text
+    assert said in caplog.text
 
 
 def test_an_address_where_nobody_answers_fails_at_once(tmp_path: Path) -> None:
@@ -204,10 +209,3 @@ def test_a_node_that_dies_leaves_its_work_to_the_others(
 def started(nodes: Nodes, path: Path) -> Any:
     config = config_of(*FEDAVG, *nodes.join)
     return build_backend(config, build_world(config), RunFolder(path), 0)
-
-
-def eventually(true: Any, seconds: float = 20.0) -> bool:
-    end = time.monotonic() + seconds
-    while not true() and time.monotonic() < end:
-        time.sleep(0.1)
-    return bool(true())

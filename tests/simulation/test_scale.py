@@ -4,7 +4,6 @@ import gc
 import os
 import sys
 import tempfile
-import time
 import tracemalloc
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from fedlabels.errors import RunError
 from fedlabels.run.setup import build_world
 from tests.end_to_end.harness import FEDAVG, TINY, column, config_of, simulate, with_client
 from tests.end_to_end.toys import Chaos, Rememberer
+from tests.waiting import LIMIT, wait_for
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
@@ -121,6 +121,7 @@ class Place:
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """Give Ray a folder of its own; sockets lie in it, so its path must be short."""
+    monkeypatch.setattr(probe, "PATIENCE", LIMIT)
     with tempfile.TemporaryDirectory(prefix="fl-", ignore_cleanup_errors=True) as folder:
         monkeypatch.setenv("RAY_TMPDIR", folder)
         yield Place(Path(folder), frozenset(probe.descendants()))
@@ -153,13 +154,12 @@ def in_store() -> float:
     """Return the bytes of objects that Ray holds once it had time to free what nobody names."""
     import ray
 
-    for _ in range(50):
+    def used() -> float:
         kind = "object_store_memory"
-        used = ray.cluster_resources()[kind] - ray.available_resources().get(kind, 0.0)
-        if used < 16e6:
-            break
-        time.sleep(0.2)
-    return float(used)
+        return float(ray.cluster_resources()[kind] - ray.available_resources().get(kind, 0.0))
+
+    wait_for(lambda: used() < 16e6, pause=0.2)
+    return used()
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Sweeps that are killed, interrupted, fail in part, or run on Ray end with the same tables."""
 
+import contextlib
 import csv
 import json
 import os
@@ -7,13 +8,14 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pytest
 import yaml
 
 from fedlabels.run import file_sha256, rounds_hash
 from tests.end_to_end.harness import REPO
+from tests.waiting import LIMIT, wait_for
 
 TINY = (
     "sweep=smoke", "rounds=60", "evaluate_every=20", "clients=8", "per_round=4", "model=mlp",
@@ -33,7 +35,7 @@ def start(folder, *overrides):
 
 def run(folder, *overrides):
     process = start(folder, *overrides)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=LIMIT)
     return process.returncode, output
 
 
@@ -103,20 +105,31 @@ def test_a_cell_says_how_to_run_it_alone(whole, tmp_path):
     alone = tmp_path / "alone"
     done = subprocess.run(
         [sys.executable, *words[1:], f"run_dir={alone}"], cwd=REPO, text=True, check=False,
-        capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300,
+        capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=LIMIT,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert file_sha256(alone / "model.safetensors") == file_sha256(cell / "model.safetensors")
 
 
 def wait_for_rounds(folder, number, process):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        rounds = [len(p.read_text().splitlines()) - 1 for p in folder.glob("*/rounds.csv")]
-        if sum(rounds) >= number:
-            return
-        time.sleep(0.01)
-    raise AssertionError(process.communicate()[0] if process.poll() is not None else "too slow")
+    def rounds():
+        return sum(len(p.read_text().splitlines()) - 1 for p in folder.glob("*/rounds.csv"))
+
+    wait_for(lambda: rounds() >= number, process, pause=0.01)
+
+
+def wait_until_gone(session):
+    """Wait for the end of all processes of a session, which a sweep and its cells are."""
+
+    def living():
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                state, _, _, number = path.read_text().rpartition(")")[2].split()[:4]
+                if state != "Z" and int(number) == session:
+                    return True
+        return False
+
+    wait_for(lambda: not living())
 
 
 def test_killed_twice_is_the_same_as_never(whole, tmp_path):
@@ -126,10 +139,7 @@ def test_killed_twice_is_the_same_as_never(whole, tmp_path):
         wait_for_rounds(folder, number, process)
         process.kill()  # the sweep alone: its cells must not go on without it
         process.communicate()
-        time.sleep(0.5)
-        sizes = [path.stat().st_size for path in folder.glob("*/rounds.csv")]
-        time.sleep(1)
-        assert sizes == [path.stat().st_size for path in folder.glob("*/rounds.csv")]
+        wait_until_gone(process.pid)
     status, output = run(folder)
     assert status == 0, output
     assert "0 finished" not in output or "to resume" in output
@@ -144,16 +154,15 @@ def test_no_cell_goes_on_without_its_sweep(tmp_path):
     wait_for_rounds(folder, 20, process)
     process.kill()
     process.communicate()
-    time.sleep(1)
-    sizes = [path.stat().st_size for path in folder.glob("*/rounds.csv")]
-    time.sleep(2)
-    assert sizes == [path.stat().st_size for path in folder.glob("*/rounds.csv")]
+    wait_until_gone(process.pid)
+    states = {json.loads(p.read_text())["status"] for p in folder.glob("*/manifest.json")}
+    assert "finished" not in states, "a cell went on to its end"
 
 
 def test_two_sweeps_of_one_folder_share_its_cells(whole, tmp_path):
     folder = tmp_path / "sweep"
     both = [start(folder), start(folder)]
-    outputs = [process.communicate(timeout=300)[0] for process in both]
+    outputs = [process.communicate(timeout=LIMIT)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert prints(folder) == prints(whole[0])
 
@@ -163,7 +172,7 @@ def test_interrupted_and_gone_on(whole, tmp_path):
     process = start(folder)
     wait_for_rounds(folder, 30, process)
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 130, output
     assert run(folder)[0] == 0
     assert prints(folder) == prints(whole[0])
