@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED = 0
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: sim test test-processes test-computing test-lower lint docs data data-icons bench certs golden clean
+.PHONY: sim test fast fast-1 fast-2 test-processes test-computing test-lower lint docs data data-icons bench certs golden clean
 
 sim: $(VENV)/installed
 	$(BIN)/python run_sim.py preset=quickstart
@@ -17,6 +17,16 @@ sim: $(VENV)/installed
 test: $(VENV)/installed lint
 	$(MAKE) --jobs 2 test-processes test-computing
 	for file in tests/golden/*.json; do $(BIN)/python -m tests.golden $$file || exit 1; done
+
+# The unit tests alone, in two halves of about the same length.
+UNITS_1 := aggregation clients cohort losses machine models rounds
+UNITS_2 := data federation report settings strategies test_layers.py docs/test_contributing.py \
+  docs/test_method_pages.py
+fast: $(VENV)/installed lint
+	$(MAKE) --jobs 2 fast-1 fast-2
+
+fast-1 fast-2: fast-%:
+	$(BIN)/python -m pytest -m "not slow" $(UNITS_$*:%=tests/%)
 
 test-processes:
 	$(BIN)/python -m pytest -m processes

@@ -20,6 +20,18 @@ MANY_PROCESSES = (
     "tests/docs/", "tests/simulation/test_processes.py", "tests/simulation/test_ray",
     "tests/simulation/test_scale.py", "tests/end_to_end/test_command_line.py",
 )  # fmt: skip
+# Unit tests that take seconds: `make fast` leaves them out.
+SLOW = (
+    "tests/clients/test_fedbn.py::TestEvaluation",
+    "tests/clients/test_fedlabel.py::test_switched_off_it_is_fedavg_bit_for_bit",
+    "tests/cohort/test_device.py", "tests/cohort/test_graphed.py", "tests/machine/test_kernels.py",
+    "tests/models/test_wsconv.py", "tests/report/test_browser.py",
+    "tests/rounds/test_judge.py::test_a_malformed_result_is_rejected_by_name",
+    "tests/rounds/test_judge.py::test_most_clients_decide_for_any_number_of_workers",
+    "tests/settings/test_reference.py::test_every_key_of_every_composed_config_is_on_the_page",
+    "tests/strategies/test_stock.py",
+    "tests/strategies/test_stock_values.py::test_a_foreign_order_changes_nothing",
+)  # fmt: skip
 # Variables that choose cores and kernels, for this process and for those that it starts.
 KERNELS = ("FEDLABELS_", "ATEN_", "ONEDNN_", "MKL_", "NPY_", "OMP_", "OPENBLAS_")
 
@@ -61,7 +73,9 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make test` runs beside all others."""
+    """Mark what `make test` runs beside all others, and what `make fast` leaves out."""
     for item in items:
         if item.nodeid.startswith(MANY_PROCESSES):
             item.add_marker(pytest.mark.processes)
+        if item.nodeid.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
