@@ -171,11 +171,11 @@ def unsealed(held: Arrays) -> Arrays:
         If the checksum is not the state's.
     """
     state = dict(held)
-    said = state.pop(SUM, None)
+    digest = state.pop(SUM, None)
     strange = next((name for name in state if "/" not in name), None)
     if strange is not None:
         raise CheckpointError(f"it holds {strange!r}, which is no part of a state")
-    if said is not None and said.tobytes() != _sha256(state):
+    if digest is not None and digest.tobytes() != _sha256(state):
         raise CheckpointError("its SHA-256 is not that of its content")
     return state
 

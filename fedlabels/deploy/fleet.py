@@ -223,14 +223,14 @@ class DeviceGrid(GridBefore, RoundGrid):
             row.error = f"Flower: {reply.error.reason or reply.error.code}"
             return row, error_reply(message, row.error)
         try:
-            said = wire.decode_said(reply.content)
-            if said.note:
-                LOG.warning("client %d: %s", client_id, said.note)
-            if said.client_id not in (None, client_id):
+            remark = wire.decode_remark(reply.content)
+            if remark.note:
+                LOG.warning("client %d: %s", client_id, remark.note)
+            if remark.client_id not in (None, client_id):
                 row.status = "rejected"
-                raise ToldError(f"it answers as client {said.client_id}")
-            if said.error:
-                raise WireError(said.error)
+                raise ToldError(f"it answers as client {remark.client_id}")
+            if remark.error:
+                raise WireError(remark.error)
             row.status = "rejected"
             due, limits = self._due(message, client_id), self._limits_of(client_id)
             up, forms = check_uplink(reply.content, due, limits)

@@ -215,9 +215,9 @@ def _health(link: socket.socket, address: Address) -> Iterator[Finding]:
     good = reply.status == 200
     text = f"GET /health says {reply.status}"
     yield Finding("health", good, text if good else f"{text}: is this a SuperLink of Flower 1.41?")
-    said = reply.getheader("Date")
-    if good and said is not None:
-        ahead = datetime.now(UTC) - parsedate_to_datetime(said)
+    date = reply.getheader("Date")
+    if good and date is not None:
+        ahead = datetime.now(UTC) - parsedate_to_datetime(date)
         near, seconds = -BEHIND <= ahead <= AHEAD, ahead.total_seconds()
         text = f"{abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} the server's"
         more = f": set one of the two, at most {BEHIND.seconds} s behind and 5 s ahead are taken"

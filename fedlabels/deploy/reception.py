@@ -206,18 +206,18 @@ class Reception:
             self._refuse(node, text, silent=True)
         else:
             try:
-                said = wire.decode_said(reply.content)
+                remark = wire.decode_remark(reply.content)
             except Exception as error:  # a stranger's answer must not end the run
-                said = wire.Said(error=f"its answer cannot be read ({type(error).__name__})")
-            if said.client_id is not None and said.client_id > LARGEST:
-                said = wire.Said(error=f"it says client {said.client_id}, above {LARGEST}")
-            if said.error or said.client_id is None:
-                self._refuse(node, said.error or "it does not say which client it is")
+                remark = wire.Remark(error=f"its answer cannot be read ({type(error).__name__})")
+            if remark.client_id is not None and remark.client_id > LARGEST:
+                remark = wire.Remark(error=f"it says client {remark.client_id}, above {LARGEST}")
+            if remark.error or remark.client_id is None:
+                self._refuse(node, remark.error or "it does not say which client it is")
                 return
-            mark = hashlib.sha256(said.mark.encode()).hexdigest() if said.mark else ""
-            claim = Claim(said.client_id, self._keys[node], mark)
-            counts = (said.counts.get(name, 0) for name in ("labeled", "unlabeled", "test"))
-            self._admit(node, _Joining(claim, Held(*counts), said.note))
+            mark = hashlib.sha256(remark.mark.encode()).hexdigest() if remark.mark else ""
+            claim = Claim(remark.client_id, self._keys[node], mark)
+            counts = (remark.counts.get(name, 0) for name in ("labeled", "unlabeled", "test"))
+            self._admit(node, _Joining(claim, Held(*counts), remark.note))
 
     def _settle(self) -> None:
         """Let refused devices in whose client has become free."""

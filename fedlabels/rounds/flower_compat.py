@@ -217,5 +217,5 @@ def peek(record: ArrayRecord) -> dict[str, NDArray[Any]]:
 
 def with_mods(handler: Handler, mods: Sequence[Handler]) -> Handler:
     """Put Flower's mods around a handler of messages, the first one outermost."""
-    made: Handler = make_ffn(handler, list(mods))
-    return made
+    wrapped: Handler = make_ffn(handler, list(mods))
+    return wrapped

@@ -54,7 +54,7 @@ class RejectedError(ValueError):
     """A result that cannot be used; the text says why."""
 
 
-def said(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Say what is wrong with a result: what was judged, or what the code stumbled over."""
     if isinstance(error, RejectedError):
         return str(error)
@@ -178,7 +178,7 @@ class Judge:
                     name, term, None if read is None else read[name]
                 )
             except Exception as error:
-                raise RejectedError(f"term '{name}': {said(error)}") from error
+                raise RejectedError(f"term '{name}': {reason_of(error)}") from error
         return terms, forms
 
     def _term(self, name: str, term: Term, read: Reading | None) -> tuple[Term, Form]:
@@ -335,9 +335,9 @@ def difference(form: Form, due: Form) -> str:
     wrong = unlike(shapes[0], shapes[1], whole=True)
     if wrong is not None:
         return wrong
-    for name, mine, theirs in zip(form.names, form.kinds, due.kinds, strict=True):
-        if mine[1] != theirs[1]:
-            return f"tensor '{name}' is {typed(mine[1])}, expected is {typed(theirs[1])}"
+    for name, kind, due_kind in zip(form.names, form.kinds, due.kinds, strict=True):
+        if kind[1] != due_kind[1]:
+            return f"tensor '{name}' is {typed(kind[1])}, expected is {typed(due_kind[1])}"
     if form.reduce != due.reduce:
         return f"it is to be reduced by {form.reduce!r}, others by {due.reduce!r}"
     return "its weights are not given as those of most clients are"

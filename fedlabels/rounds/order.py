@@ -110,6 +110,6 @@ class Report:
         self.votes = counted([self.votes, other.votes])
         for name, nodes in other.nodes.items():
             self.nodes.setdefault(name, {}).update(nodes)
-        for mine, theirs in ((self.each, other.each), (self.kept, other.kept)):
-            for name, made in theirs.items():
-                mine.setdefault(name, []).extend(made)
+        for own, others in ((self.each, other.each), (self.kept, other.kept)):
+            for name, entries in others.items():
+                own.setdefault(name, []).extend(entries)

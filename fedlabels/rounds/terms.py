@@ -74,10 +74,10 @@ def all_finite(values: Sequence[torch.Tensor], largest: float = sys.float_info.m
 
 def lowest(values: Sequence[torch.Tensor]) -> float:
     """Return the smallest entry of all; 0.0 without any."""
-    there = [v for v in values if v.numel()]
-    if len(there) == 1 and there[0].numel() == 1:
-        return float(there[0])
-    parts = [v.amin().double() for v in there]
+    nonempty = [v for v in values if v.numel()]
+    if len(nonempty) == 1 and nonempty[0].numel() == 1:
+        return float(nonempty[0])
+    parts = [v.amin().double() for v in nonempty]
     return float(torch.stack(parts).amin()) if parts else 0.0
 
 

@@ -129,7 +129,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Said:
+class Remark:
     """What a device says beside its reply.
 
     Parameters
@@ -332,11 +332,11 @@ def decode_tested(content: RecordDict) -> dict[str, Arrays]:
     }
 
 
-def decode_said(content: RecordDict) -> Said:
+def decode_remark(content: RecordDict) -> Remark:
     """Read what a device says beside its reply; nothing it says can raise."""
     record = content.get(DEVICE)
     if not isinstance(record, ConfigRecord):
-        return Said(error="the reply is not of a device of this toolkit")
+        return Remark(error="the reply is not of a device of this toolkit")
     values = dict(record)
     note, error, mark = (one_line(str(values.pop(key, ""))) for key in (NOTE, ERROR, MARK))
     client_id = values.pop(CLIENT_ID, None)
@@ -346,8 +346,8 @@ def decode_said(content: RecordDict) -> Said:
         for key, value in values.items()
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0
     }
-    mine = client_id if known and isinstance(client_id, int) else None
-    return Said(mine, note, error, mark, counts)
+    checked_id = client_id if known and isinstance(client_id, int) else None
+    return Remark(checked_id, note, error, mark, counts)
 
 
 def decode_round(content: RecordDict) -> int:

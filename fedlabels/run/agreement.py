@@ -99,19 +99,19 @@ def reads_of(client: Client) -> Reads:
 
     A declaration holds for the ``fit`` of its class: a subclass that trains otherwise says it anew.
     """
-    said = client.reads
-    return said if _said_beside_fit(client, "reads") else Reads(arrays=said.arrays)
+    declared = client.reads
+    return declared if _declares_beside_fit(client, "reads") else Reads(arrays=declared.arrays)
 
 
 def makes_of(client: Client) -> tuple[str, ...] | None:
     """Return the terms that a client says that it makes; None where it does not say."""
-    return client.makes if _said_beside_fit(client, "makes") else None
+    return client.makes if _declares_beside_fit(client, "makes") else None
 
 
-def _said_beside_fit(client: Client, name: str) -> bool:
+def _declares_beside_fit(client: Client, name: str) -> bool:
     kinds = type(client).__mro__
-    trains, said = (next(i for i, k in enumerate(kinds) if n in vars(k)) for n in ("fit", name))
-    return said <= trains
+    trains, declares = (next(i for i, k in enumerate(kinds) if n in vars(k)) for n in ("fit", name))
+    return declares <= trains
 
 
 def unread(
@@ -133,19 +133,19 @@ def unread(
 
 def misfit(client: Client, strategy: ServerStrategy, sent: Sent, mods: Sequence[str]) -> str | None:
     """Say why a client and a strategy do not fit; None when they do."""
-    wanted, made = reads_of(client).arrays, makes_of(client)
-    there = ", ".join(sorted(sent.arrays)) or "nothing"
+    wanted, terms = reads_of(client).arrays, makes_of(client)
+    arrays = ", ".join(sorted(sent.arrays)) or "nothing"
     if wanted is None and not strategy.has_model:
-        return f"the client trains a model that it is sent, but the strategy sends {there}"
+        return f"the client trains a model that it is sent, but the strategy sends {arrays}"
     missing = sorted(set(wanted or ()) - sent.arrays)
     if missing:
         return f"the client reads {', '.join(missing)} of the server, which sends other arrays"
     for exchange in strategy.exchanges(1):
         if exchange != "train" and not callable(getattr(client, exchange, None)):
             return f"the strategy asks for the exchange {exchange}, which the client does not have"
-    absent = [] if made is None else sorted(set(strategy.needs) - set(made))
+    absent = [] if terms is None else sorted(set(strategy.needs) - set(terms))
     if absent:
-        sends = ", ".join(made or ()) or "none"
+        sends = ", ".join(terms or ()) or "none"
         return f"the strategy needs the term {', '.join(absent)}, the client sends {sends}"
     return unread(client, mods, sent.settings, sent.payloads)
 
@@ -197,9 +197,9 @@ def _check_mod(mod: str, client: Client, strategy: ServerStrategy, sent: Sent) -
             f"deploy.mods: {mod} needs the setting {', '.join(missing)}, which the strategy does"
             " not send; use strategy=stock strategy.rule=DifferentialPrivacyClientSideFixedClipping"
         )
-    made = makes_of(client)
-    if kind.clips and (set(strategy.needs) != {wire.MODEL} or set(made or ()) - {wire.MODEL}):
-        sends = ", ".join(made or strategy.needs) or "nothing"
+    terms = makes_of(client)
+    if kind.clips and (set(strategy.needs) != {wire.MODEL} or set(terms or ()) - {wire.MODEL}):
+        sends = ", ".join(terms or strategy.needs) or "nothing"
         raise ConfigError(
             f"deploy.mods: {mod} bounds the update of the model, but what goes up is {sends}; use a"
             " client and a strategy that exchange one model"
@@ -252,13 +252,13 @@ class _Choice:
             for name, kind in MODS.items()
             if kind.reads and misfit(client, strategy, sent, [*self._mods, name]) is None
         ]
-        ways = [f"deploy.mods=[{mod}]" for mod in mods]
-        ways += [self._way("client", n) for n in clients.names() if self._serves(n, sent)]
-        ways += [self._way("strategy", n) for n in strategies.names() if self._is_served(n)]
-        known = f"What fits: {', '.join(ways)}. " if ways else ""
+        options = [f"deploy.mods=[{mod}]" for mod in mods]
+        options += [self._option("client", n) for n in clients.names() if self._serves(n, sent)]
+        options += [self._option("strategy", n) for n in strategies.names() if self._is_served(n)]
+        known = f"What fits: {', '.join(options)}. " if options else ""
         return f"{known}What a client reads and sends is declared in it: docs/contract.md"
 
-    def _way(self, part: str, name: str) -> str:
+    def _option(self, part: str, name: str) -> str:
         """Name an option with its defaults; the refused one with what it is to change."""
         chosen = self._config[part]
         if name != chosen["name"]:
@@ -270,8 +270,8 @@ class _Choice:
             k: getattr(usual, k) for k in chosen if k != "name" and getattr(usual, k) != chosen[k]
         }
         kinds = {key: value for key, value in other.items() if key in ("rule", "variant")}
-        told = (f"{part}.{key}={value}" for key, value in (kinds or other).items())
-        return " ".join([f"{part}={name}", *told])
+        shown = (f"{part}.{key}={value}" for key, value in (kinds or other).items())
+        return " ".join([f"{part}={name}", *shown])
 
     def _serves(self, name: str, sent: Sent) -> bool:
         try:

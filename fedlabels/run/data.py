@@ -190,8 +190,8 @@ def build_federation(config: Settings, source: DataSource) -> Federation:
         by = "classes" if source.test.domain is None else "domain"
         shards = {"share": 1.0, "by": None}
     if shards["by"] is None:
-        theirs = partition["name"] == "natural" and source.test.owner is not None
-        shards["by"] = "owner" if theirs else by
+        by_owner = partition["name"] == "natural" and source.test.owner is not None
+        shards["by"] = "owner" if by_owner else by
     layers = Layers(
         long_tail=LongTail(**config["long_tail"]),
         keep=partition.pop("keep"),

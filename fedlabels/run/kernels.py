@@ -47,18 +47,18 @@ def warnings_of(config: Settings, before: Settings, now: Settings) -> list[str]:
     now : mapping
         Hardware of this process.
     """
-    told = []
+    warnings = []
     changes = differing(before, now)
     if changes:
-        told.append(
+        warnings.append(
             "the run goes on with other kernels, so its bits are not those of one machine "
             f"({'; '.join(changes)})"
         )
     on_cpu = config["backend"]["device"] == "cpu" or choose_device("auto").type == "cpu"
     if config["precision"] == "bfloat16" and on_cpu and not has_bfloat16():
-        told.append(
+        warnings.append(
             "this CPU has no bfloat16 arithmetic: a small step took "
             f"{cost_of_bfloat16():.1f} times as long as in float32 just now; "
             "precision=float32 is faster"
         )
-    return told
+    return warnings

@@ -19,7 +19,7 @@ from fedlabels.run.folder.records import record_of
 from fedlabels.run.manifest import Manifest
 from fedlabels.run.place import Place, Simulated
 from fedlabels.run.round import Rounds
-from fedlabels.run.saving import Progress, Saver
+from fedlabels.run.saving import RunState, Saver
 from fedlabels.run.setup import World
 from fedlabels.run.signals import undisturbed
 from fedlabels.settings.hashing import config_hash, schedule_of
@@ -75,7 +75,7 @@ class Loop:
             config, world.federation.hash, folder, self._place, self._manifest,
             checkpoint.round if checkpoint else -1,
         )  # fmt: skip
-        self._progress: Progress | None = None
+        self._state: RunState | None = None
 
     @one_blas_thread()
     def run(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Loop:
     def _announce(self) -> None:
         self._manifest.announce(self._console, dealt=self._place.dealt)
 
-    def _start(self, backend: SimulationBackend) -> Progress:
+    def _start(self, backend: SimulationBackend) -> RunState:
         """Tell the strategy of its run; return where the run begins or goes on."""
         strategy, world = self._world.strategy, self._world
         strategy.bind(
@@ -138,15 +138,15 @@ class Loop:
             num_parameters=int(sum(v.size for v in initial.values() if v.dtype.kind == "f"))
         )
         if self._checkpoint is None:
-            return Progress(0, wire.to_record(initial), strategy.state())
-        progress = self._restored(self._checkpoint)
-        strategy.load_state(progress.strategy)
-        return progress
+            return RunState(0, wire.to_record(initial), strategy.state())
+        state = self._restored(self._checkpoint)
+        strategy.load_state(state.strategy)
+        return state
 
-    def _restored(self, checkpoint: Checkpoint, stopped: str | None = None) -> Progress:
+    def _restored(self, checkpoint: Checkpoint, stopped: str | None = None) -> RunState:
         """Return how far the run was when a checkpoint of it was written."""
         lost = checkpoint.manifest.get("lost", (0, checkpoint.round > 0))
-        return Progress(
+        return RunState(
             checkpoint.round,
             wire.to_record(checkpoint.arrays),
             State(checkpoint.strategy_arrays, checkpoint.strategy_values),
@@ -155,7 +155,7 @@ class Loop:
             Losses(*lost),
         )
 
-    def _rounds(self, backend: SimulationBackend, progress: Progress) -> dict[str, Any]:
+    def _rounds(self, backend: SimulationBackend, state: RunState) -> dict[str, Any]:
         """Run all rounds that follow; return the last one's record."""
         strategy, last = self._world.strategy, self._config["rounds"]
         grid = self._place.grid(self._folder, backend)
@@ -166,32 +166,32 @@ class Loop:
         )  # fmt: skip
         for callback in self._callbacks:
             callback.on_run_start(folder=self._folder, config=self._config)
-        self._console.start(last, done=progress.round)
-        self._progress = progress
+        self._console.start(last, done=state.round)
+        self._state = state
         record: Mapping[str, Any] = {}
-        for index in range(progress.round + 1, last + 1):
-            finished = rounds.run(index, progress.arrays, self._saver.resumable)
-            record, losses = finished.record, progress.losses.then(finished.lost)
+        for index in range(state.round + 1, last + 1):
+            finished = rounds.run(index, state.arrays, self._saver.resumable)
+            record, losses = finished.record, state.losses.then(finished.lost)
             # first: what ends a run is run again when it is resumed
             check_losses(
                 losses, self._place, self._folder, index, finished.clients, last=index == last
             )
             # one assignment: an interrupt finds the old round or the new one, never a mixture
-            self._progress = progress = Progress(
+            self._state = state = RunState(
                 index, finished.arrays, strategy.state(), self._early_stop.state(),
                 self._early_stop.reason(), losses,
             )  # fmt: skip
             stops = [callback.on_round_end(record=record) for callback in self._callbacks]
-            if any(stops) and progress.stopped is None:
-                self._progress = progress = replace(progress, stopped=BY_CALLBACK)
+            if any(stops) and state.stopped is None:
+                self._state = state = replace(state, stopped=BY_CALLBACK)
             if index % self._config["checkpoint_every"] == 0:
                 with phase("write"):
-                    self._saver.save(progress, backend)
+                    self._saver.save(state, backend)
             self._console.round(record)
             for callback in self._callbacks:
                 if isinstance(callback, Closing):
                     callback.on_round_closed(record=record)
-            if progress.stopped is not None:
+            if state.stopped is not None:
                 break
         for callback in self._callbacks:
             callback.on_run_end(folder=self._folder)
@@ -201,34 +201,34 @@ class Loop:
         self, backend: SimulationBackend, first: BaseException | None, committed: int
     ) -> BaseException | None:
         """Save, stop the workers, say how the run ended; return what went wrong first."""
-        progress = self._progress
+        state = self._state
 
         def save() -> None:
-            if progress is not None:
-                self._saver.save(progress, backend)
+            if state is not None:
+                self._saver.save(state, backend)
 
         for step in (save, backend.close):  # a full disk must not leave workers behind
             first = tried(step, first)
         facts = {
-            "rounds_done": progress.round if progress else committed,
-            "stopped_early": progress.early_end(self._config["rounds"]) if progress else None,
+            "rounds_done": state.round if state else committed,
+            "stopped_early": state.early_end(self._config["rounds"]) if state else None,
             "execution": backend.executions(),
         }
         return tried(lambda: self._manifest.end(first, **facts), first)
 
-    def _ended(self, checkpoint: Checkpoint) -> Progress | None:
+    def _ended(self, checkpoint: Checkpoint) -> RunState | None:
         """Return the state of a run without a further round; None if one follows."""
         stopped = still_stopped(self._early_stop, checkpoint.manifest, self._config["rounds"])
         if stopped is None and checkpoint.round < self._config["rounds"]:
             return None
         return self._restored(checkpoint, stopped)
 
-    def _conclude(self, progress: Progress, checkpoint: Checkpoint) -> dict[str, Any]:
+    def _conclude(self, state: RunState, checkpoint: Checkpoint) -> dict[str, Any]:
         """Do what comes after the last round; it may have been done in part, or wholly."""
         saved = checkpoint.manifest
         facts = {
-            "rounds_done": progress.round,
-            "stopped_early": progress.early_end(self._config["rounds"]),
+            "rounds_done": state.round,
+            "stopped_early": state.early_end(self._config["rounds"]),
             **{name: saved[name] for name in ("execution",) if name in saved},
         }
 
@@ -238,10 +238,10 @@ class Loop:
                 callback.on_run_start(folder=self._folder, config=self._config)
             for callback in self._callbacks:
                 callback.on_run_end(folder=self._folder)
-            write_model(self._folder.model, wire.from_record(progress.arrays))
+            write_model(self._folder.model, wire.from_record(state.arrays))
             if checkpoint.states is not None and saved["config_hash"] != config_hash(self._config):
                 # something may differ, but all files of a run name one setting
-                self._saver.write(progress, checkpoint.states, saved.get("execution"))
+                self._saver.write(state, checkpoint.states, saved.get("execution"))
 
         with undisturbed():
             first = tried(close, None)

@@ -20,7 +20,7 @@ from strategies.support.contract import State
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunState:
     """The state after a finished round: all that a checkpoint needs.
 
     Parameters
@@ -79,30 +79,30 @@ class Saver:
     last: int
     resumable: int = 0
 
-    def save(self, progress: Progress, backend: SimulationBackend) -> None:
+    def save(self, state: RunState, backend: SimulationBackend) -> None:
         """Write the checkpoint of a finished round, once, and the model alone."""
-        if progress.round == self.last:
+        if state.round == self.last:
             return
         backend.sync()
         self.folder.sync()
-        self.write(progress, backend.versions(progress.round), backend.executions())
+        self.write(state, backend.versions(state.round), backend.executions())
         # two checkpoints are kept: a resume may start from the one before
-        self.resumable, self.last = max(self.last, 0), progress.round
+        self.resumable, self.last = max(self.last, 0), state.round
         backend.prune(self.resumable, self.last)
 
-    def write(self, progress: Progress, states: Mapping[int, Version], execution: Any) -> None:
+    def write(self, state: RunState, states: Mapping[int, Version], execution: Any) -> None:
         """Write a checkpoint, whether or not there is one of its round, and the model alone.
 
         Parameters
         ----------
-        progress : Progress
+        state : RunState
             After the round.
         states : mapping of int to Version
             What the clients keep.
         execution : JSON value
             How they ran.
         """
-        arrays = wire.from_record(progress.arrays)
+        arrays = wire.from_record(state.arrays)
         facts = self.manifest.facts
         values = {
             "config": flatten(own_settings(self.config)),
@@ -110,11 +110,11 @@ class Saver:
             "seconds": self.manifest.seconds(),
             **self.place.kept(),
             **{key: facts[key] for key in ("code", "content") if key in facts},
-            "early_stop": progress.early_stop,
-            "stopped_early": progress.stopped,
+            "early_stop": state.early_stop,
+            "stopped_early": state.stopped,
             "execution": execution,
-            "lost": [progress.losses.in_a_row, progress.losses.any_useful],
+            "lost": [state.losses.in_a_row, state.losses.any_useful],
         }
-        strategy = progress.strategy.arrays, progress.strategy.values
-        write_checkpoint(self.folder.path, progress.round, arrays, strategy, values, states=states)
+        strategy = state.strategy.arrays, state.strategy.values
+        write_checkpoint(self.folder.path, state.round, arrays, strategy, values, states=states)
         write_model(self.folder.model, arrays)

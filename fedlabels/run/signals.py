@@ -35,9 +35,9 @@ class _Listener:
         if self._told:  # by a signal, and now asked to as well
             return
         self._told = True
-        for told in _TOLD:
-            if told in self._before:
-                signal.signal(told, signal.SIG_DFL)
+        for signal_number in _TOLD:
+            if signal_number in self._before:
+                signal.signal(signal_number, signal.SIG_DFL)
         if not self.waits:
             raise KeyboardInterrupt
         self.owes = True

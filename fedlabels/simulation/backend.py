@@ -168,8 +168,8 @@ class SimulationBackend(ABC):
         ]
         # A stack must not depend on the number of workers, so blocks stay whole; clients that run
         # one by one are dealt by what they have to do.
-        way = self.spec.execution
-        unit = self._block if way == "stacked" or (way == "auto" and self._gpus) else 1
+        execution = self.spec.execution
+        unit = self._block if execution == "stacked" or (execution == "auto" and self._gpus) else 1
         work = [self._work(job.exchange, item.client_id) for item in items]
         cuts = [0, *ends(work, self.workers, unit)]
         return [self._order(job, items[a:b], len(ordered)) for a, b in pairwise(cuts)]
@@ -226,13 +226,13 @@ class SimulationBackend(ABC):
                 if total is not None:
                     result.sums[name] = _sum_term(total)
             else:
-                made = [entry for report in reports for entry in report.each.get(name, [])]
-                if made:
-                    result.each[name] = _each_term(made)
+                entries = [entry for report in reports for entry in report.each.get(name, [])]
+                if entries:
+                    result.each[name] = _each_term(entries)
         for name in job.keep:
-            made = [entry for report in reports for entry in report.kept.get(name, [])]
-            if made:
-                result.kept[name] = _each_term(made)
+            entries = [entry for report in reports for entry in report.kept.get(name, [])]
+            if entries:
+                result.kept[name] = _each_term(entries)
         return result
 
 
@@ -255,8 +255,8 @@ def _sum_term(node: Node) -> SumTerm:
     return SumTerm({k: v.numpy() for k, v in node.total.items()}, weight, node.reduce, node.count)
 
 
-def _each_term(made: Sequence[Made]) -> EachTerm:
-    made = sorted(made, key=lambda entry: entry[1])
-    names = made[0][3]
-    values = {name: np.stack([entry[3][name] for entry in made]) for name in names}
-    return EachTerm([entry[1] for entry in made], values, [entry[2] for entry in made])
+def _each_term(entries: Sequence[Made]) -> EachTerm:
+    entries = sorted(entries, key=lambda entry: entry[1])
+    names = entries[0][3]
+    values = {name: np.stack([entry[3][name] for entry in entries]) for name in names}
+    return EachTerm([entry[1] for entry in entries], values, [entry[2] for entry in entries])

@@ -154,10 +154,10 @@ class Channel:
         content = bytearray(size)
         view, place = memoryview(content), 0
         while place < size:
-            got = self._socket.recv_into(view[place:])
-            if not got:
+            received = self._socket.recv_into(view[place:])
+            if not received:
                 raise EOFError("the other process is gone")
-            place += got
+            place += received
         return content
 
     def close(self) -> None:

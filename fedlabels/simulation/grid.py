@@ -154,7 +154,7 @@ class CohortGrid(RoundGrid):
                 memory[id(record)] = _read(record)
             return memory[id(record)]
 
-        made: list[tuple[list[Message], JobResult, Mapping[str, Need]]] = []
+        exchanged: list[tuple[list[Message], JobResult, Mapping[str, Need]]] = []
         for group in _groups(sent):
             needs = _needs(group[0], self.needs)
             with phase("ship"):
@@ -164,8 +164,8 @@ class CohortGrid(RoundGrid):
             result = self._backend.run(job)
             self.last.append(result)
             _check_answered(group, result)
-            made.append((group, result, needs))
-        replies = Replies(partial(_in_order, sent, made), self.last)
+            exchanged.append((group, result, needs))
+        replies = Replies(partial(_in_order, sent, exchanged), self.last)
         self.kept = replies.kept
         return replies
 
@@ -231,12 +231,12 @@ def _downs(group: Sequence[Message], read: Callable[[ArrayRecord], Arrays]) -> l
 
 def _in_order(
     sent: Sequence[Message],
-    made: Sequence[tuple[Sequence[Message], JobResult, Mapping[str, Need]]],
+    exchanged: Sequence[tuple[Sequence[Message], JobResult, Mapping[str, Need]]],
 ) -> list[Message]:
     """Make the replies to some messages, in their order; only strategies of others ask for them."""
     with phase("ship_back"):
         answers: dict[int, Message] = {}
-        for group, result, needs in made:
+        for group, result, needs in exchanged:
             answers.update(_answers(group, result, needs))
         return [answers[i] for i in map(_client_of, sent) if i in answers]
 

@@ -146,11 +146,11 @@ class WorkerPool(SimulationBackend):
         for slot in range(self._slots()):
             asked = time.perf_counter()
             try:
-                theirs, made = self._answer(self._ask(slot, "tracks", events))
+                worker_time, seen = self._answer(self._ask(slot, "tracks", events))
             except self._GONE:
                 found.append(list[Track]())
                 continue
-            found.append(in_our_time(made, asked, theirs, time.perf_counter()))
+            found.append(in_our_time(seen, asked, worker_time, time.perf_counter()))
         return found
 
 

@@ -13,7 +13,7 @@ from fedlabels.rounds.job import Arrays
 from fedlabels.worker.source import canonical
 
 
-def told(exchange: str, error: Exception) -> str:
+def failure_text(exchange: str, error: Exception) -> str:
     """Say what a client raised, and in which exchange."""
     return f"{exchange}: {type(error).__name__}: {error}"
 
@@ -56,8 +56,8 @@ def _packed(tree: Mapping[str, Tensor]) -> Arrays:
     out: Arrays = {}
     for kind in dict.fromkeys(v.dtype for v in tree.values()):
         parts = {k: v.detach() for k, v in tree.items() if v.dtype == kind}
-        there = torch.cat([v.reshape(-1) for v in parts.values()]).cpu().numpy()
+        flat_host = torch.cat([v.reshape(-1) for v in parts.values()]).cpu().numpy()
         cuts = np.cumsum([v.numel() for v in parts.values()])[:-1]
-        for (name, value), flat in zip(parts.items(), np.split(there, cuts), strict=True):
+        for (name, value), flat in zip(parts.items(), np.split(flat_host, cuts), strict=True):
             out[name] = flat.reshape(tuple(value.shape))
     return {name: out[name] for name in tree}

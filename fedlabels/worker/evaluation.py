@@ -87,8 +87,8 @@ def evaluate(blocks: Sequence[Scored], test: ArrayDataset, shards: Ragged) -> Ev
     count = int(known.sum())
     if not count:
         return Evaluation(float("nan"), float("nan"), recall)
-    mine = shards.keep(known[shards.index])
-    parts = {**_by_domain(right, known, test), **_by_client(right, mine)}
+    known_shards = shards.keep(known[shards.index])
+    parts = {**_by_domain(right, known, test), **_by_client(right, known_shards)}
     return Evaluation(total / count, float(hits.sum() / count), recall, parts)
 
 

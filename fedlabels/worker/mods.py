@@ -138,10 +138,10 @@ class Mods:
             for name, term in out.terms.items()
         }
         metrics = MetricRecord({wire.NUM_EXAMPLES: out.weight()})
-        made = RecordDict({wire.METRICS: metrics, **records})
+        content = RecordDict({wire.METRICS: metrics, **records})
 
         def answer(asked: Message, _: Context) -> Message:
-            return Message(made, reply_to=asked)
+            return Message(content, reply_to=asked)
 
         context = Context(1, 1, {}, RecordDict(), {})
         reply: Message = with_mods(answer, self._chain)(message, context)
@@ -189,8 +189,8 @@ def _on_parameters(call: Handler, buffers: frozenset[str]) -> Handler:
         config = message.content[wire.CONFIG]
         shown = RecordDict({wire.ARRAYS: _part(before, names), wire.CONFIG: config})
         down = Message(shown, 1, "train")
-        made = RecordDict({**reply.content, wire.ARRAYS: _part(after, names)})
-        up: Message = call(down, context, lambda asked, _: Message(made, reply_to=asked))
+        content = RecordDict({**reply.content, wire.ARRAYS: _part(after, names)})
+        up: Message = call(down, context, lambda asked, _: Message(content, reply_to=asked))
         if up.has_error():
             return up
         moved = peek(up.content.array_records[wire.ARRAYS])

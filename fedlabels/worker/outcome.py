@@ -60,7 +60,7 @@ class Outcome:
 
 
 def outcomes(
-    made: Sequence[Made],
+    results: Sequence[Made],
     truth: NDArray[np.int64],
     private: frozenset[str],
     keep: Sequence[str] = (),
@@ -69,7 +69,7 @@ def outcomes(
 
     Parameters
     ----------
-    made : sequence of Made
+    results : sequence of Made
         Of one device.
     truth : ndarray of int64, shape (samples,)
         Hidden labels, -1 where nobody knows.
@@ -78,20 +78,20 @@ def outcomes(
     keep : sequence of str
         Terms to keep.
     """
-    out = [_outcome(one, truth, private, keep) for one in made]
-    ratios = [_ratios(one) for one in made]
+    out = [_outcome(one, truth, private, keep) for one in results]
+    ratios = [_ratios(one) for one in results]
     values = [v for one in ratios for pair in one.values() for v in pair]
     first = next((term for outcome in out for term in outcome.terms.values()), None)
-    there = first is not None and _elsewhere(first)
-    checks = [v for o in out for t in o.terms.values() for v in readings(t)] if there else []
+    elsewhere = first is not None and _elsewhere(first)
+    checks = [v for o in out for t in o.terms.values() for v in readings(t)] if elsewhere else []
     read = iter(numbers([*values, *checks]))
     for names, outcome in zip(ratios, out, strict=True):
         outcome.metrics = {name: (next(read), next(read)) for name in names}
-    for outcome in out if there else ():
+    for outcome in out if elsewhere else ():
         outcome.read = {
             name: Reading(bool(next(read)), next(read), next(read)) for name in outcome.terms
         }
-    for one, outcome in zip(made, out, strict=True):
+    for one, outcome in zip(results, out, strict=True):
         if one.cohort.pseudo_labels:
             one.cohort.pseudo_labels = on_host(one.cohort.pseudo_labels)
             outcome.metrics.update(score(one.cohort.pseudo_labels, truth, one.row))
@@ -99,27 +99,27 @@ def outcomes(
 
 
 def _outcome(
-    made: Made, truth: NDArray[np.int64], private: frozenset[str], keep: Sequence[str]
+    trained: Made, truth: NDArray[np.int64], private: frozenset[str], keep: Sequence[str]
 ) -> Outcome:
-    if not isinstance(made.result, FitResult):
-        raise RejectedError(f"a FitResult is due, got {type(made.result).__name__}")
+    if not isinstance(trained.result, FitResult):
+        raise RejectedError(f"a FitResult is due, got {type(trained.result).__name__}")
     terms = {}
-    for name, given in _named_ones("terms", made.result.terms, "Term").items():
+    for name, given in _named_ones("terms", trained.result.terms, "Term").items():
         term = _named(name, given)
         value = {k: v for k, v in term.value.items() if name != "model" or k not in private}
         # a number is the same for all clients of a stack and has no leading axis
         own = isinstance(given.weight, torch.Tensor | Mapping)
-        weight = _taken(made, term.weight) if own else term.weight
-        terms[name] = Term(_taken(made, value), weight, term.reduce)
+        weight = _taken(trained, term.weight) if own else term.weight
+        terms[name] = Term(_taken(trained, value), weight, term.reduce)
     with phase("ship_back"):
-        whole = named_trees(made.result.state).items()
+        whole = named_trees(trained.result.state).items()
         # copies: a client may write into what it returned when it trains the next one
-        state = {name: copies_of(_taken(made, tree)) for name, tree in whole}
-        found = {name: made.result.terms[name].value for name in keep if name in terms}
+        state = {name: copies_of(_taken(trained, tree)) for name, tree in whole}
+        found = {name: trained.result.terms[name].value for name in keep if name in terms}
         for name, value in found.items():
             for key, tensor in value.items():
                 held(f"term '{name}': tensor '{key}'", tensor)
-        kept = {name: copies_of(made.take(dict(value))) for name, value in found.items()}
+        kept = {name: copies_of(trained.take(dict(value))) for name, value in found.items()}
     return Outcome(terms, state=flatten(state) if state else None, kept=kept)
 
 
@@ -139,17 +139,17 @@ def _named(name: str, term: Term) -> Term:
         raise RejectedError(f"term '{name}': {error}") from None
 
 
-def _taken(made: Made, value: Any) -> Any:
+def _taken(trained: Made, value: Any) -> Any:
     """Return the client's part of a value, which has as many rows as the stack has clients."""
     leaves = value.values() if isinstance(value, Mapping) else [value]
-    if made.row is not None and any(leaf.shape[:1] != (made.clients,) for leaf in leaves):
+    if trained.row is not None and any(leaf.shape[:1] != (trained.clients,) for leaf in leaves):
         raise RejectedError("a value of a stack lacks the axis of its clients")
-    return made.take(value)
+    return trained.take(value)
 
 
-def _ratios(made: Made) -> Mapping[str, tuple[Any, Any]]:
+def _ratios(trained: Made) -> Mapping[str, tuple[Any, Any]]:
     found = {}
-    for name, ratio in _named_ones("metrics", made.result.metrics, "Ratio").items():
+    for name, ratio in _named_ones("metrics", trained.result.metrics, "Ratio").items():
         if not isinstance(ratio, Ratio):
             raise RejectedError(f"metric {name!r}: a Ratio is due, got {type(ratio).__name__}")
         if name.startswith(SCORE):
@@ -157,16 +157,16 @@ def _ratios(made: Made) -> Mapping[str, tuple[Any, Any]]:
                 f"metric {name!r}: such names are those of labels that were scored against the"
                 " hidden truth; return PseudoLabels among the sums of a scan"
             )
-        found[name] = tuple(_number(made, name, value) for value in (ratio.sum, ratio.count))
+        found[name] = tuple(_number(trained, name, value) for value in (ratio.sum, ratio.count))
     return found
 
 
-def _number(made: Made, name: str, value: Any) -> Any:
+def _number(trained: Made, name: str, value: Any) -> Any:
     if isinstance(value, bool | int | float):
         return torch.tensor(float(value), dtype=torch.float64)
     if not isinstance(value, torch.Tensor):
         raise RejectedError(f"metric {name!r} is of {type(value).__name__}, a number is due")
-    number: torch.Tensor = _taken(made, value.detach())
+    number: torch.Tensor = _taken(trained, value.detach())
     if number.numel() != 1 or number.is_complex():
         raise RejectedError(
             f"metric {name!r} is {typed(number.dtype)} of shape {tuple(number.shape)}, one real"

@@ -16,9 +16,9 @@ from fedlabels.cohort.probe import OutOfMemory, StackSize, fastest, seconds
 from fedlabels.cohort.recorders import RecordError
 from fedlabels.cohort.types import EMPTY, Received
 from fedlabels.errors import RunError
-from fedlabels.rounds.judge import said
+from fedlabels.rounds.judge import reason_of
 from fedlabels.rounds.order import Item, Order
-from fedlabels.worker.convert import told, trees_of
+from fedlabels.worker.convert import failure_text, trees_of
 from fedlabels.worker.outcome import Outcome, outcomes
 from fedlabels.worker.population import Population
 from fedlabels.worker.shared import Shared
@@ -94,21 +94,22 @@ class Trainer:
                 self._choose(order, trees, group)
         for items in self._cut(order.items, order.block_size):
             with phase("other", [item.client_id for item in items]):
-                made = self._together(order, trees, items)
-            yield from made
+                together = self._together(order, trees, items)
+            yield from together
 
     # ---- who with whom
 
     def _group(self, item: Item) -> int:
         return int(self._population.members[item.client_id])
 
-    def _way(self, group: int) -> str:
+    def _execution_of(self, group: int) -> str:
         """Return how a group's clients run."""
-        way = self._execution
-        if way == "auto":
-            way = self.chosen.get(group, "graphed")
+        execution = self._execution
+        if execution == "auto":
+            execution = self.chosen.get(group, "graphed")
         stackable = self._engines[group].client.stackable
-        return "looped" if group in self._broken or (way == "stacked" and not stackable) else way
+        looped = group in self._broken or (execution == "stacked" and not stackable)
+        return "looped" if looped else execution
 
     def _cut(self, items: Sequence[Item], block: int) -> Iterator[list[Item]]:
         """Cut a range into what runs together; a limit counts from the next cut on."""
@@ -125,16 +126,16 @@ class Trainer:
 
     def _limit(self, item: Item) -> int:
         group = self._group(item)
-        way = self._way(group)
-        if way == "stacked":
+        execution = self._execution_of(group)
+        if execution == "stacked":
             return self._sizes[group].clients
-        return self._engines[group].window if way == "graphed" else 1
+        return self._engines[group].window if execution == "graphed" else 1
 
     def _differs(self, last: Item, item: Item, block: int) -> bool:
         """Say whether two clients cannot be in one stack: group, state, block."""
         if self._group(last) != self._group(item):
             return True
-        if self._way(self._group(item)) == "graphed":
+        if self._execution_of(self._group(item)) == "graphed":
             return False
         return not _alike(last, item, block)
 
@@ -151,13 +152,13 @@ class Trainer:
         members = self._members(order, items)
 
         def graphed() -> None:
-            for made in engine.graphed(request, members[: engine.window]):
-                if isinstance(made, Exception):
-                    raise made
+            for result in engine.graphed(request, members[: engine.window]):
+                if isinstance(result, Exception):
+                    raise result
 
-        ways = {"graphed": graphed, "stacked": lambda: engine.stacked(request, members)}
+        runs = {"graphed": graphed, "stacked": lambda: engine.stacked(request, members)}
         share = {"graphed": min(len(members), engine.window), "stacked": len(members)}
-        timed = {name: partial(self._each, run, share[name], engine) for name, run in ways.items()}
+        timed = {name: partial(self._each, run, share[name], engine) for name, run in runs.items()}
         try:
             self.chosen[group] = fastest(timed, f"{len(members)} clients of group {group}")
         except Exception:
@@ -189,11 +190,11 @@ class Trainer:
         return out
 
     def _together(self, order: Order, trees: Shared, items: Sequence[Item]) -> Results:
-        way = self._way(self._group(items[0]))
-        if way == "graphed":
+        execution = self._execution_of(self._group(items[0]))
+        if execution == "graphed":
             return self._graphed(order, trees, items)
         # a stack of one, too, is a stack: its bits must not depend on who is left over
-        if way == "stacked" and self._sizes[self._group(items[0])].clients > 1:
+        if execution == "stacked" and self._sizes[self._group(items[0])].clients > 1:
             return self._stacked(order, trees, items)
         return [self._alone(order, trees, item) for item in items]
 
@@ -201,19 +202,19 @@ class Trainer:
         group = self._group(item)
         engine = self._engines[group]
         try:
-            made = engine.looped(self._request(order, trees), self._members(order, [item])[0])
+            trained = engine.looped(self._request(order, trees), self._members(order, [item])[0])
             self._require_untouched(trees, group)
         except Exception as error:
             self._restore_written(trees, group)
-            return item, Outcome(error=told(order.exchange, error))
+            return item, Outcome(error=failure_text(order.exchange, error))
         try:
-            return item, self._read(order, [item], [made])[0]
+            return item, self._read(order, [item], [trained])[0]
         except Exception as error:
-            return item, Outcome(problem=said(error))
+            return item, Outcome(problem=reason_of(error))
 
-    def _read(self, order: Order, items: Sequence[Item], made: Sequence[Made]) -> list[Outcome]:
+    def _read(self, order: Order, items: Sequence[Item], results: Sequence[Made]) -> list[Outcome]:
         hidden = self._private[self._group(items[0])]
-        return outcomes(made, self._truth, hidden, order.keep)
+        return outcomes(results, self._truth, hidden, order.keep)
 
     def _stacked(self, order: Order, trees: Shared, items: Sequence[Item]) -> Results:
         size = self._sizes[self._group(items[0])]
@@ -238,9 +239,9 @@ class Trainer:
         engine = self._engines[group]
         try:
             size.watch()
-            made = engine.stacked(self._request(order, trees), self._members(order, items))
+            results = engine.stacked(self._request(order, trees), self._members(order, items))
             self._require_untouched(trees, group)
-            found = self._read(order, items, made)
+            found = self._read(order, items, results)
             size.learn(len(items))
             return found, None
         except Exception as error:
@@ -250,10 +251,10 @@ class Trainer:
 
     def _graphed(self, order: Order, trees: Shared, items: Sequence[Item]) -> Results:
         group = self._group(items[0])
-        made = self._engines[group].graphed(
+        results = self._engines[group].graphed(
             self._request(order, trees), self._members(order, items)
         )
-        good = [one for one in made if isinstance(one, Made)]
+        good = [one for one in results if isinstance(one, Made)]
         try:
             self._require_untouched(trees, group)
             read = iter(self._read(order, items, good))
@@ -264,7 +265,7 @@ class Trainer:
             (item, next(read))
             if isinstance(one, Made)
             else self._without_graph(order, trees, item, one)
-            for item, one in zip(items, made, strict=True)
+            for item, one in zip(items, results, strict=True)
         ]
 
     def _without_graph(

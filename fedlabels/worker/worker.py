@@ -30,7 +30,7 @@ from fedlabels.rounds.judge import (
     check_metrics,
     check_tested,
     difference,
-    said,
+    reason_of,
     vote,
 )
 from fedlabels.rounds.order import Item, Order, Report
@@ -200,8 +200,10 @@ class Worker:
         ValueError
             If there are more.
         """
-        ((_, made),) = self._trainer.run(order, Shared(shared, self.device))
-        return self._mods.around(self._mods.message(order, shared), made) if self._mods else made
+        ((_, outcome),) = self._trainer.run(order, Shared(shared, self.device))
+        if not self._mods:
+            return outcome
+        return self._mods.around(self._mods.message(order, shared), outcome)
 
     def tracks(self, events: bool) -> tuple[float, list[Track]]:
         """Return the time by this process's clock, and what was timed since the last call."""
@@ -257,19 +259,19 @@ class Worker:
         down: int,
     ) -> None:
         """Check one client's result and add it to the report."""
-        made = ClientRow(item.client_id, "ok", out.error)
-        made.bytes_down = down + sum(num_bytes(arrays) for arrays in item.own.values())
+        row = ClientRow(item.client_id, "ok", out.error)
+        row.bytes_down = down + sum(num_bytes(arrays) for arrays in item.own.values())
         terms: Mapping[str, Term] = {}
         if out.error is not None:
-            made.status = "failed"
+            row.status = "failed"
         else:
             try:
-                terms = self._judged(order, report, item, out, made)
+                terms = self._judged(order, report, item, out, row)
             except Exception as error:  # whatever a client returns, the run goes on without it
-                made.status, made.error = "rejected", said(error)
-                made.weight, made.metrics = 0.0, {}
-        report.rows.append(made)
-        used = made.status == "ok"
+                row.status, row.error = "rejected", reason_of(error)
+                row.weight, row.metrics = 0.0, {}
+        report.rows.append(row)
+        used = row.status == "ok"
         for name, need in order.needs.items():
             term = terms.get(name) if used else None
             if need == "sum":

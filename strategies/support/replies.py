@@ -25,7 +25,7 @@ from fedlabels.rounds.judge import (
     RejectedError,
     check_metrics,
     is_reserved,
-    said,
+    reason_of,
 )
 from fedlabels.rounds.replies import Replies
 from fedlabels.rounds.stranger import from_stranger
@@ -233,7 +233,7 @@ def check_uplink(
     except RejectedError as error:
         raise WireError(str(error)) from error
     except Exception as error:  # of a stranger's bytes nothing is sure
-        raise WireError(f"the reply cannot be read: {said(error)}") from error
+        raise WireError(f"the reply cannot be read: {reason_of(error)}") from error
 
 
 def _judged(content: RecordDict, due: Due, limits: Limits) -> tuple[wire.Uplink, dict[str, Form]]:

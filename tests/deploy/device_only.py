@@ -63,7 +63,7 @@ def main() -> None:
         message = Message(content, 9, kind)
         set_message_id(message, f"message-{round_index}")
         reply = app(message, Context(1, 9, dict(node), RecordDict(), {}))
-        said = wire.decode_said(reply.content)
+        said = wire.decode_remark(reply.content)
         assert not said.error, said.error
         assert said.client_id == 5
         return said if kind == "query" else wire.decode_up(reply.content)

@@ -218,15 +218,15 @@ def test_an_answer_that_cannot_be_read_is_rejected(
 ) -> None:
     bench = benches["fedavg"]
     bench.flower.change = lambda _, reply: reply
-    read = wire.decode_said
+    read = wire.decode_remark
 
-    def stumbles(content: RecordDict) -> wire.Said:
+    def stumbles(content: RecordDict) -> wire.Remark:
         said = read(content)
         if said.client_id == ROGUE - 100:
             raise RuntimeError("a fault of ours")
         return said
 
-    monkeypatch.setattr(wire, "decode_said", stumbles)
+    monkeypatch.setattr(wire, "decode_remark", stumbles)
     assert bench.round()[0] == ["ok", "failed", "ok"]
     assert bench.grid.last[0].rows[1].error == "RuntimeError"
 

@@ -83,14 +83,14 @@ def times_of(server: Track, workers: Sequence[Sequence[Track]]) -> Times:
 def _split(server: Track, workers: Sequence[Sequence[Track]]) -> dict[str, float]:
     """Take the way to the first worker and from the last one out of the waiting for them."""
     seconds = Counter(server.seconds)
-    tracks = [track for made in workers for track in made]
+    tracks = [track for worker in workers for track in worker]
     for name, begin, end, _ in server.events:
         inside = [t for t in tracks if begin <= (t.begin + t.end) / 2 <= end]
         if name != "work" or not inside:
             continue
-        there = min(max(0.0, min(t.begin for t in inside) - begin), end - begin)
-        back = min(max(0.0, end - max(t.end for t in inside)), end - begin - there)
-        seconds.update({"ship": there, "ship_back": back, "work": -there - back})
+        outward = min(max(0.0, min(t.begin for t in inside) - begin), end - begin)
+        homeward = min(max(0.0, end - max(t.end for t in inside)), end - begin - outward)
+        seconds.update({"ship": outward, "ship_back": homeward, "work": -outward - homeward})
     return dict(seconds)
 
 

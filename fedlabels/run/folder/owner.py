@@ -60,7 +60,7 @@ def owned(folder: Path, *, wait: bool = False) -> Iterator[None]:
     Without ``flock`` (Windows, and file systems that know no locks, which is said) nothing keeps
     a second process out. On NFS it holds between machines, too.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    absent = [path for path in (folder, *folder.parents) if not path.exists()]
     handle = _locked(folder, wait)
     if handle is None:
         yield
@@ -73,7 +73,7 @@ def owned(folder: Path, *, wait: bool = False) -> Iterator[None]:
         if os.getpid() == process:  # a forked process owns nothing
             with contextlib.suppress(OSError):
                 (folder / LOCK).unlink(missing_ok=True)
-                for path in made:
+                for path in absent:
                     path.rmdir()
             _held.discard(handle)
             os.close(handle)

@@ -54,7 +54,7 @@ class MLflow:
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         client = import_module("mlflow.tracking").MlflowClient
         self._entities = import_module("mlflow.entities")
-        for name in ("mlflow", "alembic"):  # a new store is made with a line for every table
+        for name in ("mlflow", "alembic"):  # a new store is database with a line for every table
             logging.getLogger(name).setLevel(logging.WARNING)
         if uri.startswith(_SQLITE):
             _make(Path(uri.removeprefix(_SQLITE).partition("?")[0]), client)
@@ -98,7 +98,7 @@ class MLflow:
             place = None if self._uri else (folder / "mlflow").as_uri()
             try:
                 return str(self._client.create_experiment(self._project, artifact_location=place))
-            except Exception:  # another run of a sweep made it in the meantime: it is there now
+            except Exception:  # another run of a sweep database it in the meantime: it is there now
                 found = self._client.get_experiment_by_name(self._project)
                 if found is None:
                     raise
@@ -120,14 +120,14 @@ def _make(file: Path, client: Any) -> None:
     if file.exists():
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    made, whole = temporary_name(file), temporary_name(file)
+    database, whole = temporary_name(file), temporary_name(file)
     try:
-        client(tracking_uri=f"{_SQLITE}{made.as_posix()}").search_experiments(max_results=1)
-        shutil.copyfile(made, whole)  # the library keeps the other one open
+        client(tracking_uri=f"{_SQLITE}{database.as_posix()}").search_experiments(max_results=1)
+        shutil.copyfile(database, whole)  # the library keeps the other one open
         with contextlib.suppress(FileExistsError):  # another run was faster: its store is whole
             os.link(whole, file)
     finally:
-        made.unlink(missing_ok=True)
+        database.unlink(missing_ok=True)
         whole.unlink(missing_ok=True)
 
 

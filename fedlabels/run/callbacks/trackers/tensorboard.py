@@ -82,9 +82,9 @@ class TensorBoard:
 
 def _settings(subject: Subject) -> Any:
     """Make the start of a session: settings and tags, as the hyperparameter view reads them."""
-    told = {key: _plain(value) for key, value in {**subject.settings, **subject.tags()}.items()}
-    made = import_module("tensorboard.plugins.hparams.summary_v2")
-    return made.hparams_pb(told, trial_id=subject.run_id)
+    values = {key: _plain(value) for key, value in {**subject.settings, **subject.tags()}.items()}
+    summary = import_module("tensorboard.plugins.hparams.summary_v2")
+    return summary.hparams_pb(values, trial_id=subject.run_id)
 
 
 def _ending(status: str) -> Any:
