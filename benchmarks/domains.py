@@ -33,7 +33,7 @@ STUDY = Study(ROOT / "runs" / "domains", ROOT / "benchmarks" / "results" / "doma
 COMMON = [
     "backend=serial", "partition=domain", "labels=uniform", "labels.fraction=1.0",
     "evaluate_clients=true", "model=digits_cnn", "model.width=16", "model.hidden=[128,64]",
-    "client.local_steps=null", "client.local_epochs=1", "dataset=npz", "dataset.views=none",
+    "training.steps=null", "training.epochs=1", "dataset=npz", "dataset.views=none",
 ]  # fmt: skip
 METHODS = {
     "FedAvg, no norm": ["method=fedavg", "model.norm=none"],
@@ -45,7 +45,7 @@ METHODS = {
     "SiloBN": ["method=silobn", "client.recompute_statistics=true"],
     "FixBN": ["method=fixbn"],
     "FedWon": ["method=fedwon"],
-    "FedWon, AGC": ["method=fedwon", "client.agc=0.64"],
+    "FedWon, AGC": ["method=fedwon", "training.agc=0.64"],
 }
 OWN = ("FedBN", "SiloBN")  # judged by the clients' own models
 RATES = {32: (0.03, 0.1, 0.3, 1.0), 1: (0.003, 0.01, 0.03)}
@@ -105,8 +105,8 @@ def cell(
     label = method.replace(" ", "").replace(",", "-").replace("+", "-").lower()
     setting, rounds = SETS[name], SETS[name]["rounds"][size]
     overrides = [
-        *COMMON, *METHODS[method], *setting["overrides"], f"client.batch_size={size}",
-        f"client.lr={lr:g}", f"rounds={rounds}", f"evaluate_every={rounds}", f"seed={seed}",
+        *COMMON, *METHODS[method], *setting["overrides"], f"training.batch_size={size}",
+        f"training.lr={lr:g}", f"rounds={rounds}", f"evaluate_every={rounds}", f"seed={seed}",
         f"dataset.root={STUDY.runs / 'data' / name / kind}",
     ]  # fmt: skip
     return f"{kind}-{name}-b{size}-{label}-lr{lr:g}-s{seed}", overrides

@@ -31,8 +31,9 @@ COMMON = [
 ]  # fmt: skip
 # The same local training for all: the momentum, decay and batch of FedLD's code, 20 steps a round.
 LOCAL = [
-    "client.lr=0.05", "client.momentum=0.5", "client.weight_decay=0.0005", "client.batch_size=50",
-    "client.local_steps=20", "client.local_epochs=null",
+    "training.lr=0.05", "training.momentum=0.5", "training.weight_decay=0.0005",
+    "training.batch_size=50",
+    "training.steps=20",
 ]  # fmt: skip
 METHODS = {
     "fedavg": ["method=fedavg"],

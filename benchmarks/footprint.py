@@ -34,10 +34,10 @@ BIN = Path(sys.executable).parent
 RESULTS = ROOT / "benchmarks" / "results" / "footprint.json"
 PORT, DEVICES = 18513, 2
 METHODS = {
-    "fedavg": "method=fedavg client.lr=0.1",
-    "fedlabel_stable": "method=fedlabel_stable client.lr_labeled=0.1 client.lr_unlabeled=0.1"
-    " client.tau=10 client.tau_prime=10",
-    "fedbn": "method=fedbn client.lr=0.1",
+    "fedavg": "method=fedavg training.lr=0.1",
+    "fedlabel_stable": "method=fedlabel_stable training.lr=0.1 training.lr_unlabeled=0.1"
+    " training.steps=10 training.steps_unlabeled=10",
+    "fedbn": "method=fedbn training.lr=0.1",
     "fedsa": "method=fedsa",
 }
 

@@ -101,9 +101,9 @@ class Job:
     def tiny(self) -> "Job":
         """Return the same with next to no work."""
         names = {entry.name for entry in fields(self.client)}
-        short = {"local_steps": 2, "tau": 2, "tau_prime": 2}
-        if getattr(self.client, "local_epochs", None):
-            short.pop("local_steps")
+        short = {"steps": 2, "tau": 2, "steps_unlabeled": 2}
+        if getattr(self.client, "epochs", None):
+            short.pop("steps")
         client = replace(self.client, **{k: v for k, v in short.items() if k in names})
         return replace(
             self, client=client, clients=4, cohort=min(self.cohort // 5, 3), samples=12,
@@ -123,18 +123,18 @@ class Place:
 
 def jobs(part: str) -> Iterator[tuple[dict[str, Any], Job]]:
     """Yield what tells the rows of a part apart, and their work."""
-    pfl = Job(FedAvg(lr=0.1, batch_size=10, local_steps=None, local_epochs=1),
+    pfl = Job(FedAvg(lr=0.1, batch_size=10, steps=None, epochs=1),
               lambda: CnnPfl(SPEC), 1_000, 50, 50, 50, 1_500, 10)  # fmt: skip
     if part == "pfl":
         yield {}, pfl
     if part == "blazefl":
-        client = FedAvg(lr=0.1, batch_size=50, local_steps=None, local_epochs=5)
+        client = FedAvg(lr=0.1, batch_size=50, steps=None, epochs=5)
         yield {}, Job(client, LeNet62006, 100, 100, 500, 500, 5, 1)
     if part == "cohorts":
         for cohort in COHORTS:
             yield {"cohort": cohort}, replace(pfl, cohort=cohort, rounds=TIMED, every=0)
     if part == "fedlabel":
-        plain = FedAvg(lr=0.03, batch_size=64, local_steps=30)
+        plain = FedAvg(lr=0.03, batch_size=64, steps=30)
         same = replace(pfl, samples=100, labeled=20, rounds=TIMED, every=0, views="natural")
         yield {"client": "FedAvg"}, replace(same, client=plain)
         yield {"client": "FedLabel"}, replace(same, client=FedLabel())

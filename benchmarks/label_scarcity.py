@@ -32,11 +32,12 @@ COMMON = [
 # 10 labeled steps of at most 64 samples for every method. Without clipping, lr 0.1 on 5 samples a
 # client now and then explodes: a labeled_only run went from 71 % to 10 % in two rounds.
 LABELED = [
-    "client.batch_size=64", "client.local_steps=10", "client.lr=0.1", "client.clip=5",
+    "training.batch_size=64", "training.steps=10", "training.lr=0.1", "training.clip=5",
 ]  # fmt: skip
 FEDLABEL = [
-    "client.tau=10", "client.tau_prime=10", "client.batch_labeled=64", "client.batch_unlabeled=64",
-    "client.lr_labeled=0.1", "client.lr_unlabeled=0.1", "client.clip=5",
+    "training.steps=10", "training.steps_unlabeled=10", "training.batch_size=64",
+    "training.batch_unlabeled=64",
+    "training.lr=0.1", "training.lr_unlabeled=0.1", "training.clip=5",
 ]  # fmt: skip
 METHODS = {
     "labeled_only": ["method=labeled_only", *LABELED],
@@ -54,7 +55,7 @@ VARIANTS = {
     "t0.95-global": ["client.threshold=0.95", "client.expert=global"],
     "t0.95-flexmatch": ["client.threshold=0.95", "client.threshold_rule=flexmatch"],
     "t0.95-burn40-lr0.03": [
-        "client.threshold=0.95", "client.burn_in_rounds=40", "client.lr_unlabeled=0.03",
+        "client.threshold=0.95", "client.burn_in_rounds=40", "training.lr_unlabeled=0.03",
     ],
 }  # fmt: skip
 METHODS |= {f"tune-{k}": [*METHODS["fedlabel_stable"], *v] for k, v in VARIANTS.items()}

@@ -36,11 +36,11 @@ RESULTS = Path(__file__).resolve().parent / "results" / "passes.json"
 CLIENTS, COHORT, STEPS, LABELED, UNLABELED, SHARD = 100, 20, 10, 10, 50, 200
 SETTINGS: dict[str, dict[str, Any]] = {
     "fedlabel": {
-        "lr_labeled": 0.05, "lr_unlabeled": 0.05, "threshold": 0.1, "tau": STEPS,
-        "tau_prime": STEPS, "batch_labeled": LABELED, "batch_unlabeled": UNLABELED,
+        "lr": 0.05, "lr_unlabeled": 0.05, "threshold": 0.1, "tau": STEPS,
+        "steps_unlabeled": STEPS, "batch_size": LABELED, "batch_unlabeled": UNLABELED,
     },
     "fixmatch": {
-        "lr": 0.05, "threshold": 0.1, "local_steps": STEPS, "batch_size": LABELED,
+        "lr": 0.05, "threshold": 0.1, "steps": STEPS, "batch_size": LABELED,
         "batch_unlabeled": UNLABELED,
     },
 }  # fmt: skip

@@ -22,10 +22,10 @@ from fedlabels.machine import allowed_cores
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "precision.json"
 METHODS = {
-    "fedavg": ["method=fedavg", "labels.fraction=1.0", "client.lr=0.1"],
+    "fedavg": ["method=fedavg", "labels.fraction=1.0", "training.lr=0.1"],
     "fedlabel_stable": [
-        "method=fedlabel_stable", "labels.fraction=0.05", "client.lr_labeled=0.1",
-        "client.lr_unlabeled=0.1",
+        "method=fedlabel_stable", "labels.fraction=0.05", "training.lr=0.1",
+        "training.lr_unlabeled=0.1",
     ],
 }  # fmt: skip
 KINDS = ("float32", "bfloat16")

@@ -43,10 +43,10 @@ ARRAYS = [
     "partition.alpha=1.0", "labels.fraction=0.1",
 ]  # fmt: skip
 FEDLABEL = [
-    "method=fedlabel", "client.tau=10", "client.tau_prime=10", "client.batch_labeled=64",
-    "client.batch_unlabeled=64",
+    "method=fedlabel", "training.steps=10", "training.steps_unlabeled=10", "training.batch_size=64",
+    "training.batch_unlabeled=64",
 ]  # fmt: skip
-LABELED = ["client.local_steps=10", "client.batch_size=64"]
+LABELED = ["training.steps=10", "training.batch_size=64"]
 QUICKSTART = ["preset=quickstart", "evaluate_every=1"]
 
 
@@ -78,7 +78,7 @@ CASES = {
     "fedlabel": Case("FedLabel, LeNet, 28x28 arrays", [*ARRAYS, *FEDLABEL]),
     "fixmatch": Case(
         "FixMatch, LeNet, 28x28 arrays",
-        [*ARRAYS, "method=fixmatch", *LABELED, "client.batch_unlabeled=64"],
+        [*ARRAYS, "method=fixmatch", *LABELED, "training.batch_unlabeled=64"],
     ),
     "fedlabel-digits-ray": Case("the quickstart on two Ray workers", QUICKSTART, workers=2),
 }

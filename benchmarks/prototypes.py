@@ -40,7 +40,7 @@ COMMON = [
     "dataset=fashion_mnist", "model=lenet", "model.feature_dim=64", f"clients={CLIENTS}",
     f"per_round={CLIENTS}", "partition=dirichlet", "partition.alpha=0.1", "partition.keep=0.05",
     "labels.fraction=1", "backend=serial", f"rounds={ROUNDS}", f"evaluate_every={ROUNDS}",
-    f"checkpoint_every={ROUNDS}", "client.batch_size=10", "client.lr=0.02",
+    f"checkpoint_every={ROUNDS}", "training.batch_size=10", "training.lr=0.02",
 ]  # fmt: skip
 METHODS = ("local_training", "fedproto", "fedtgp", "fedsa")
 SETTINGS = {"one": [], "four": ["architectures.models=[cnn_pfl, resnet8, mlp]"]}

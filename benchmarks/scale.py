@@ -34,8 +34,8 @@ SOAK, LOOK = 200, 10  # rounds, and rounds between two looks at the memory
 
 BASE = [
     "dataset=digits", "partition=iid", "partition.reuse=true", "partition.samples_per_client=20",
-    "labels=uniform", "labels.fraction=0.5", "method=fedavg", "client.local_steps=5",
-    "client.batch_size=10", "client.lr=0.1", "evaluate_every=1", "checkpoint_every=10",
+    "labels=uniform", "labels.fraction=0.5", "method=fedavg", "training.steps=5",
+    "training.batch_size=10", "training.lr=0.1", "evaluate_every=1", "checkpoint_every=10",
 ]  # fmt: skip
 MODELS = {"mlp": ["model=mlp", "model.hidden=[32]"], "lenet": ["model=lenet"]}
 PLACES = {

@@ -13,7 +13,7 @@ from typing import Any
 from fedlabels.cohort import Client
 from fedlabels.errors import ConfigError
 
-__all__ = ["build", "find", "names"]
+__all__ = ["build", "find", "names", "settings_of"]
 
 
 def names() -> list[str]:
@@ -49,13 +49,18 @@ def find(name: str) -> type[Client]:
     return found[0]
 
 
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a client's settings from those of a run: the groups ``client`` and ``training``."""
+    return {**config["client"], **config["training"]}
+
+
 def build(settings: Mapping[str, Any]) -> Client:
     """Build a client from its settings.
 
     Parameters
     ----------
     settings : mapping
-        ``name`` and the fields of the client's dataclass.
+        ``name`` and the fields of the client's dataclass, see `settings_of`.
 
     Raises
     ------

@@ -42,8 +42,8 @@ class OwnModelClient(LabeledClient):
 
     lr: float = 0.01
     batch_size: int = 10
-    local_steps: int | None = None
-    local_epochs: int | None = 1
+    steps: int | None = None
+    epochs: int | None = 1
     drop_last: bool = False
 
     @property
@@ -79,9 +79,9 @@ class OwnModelClient(LabeledClient):
         Returns
         -------
         Tree, list of Sums
-            The model, and the sums of every epoch (of all steps together with ``local_steps``).
+            The model, and the sums of every epoch (of all steps together with ``steps``).
         """
-        optimizer = self.optimizer_for(request, cohort.net("model").layout)
+        optimizer = self.make_optimizer(request, cohort.net("model").layout)
         with self.training(request):
             return cohort.sgd_in_parts(
                 self.own_model(cohort),
@@ -99,12 +99,12 @@ class OwnModelClient(LabeledClient):
             "size": self.batch_size,
             "min_rows": self.batch_size if self.drop_last else 1,
         }
-        if self.local_epochs is None:
-            yield cohort.batches(samples, steps=self.local_steps, purpose="labeled", **plan)
+        if self.epochs is None:
+            yield cohort.batches(samples, steps=self.steps, purpose="labeled", **plan)
             return
-        for epoch in range(max(self.local_epochs, 1)):
+        for epoch in range(max(self.epochs, 1)):
             purpose = f"labeled/{epoch}" if epoch else "labeled"
-            yield cohort.batches(samples, epochs=min(self.local_epochs, 1), purpose=purpose, **plan)
+            yield cohort.batches(samples, epochs=min(self.epochs, 1), purpose=purpose, **plan)
 
     def joined(self, cohort: Cohort, sums: Sequence[Sums]) -> dict[str, Tensor]:
         """Add up the sums of several epochs."""

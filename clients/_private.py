@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from clients._checks import check_between, check_choices
 from clients._labeled import LabeledClient
 from fedlabels.cohort import (
     Cohort,
@@ -26,6 +25,7 @@ from fedlabels.cohort import (
     score,
     statistics,
 )
+from fedlabels.cohort.checks import check_between, check_choices
 from fedlabels.effect import Only, only
 
 POLICIES = ("global", "local", "silo", "fix")

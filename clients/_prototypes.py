@@ -7,9 +7,9 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
-from clients._checks import check_at_least, check_choices, require
 from clients._own_model import OwnModelClient, Tables
 from fedlabels.cohort import Batch, Cohort, FitRequest, Ratio, Term, Tree
+from fedlabels.cohort.checks import check_at_least, check_choices, require
 from fedlabels.effect import Only, only, other_than
 from fedlabels.errors import ConfigError
 from fedlabels.losses import class_means, class_sums

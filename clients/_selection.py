@@ -5,7 +5,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedlabels.cohort import Batch, PseudoLabels, Ratio, Sums
+from fedlabels.cohort import (
+    Batch,
+    Cohort,
+    PseudoLabels,
+    Ratio,
+    Sums,
+    Tree,
+    difference,
+    parameters_of,
+    square_norm,
+)
 from fedlabels.losses import (
     Selection,
     UnlabeledLoss,
@@ -73,4 +83,41 @@ def unlabeled_metrics(sums: Sums) -> dict[str, Ratio]:
         "local_share": Ratio(sums["local"], sums["pass"]),
         "agreement": Ratio(sums["agree"], sums["pass"]),
         "ratio": Ratio(sums["ratio"], sums["pass"]),
+    }
+
+
+def movement_metrics(
+    cohort: Cohort, received: Tree, local: Tree, student: Tree, start: Tree | None
+) -> dict[str, Ratio]:
+    """Measure how far, and how much the same way, the two phases moved.
+
+    Parameters
+    ----------
+    received : Tree
+        Where the labeled phase began.
+    local, student : Tree
+        Where the phases ended, per client.
+    start : Tree or None
+        Where the unlabeled phase began, per client; None is ``received``.
+    """
+    net = cohort.net("model")
+
+    def measure(local: Tree, student: Tree, start: Tree) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        left = difference(parameters_of(local, net), received)
+        right = difference(parameters_of(student, net), start)
+        norms = square_norm(left).sqrt().double(), square_norm(right).sqrt().double()
+        dot = torch.stack([(left[k] * right[k]).sum() for k in left]).sum().double()
+        product = norms[0] * norms[1]
+        return *norms, dot / product.clamp_min(1e-30), (product > 0).double()
+
+    if start is None:
+        figures = cohort.map(lambda one, two: measure(one, two, received), local, student)
+    else:
+        figures = cohort.map(measure, local, student, start)
+    first, second, cosine, both = figures
+    one = cohort.map(lambda n: 0 * n + 1, both)
+    return {
+        "delta_labeled": Ratio(first, one),
+        "delta_unlabeled": Ratio(second, one),
+        "delta_cosine": Ratio(cosine, both),
     }

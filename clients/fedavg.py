@@ -6,9 +6,9 @@ McMahan et al., AISTATS 2017, arXiv 1602.05629.
 from dataclasses import dataclass
 
 from clients._anchors import ANCHOR_READS
-from clients._checks import check_choices
 from clients._labeled import LabeledClient, labeled_metrics
 from fedlabels.cohort import Cohort, FitRequest, FitResult, Reads
+from fedlabels.cohort.checks import check_choices
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ Normalization Great in Federated Deep Learning", arXiv 2303.06530.
 from dataclasses import dataclass
 
 from clients._anchors import ANCHOR_READS
-from clients._checks import check_choices
 from clients._labeled import labeled_metrics
 from clients._private import OwnNorm
 from fedlabels.cohort import Cohort, FitRequest, FitResult, Reads
+from fedlabels.cohort.checks import check_choices
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,11 @@ import torch
 from torch import Tensor
 
 from clients._anchors import ANCHOR_READS, anchored
-from clients._checks import check_above, check_at_least, check_between, check_choices, require
-from clients._labeled import labeled_metrics, labeled_sgd, scheduled
-from clients._selection import class_thresholds, selection_sums, unlabeled_metrics
+from clients._experts import ExpertClient
+from clients._labeled import labeled_metrics, labeled_sgd
+from clients._selection import movement_metrics, selection_sums, unlabeled_metrics
 from fedlabels.cohort import (
-    SGD,
     Batch,
-    Client,
     Cohort,
     FitRequest,
     FitResult,
@@ -28,10 +26,8 @@ from fedlabels.cohort import (
     Sums,
     Term,
     Tree,
-    difference,
-    parameters_of,
-    square_norm,
 )
+from fedlabels.cohort.checks import check_at_least, check_choices, require
 from fedlabels.cohort.tree import clone
 from fedlabels.effect import ABOVE_0, Only, only
 from fedlabels.losses import (
@@ -41,16 +37,12 @@ from fedlabels.losses import (
     client_delta_merge,
     cross_entropy,
     proximal_term,
-    select,
     unlabeled_loss_flute,
     unlabeled_loss_paper,
 )
 
 _CHOICES = {
     "variant": ("paper", "flute", "joint"),
-    "score": ("variance", "inverse_entropy", "max_prob"),
-    "expert": ("confident", "global", "local"),
-    "threshold_rule": ("fixed", "flexmatch", "freematch"),
     "consistency_norm": (None, "pass", "agree"),
     "consistency_view": (None, "strong", "weak"),
     "consistency_teacher": (None, "discarded", "local"),
@@ -58,45 +50,28 @@ _CHOICES = {
     "weight": ("labeled_plus_pass", "shard"),
     "phase2_start": ("received", "local"),
     "merge": ("sum", "mean"),
-    "lr_schedule": ("constant", "cosine"),
 }
 
 
 @dataclass(frozen=True)
-class FedLabel(Client):
+class FedLabel(ExpertClient):
     """A few labeled steps make a local expert; then the more confident expert labels each sample.
+
+    ``training.steps`` are the paper's tau, ``training.steps_unlabeled`` its tau'.
 
     Parameters
     ----------
     variant : {"paper", "flute", "joint"}
         The paper's algorithm; the official code's (two models go up); one live model with both
         losses in every step, as in later benchmarks.
-    score : {"variance", "inverse_entropy", "max_prob"}
-        Confidence h (F3).
-    expert : {"confident", "global", "local"}
-        Ablation: force one expert.
-    threshold : float
-        Least confidence beta of a pseudo-label, in [0, 1]; strict (``joint``: inclusive).
-    threshold_rule : {"fixed", "flexmatch", "freematch"}
-        Thresholds per class from one pass over the shard with the chosen experts.
     lambda0 : float
         Upper bound of the weight of the consistency term, >= 0.
     lambda_u : float
         Coefficient of the cross-entropy on pseudo-labels, >= 0.
     lambda_anchor : float or None
         Pull to the received model in phase 2; None is 10 for ``flute`` and 0 otherwise.
-    tau, tau_prime : int
-        Labeled and unlabeled steps a round, >= 0.
-    batch_labeled, batch_unlabeled : int
-        Samples a step, >= 1.
-    lr_labeled, lr_unlabeled : float
-        Learning rates, > 0.
-    lr_schedule : {"constant", "cosine"}
-        Of both rates, over the rounds of the run.
     burn_in_rounds : int
         Rounds without phase 2, >= 0.
-    temperature : float
-        Of the experts and of both sides of the consistency term, > 0.
     consistency_norm, consistency_view, consistency_teacher : str or None
         None is the variant's: pass, strong, discarded (``paper``); agree, weak, local (``flute``).
     unlabeled_divisor : {"pass", "batch"}
@@ -111,27 +86,18 @@ class FedLabel(Client):
         Reproduce the official code, which never zeroes gradients in phase 2.
     mu : float
         Proximal coefficient of phase 1, >= 0.
-    clip : float or None
-        Largest global gradient norm in both phases.
     """
 
+    steps: int | None = 30
+    steps_unlabeled: int | None = 10
+    batch_size: int = 64
+    lr: float = 0.003
+
     variant: str = "paper"
-    score: str = "variance"
-    expert: str = "confident"
-    threshold: float = 0.95
-    threshold_rule: str = "fixed"
     lambda0: float = 0.05
     lambda_u: float = 1.0
     lambda_anchor: float | None = None
-    tau: int = 30
-    tau_prime: int = 10
-    batch_labeled: int = 64
-    batch_unlabeled: int = 64
-    lr_labeled: float = 0.003
-    lr_unlabeled: float = 0.003
-    lr_schedule: str = "constant"
     burn_in_rounds: int = 0
-    temperature: float = 1.0
     consistency_norm: str | None = None
     consistency_view: str | None = None
     consistency_teacher: str | None = None
@@ -141,11 +107,10 @@ class FedLabel(Client):
     merge: str = "sum"
     accumulate_grad: bool = False
     mu: float = 0.0
-    clip: float | None = None
 
     counts: ClassVar[tuple[Only, ...]] = (
         only(
-            "tau_prime", "lr_unlabeled", "phase2_start", "accumulate_grad", "mu",
+            "steps_unlabeled", "lr_unlabeled", "phase2_start", "accumulate_grad", "mu",
             variant=("paper", "flute"),
         ),
         only("merge", "weight", variant="paper"),
@@ -153,17 +118,19 @@ class FedLabel(Client):
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choices(self, _CHOICES)
-        check_at_least(self, 0, ("lambda0", "lambda_u", "tau", "tau_prime", "burn_in_rounds", "mu"))
-        check_at_least(self, 0, ("lambda_anchor",))
-        check_at_least(self, 1, ("batch_labeled", "batch_unlabeled"))
-        check_above(self, 0, ("lr_labeled", "lr_unlabeled", "temperature", "clip"))
-        check_between(self, 0, 1, ("threshold",))
+        check_at_least(self, 0, ("lambda0", "lambda_u", "lambda_anchor", "burn_in_rounds", "mu"))
         require(
             self.variant != "joint" or self.threshold_rule == "fixed",
             "client.variant=joint has no pass over the shard to set thresholds from: use "
             f"client.threshold_rule=fixed, got {self.threshold_rule}",
         )
+
+    @property
+    def inclusive(self) -> bool:
+        """Whether a confidence that equals the threshold passes: in the joint variant."""
+        return self.variant == "joint"
 
     @property
     def reads(self) -> Reads:
@@ -187,25 +154,25 @@ class FedLabel(Client):
             weight = cohort.map(lambda n: torch.where(n > 0, n, 1.0), passed)  # F10b
             return FitResult({"local": Term(local), "student": Term(student, weight)}, metrics)
         received = request.shared["model"]
-        metrics.update(self._movement(cohort, received, local, student))
+        start = local if self.phase2_start == "local" else None
+        metrics.update(movement_metrics(cohort, received, local, student, start))
         merged = self.merged(cohort, received, local, student, passed)
         return FitResult({"model": Term(merged, self.examples(cohort, passed))}, metrics)
 
     def labeled_phase(self, cohort: Cohort, request: FitRequest) -> tuple[Tree, Sums]:
-        """Make the local expert by ``tau`` labeled steps from the received model (F1)."""
+        """Make the local expert by labeled steps from the received model (F1)."""
         penalty = None
         if self.mu:
 
             def penalty(view: Any, fixed: Mapping[str, Tree]) -> Tensor:
                 return proximal_term(view.tree, fixed["received"], self.mu, view.net.parameters)
 
-        optimizer = SGD(scheduled(self.lr_labeled, self.lr_schedule, request), clip=self.clip)
         return labeled_sgd(
             cohort,
             request.shared["model"],
-            optimizer,
-            size=self.batch_labeled,
-            steps=self.tau,
+            self.make_optimizer(request, cohort.net("model").layout),
+            size=self.batch_size,
+            steps=self.steps,
             penalty=penalty,
             objective=anchored(request),
         )
@@ -213,7 +180,7 @@ class FedLabel(Client):
     def unlabeled_phase(
         self, cohort: Cohort, request: FitRequest, local: Tree
     ) -> tuple[Tree, Sums]:
-        """Train a student on what the experts label, ``tau_prime`` steps (F2 to F9).
+        """Train a student on what the experts label (F2 to F9).
 
         Returns
         -------
@@ -222,12 +189,13 @@ class FedLabel(Client):
             ``pass``, ``local``, ``agree``, ``ratio``, ``loss``, ``steps``.
         """
         net, received = cohort.net("model"), request.shared["model"]
-        optimizer = SGD(scheduled(self.lr_unlabeled, self.lr_schedule, request), clip=self.clip)
-        steps = 0 if request.round <= self.burn_in_rounds else self.tau_prime
-        own = {"local": local, "rule": self._rule(cohort, request, local)}
+        optimizer = self.make_optimizer(request, net.layout, self.lr_unlabeled)
+        planned = self.steps if self.steps_unlabeled is None else self.steps_unlabeled
+        steps = 0 if request.round <= self.burn_in_rounds else planned
+        own = {"local": local, "rule": self.rule(cohort, request, local)}
 
         def step(carry: Any, fixed: Any, batch: Batch) -> tuple[Any, Mapping[str, Any]]:
-            chosen = self._select(net, fixed, batch)
+            chosen = self.select(net, fixed, batch)
 
             def objective(weights: Tree) -> tuple[Tensor, UnlabeledLoss]:
                 out = self._loss(net, weights, batch, chosen, fixed["received"])
@@ -242,18 +210,23 @@ class FedLabel(Client):
                     k: torch.where(passed, g, carry["grads"][k]) for k, g in grads.items()
                 }
             kept = {k: torch.where(passed, moved[k], carry["student"][k]) for k in net.buffers}
-            new["student"], _ = optimizer.step({**moved, **kept}, grads, {}, when=passed)
+            new["student"], new["optimizer"] = optimizer.step(
+                {**moved, **kept}, grads, carry["optimizer"], when=passed
+            )
             return new, selection_sums(chosen, out, batch)
 
         start = local if self.phase2_start == "local" else None
         student = cohort.start(received) if start is None else cohort.map(clone, start)
-        carry: dict[str, Any] = {"student": student}
+        carry: dict[str, Any] = {
+            "student": student,
+            "optimizer": cohort.map(lambda tree: optimizer.init(tree, net.parameters), student),
+        }
         if self.accumulate_grad:
             zero = cohort.start({k: torch.zeros_like(received[k]) for k in net.parameters})
             carry["grads"] = zero
         batches = cohort.batches(
             cohort.samples("unlabeled"),
-            size=self.batch_unlabeled,
+            size=self.unlabeled_rows,
             steps=steps,
             views=("weak", "strong"),
             purpose="unlabeled",
@@ -289,22 +262,6 @@ class FedLabel(Client):
         weight: Tensor = cohort.map(lambda n, p: n + p, count, passed)
         return weight
 
-    def _select(self, net: Net, fixed: Any, batch: Batch) -> Selection:
-        """Let the experts label a batch in evaluation mode (F2 to F7)."""
-        probs = [
-            (net.at(fixed[name])(batch.weak) / self.temperature).softmax(-1)
-            for name in ("received", "local")
-        ]
-        return select(
-            *probs,
-            threshold=fixed["rule"]["threshold"],
-            score=cast("Any", self.score),
-            expert=cast("Any", self.expert),
-            threshold_inclusive=self.variant == "joint",
-            local_allowed=fixed["rule"]["has_expert"],
-            rows=batch.rows,
-        )
-
     def _loss(
         self, net: Net, weights: Tree, batch: Batch, chosen: Selection, received: Tree
     ) -> UnlabeledLoss:
@@ -333,64 +290,17 @@ class FedLabel(Client):
         pull = anchor * anchor_penalty(weights, received, net.parameters)
         return out._replace(total=out.total + pull)
 
-    def _rule(self, cohort: Cohort, request: FitRequest, local: Tree | None) -> Tree:
-        """Return each client's threshold, and whether it has an expert of its own."""
-        labels, samples = cohort.samples("labeled").count, cohort.samples("unlabeled")
-        # a mask decides, not the comparison of two forward passes that "must" be equal
-        has_expert = cohort.map(lambda n: (n > 0) & (self.tau > 0), labels)
-        fixed = request.shared["model"]
-        like = next(v for v in fixed.values() if v.is_floating_point())
-        beta = cohort.map(lambda n: like.new_full((), self.threshold) + 0 * n, labels)
-        if self.threshold_rule == "fixed" or local is None:
-            return {"threshold": beta, "has_expert": has_expert}
-        net = cohort.net("model")
-
-        def chosen(fixed: Any, batch: Batch) -> Tensor:
-            return self._select(net, fixed, batch).selected
-
-        own = {"local": local, "rule": {"threshold": beta, "has_expert": has_expert}}
-        probs = cohort.predict(chosen, samples, view="weak", own=own, shared={"received": fixed})
-
-        def thresholds(probs: Tensor, count: Tensor) -> Tensor:
-            return class_thresholds(self.threshold_rule, self.threshold, probs, count)
-
-        beta = cohort.map(thresholds, probs, samples.count)
-        return {"threshold": beta, "has_expert": has_expert}
-
-    def _movement(
-        self, cohort: Cohort, received: Tree, local: Tree, student: Tree
-    ) -> dict[str, Ratio]:
-        """Measure how far, and how much the same way, the two phases moved."""
-        net = cohort.net("model")
-
-        def measure(local: Tree, student: Tree) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-            start = local if self.phase2_start == "local" else received
-            left = difference(parameters_of(local, net), received)
-            right = difference(parameters_of(student, net), start)
-            norms = square_norm(left).sqrt().double(), square_norm(right).sqrt().double()
-            dot = torch.stack([(left[k] * right[k]).sum() for k in left]).sum().double()
-            product = norms[0] * norms[1]
-            return *norms, dot / product.clamp_min(1e-30), (product > 0).double()
-
-        first, second, cosine, both = cohort.map(measure, local, student)
-        one = cohort.map(lambda n: 0 * n + 1, both)
-        return {
-            "delta_labeled": Ratio(first, one),
-            "delta_unlabeled": Ratio(second, one),
-            "delta_cosine": Ratio(cosine, both),
-        }
-
     def _fit_joint(self, cohort: Cohort, request: FitRequest) -> FitResult:
         """Train one live model on both losses; its own weak view is the local expert."""
         net, received = cohort.net("model"), request.shared["model"]
-        optimizer = SGD(scheduled(self.lr_labeled, self.lr_schedule, request), clip=self.clip)
-        rule = self._rule(cohort, request, None)
+        optimizer = self.make_optimizer(request, net.layout)
+        rule = self.rule(cohort, request, None)
         burnt_in = float(request.round > self.burn_in_rounds)
 
         def step(carry: Any, fixed: Any, batch: Any) -> tuple[Any, Mapping[str, Any]]:
             left, right = batch["labeled"], batch["unlabeled"]
             live = {**fixed, "local": carry["model"]}
-            chosen = self._select(net, live, right)
+            chosen = self.select(net, live, right)
 
             def objective(weights: Tree) -> tuple[Tensor, Any]:
                 values = cross_entropy(net.at(weights, train=True, batch=left)(left.x), left.y)
@@ -399,19 +309,24 @@ class FedLabel(Client):
                 return left.mean(values) + burnt_in * out.total, (out, sums)
 
             grads, (out, sums), moved = cohort.grad(objective, carry["model"], net.parameters)
-            moved, _ = optimizer.step(moved, grads, {})
-            return {"model": moved}, {**selection_sums(chosen, out, right), **sums}
+            moved, state = optimizer.step(moved, grads, carry["optimizer"])
+            return {"model": moved, "optimizer": state}, {
+                **selection_sums(chosen, out, right),
+                **sums,
+            }
 
         parts = {part: cohort.samples(part) for part in ("labeled", "unlabeled")}
         batches = cohort.batches(
             parts,
-            size={"labeled": self.batch_labeled, "unlabeled": self.batch_unlabeled},
-            steps=self.tau,
+            size={"labeled": self.batch_size, "unlabeled": self.unlabeled_rows},
+            steps=self.steps,
             views={"labeled": ("weak",), "unlabeled": ("weak", "strong")},
             purpose="labeled",
         )
+        start = cohort.start(received)
+        state = cohort.map(lambda tree: optimizer.init(tree, net.parameters), start)
         carry, sums = cohort.scan(
-            step, {"model": cohort.start(received)}, batches,
+            step, {"model": start, "optimizer": state}, batches,
             own={"rule": rule}, shared={"received": received},
         )  # fmt: skip
         metrics = {"loss_labeled": Ratio(sums["labeled"], sums["n"]), **unlabeled_metrics(sums)}

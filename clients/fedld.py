@@ -5,15 +5,13 @@ Zeng et al.: "Tackling Data Heterogeneity in Federated Learning via Loss Decompo
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from clients._checks import check_at_least, check_choices, require
 from clients._labeled import LabeledClient, labeled_metrics
 from fedlabels.cohort import (
-    SGD,
     Batch,
     Batches,
     Cohort,
@@ -23,6 +21,7 @@ from fedlabels.cohort import (
     Sums,
     View,
 )
+from fedlabels.cohort.checks import check_at_least, check_choices, require
 from fedlabels.effect import ABOVE_0, Only, only
 from fedlabels.losses import MarginForm, margin_loss, margin_term
 
@@ -67,15 +66,15 @@ class FedLD(LabeledClient):
         Add R of a batch of unlabeled samples, as large as the labeled one, in every step.
     warmup : {"none", "per_round"}
         ``per_round`` reproduces the rates of the official code: the first round trains nothing.
-        A round counts ``local_epochs`` epochs, or one where ``local_steps`` are given.
+        A round counts ``epochs`` epochs, or one where ``steps`` are given.
     """
 
     lr: float = 0.01
     momentum: float = 0.5
     weight_decay: float = 5e-4
     batch_size: int = 50
-    local_steps: int | None = None
-    local_epochs: int | None = 1
+    steps: int | None = None
+    epochs: int | None = 1
     margin_lambda: float = 0.1
     margin_form: str = "softmax_batch"
     margin_on_unlabeled: bool = False
@@ -89,19 +88,18 @@ class FedLD(LabeledClient):
         choices = {"margin_form": ("softmax_batch", "logits"), "warmup": ("none", "per_round")}
         check_choices(self, choices)
         require(
-            not self.margin_on_unlabeled or self.local_steps is not None,
+            not self.margin_on_unlabeled or self.steps is not None,
             "client.margin_on_unlabeled has two streams of different lengths and needs steps, not "
-            "epochs: set client.local_steps and client.local_epochs=null",
+            "epochs: set training.steps",
         )
 
-    def optimizer(self, request: FitRequest) -> SGD:
-        """Return the optimizer of this round, at its warm-up rate where that is asked for."""
-        usual = super().optimizer(request)
+    def learning_rate(self, request: FitRequest, lr: float | None = None) -> float:
+        """Return the learning rate of a round, that of the warm-up where it is asked for."""
+        rate = super().learning_rate(request, lr)
         if self.warmup == "none":
-            return usual
-        epochs = 1 if self.local_epochs is None else self.local_epochs
-        rate = warmup_rate(usual.lr, local_epochs=epochs, round_index=request.round)
-        return replace(usual, lr=rate)
+            return rate
+        epochs = 1 if self.epochs is None else self.epochs
+        return warmup_rate(rate, local_epochs=epochs, round_index=request.round)
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -110,7 +108,7 @@ class FedLD(LabeledClient):
 
     def fit(self, cohort: Cohort, request: FitRequest) -> FitResult:
         """Train on the labeled samples; a client without any returns the model with weight 0."""
-        optimizer = self.optimizer_for(request, cohort.net("model").layout)
+        optimizer = self.make_optimizer(request, cohort.net("model").layout)
         with self.training(request):
             start = self.start(cohort, request)
             tree, sums = cohort.sgd(start, self._loss, self._batches(cohort), optimizer)
@@ -118,7 +116,7 @@ class FedLD(LabeledClient):
         return self.result(cohort, tree, weight, self._metrics(sums))
 
     def _batches(self, cohort: Cohort) -> Batches:
-        plan: dict[str, Any] = {"steps": self.local_steps, "epochs": self.local_epochs}
+        plan: dict[str, Any] = {"steps": self.steps, "epochs": self.epochs}
         names = ("labeled", "unlabeled") if self.margin_on_unlabeled else ("labeled",)
         parts = {name: cohort.samples(name) for name in names}
         chosen = parts if self.margin_on_unlabeled else parts["labeled"]

@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
-from clients._checks import check_at_least, check_choices, require
 from clients._own_model import MODEL, Tables
 from clients._prototypes import PROTOTYPES, PrototypeClient
 from fedlabels.cohort import Batch, Cohort, FitRequest, FitResult, Reads, Sums, Tree, View
+from fedlabels.cohort.checks import check_at_least, check_choices, require
 from fedlabels.losses import cross_entropy, prototype_pull
 
 _LOSSES = ("loss_labeled", "loss_reg")
@@ -40,9 +40,8 @@ class FedProto(PrototypeClient):
         check_at_least(self, 0, ("lambda_reg",))
         check_choices(self, {"proto_from": ("all_epochs", "last_epoch", "after_training")})
         require(
-            self.proto_from != "last_epoch" or self.local_epochs is not None,
-            "client.proto_from=last_epoch needs epochs: set client.local_epochs and "
-            "client.local_steps=null",
+            self.proto_from != "last_epoch" or self.epochs is not None,
+            "client.proto_from=last_epoch needs epochs: set training.epochs",
         )
 
     @property

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from clients._anchors import ANCHOR_READS
-from clients._checks import check_at_least
 from clients._labeled import labeled_metrics
 from clients._private import OwnNorm
 from fedlabels.cohort import Cohort, FitRequest, FitResult, Reads, Tree, View
+from fedlabels.cohort.checks import check_at_least
 from fedlabels.losses import proximal_term
 
 PROXIMAL_MU = "proximal-mu"  # as Flower's FedProx sends it

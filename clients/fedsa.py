@@ -11,10 +11,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from clients._checks import check_at_least, check_choices
 from clients._own_model import MODEL, Tables
 from clients._prototypes import PROTOTYPES, PrototypeClient
 from fedlabels.cohort import Batch, Cohort, FitRequest, FitResult, Ratio, Reads, View
+from fedlabels.cohort.checks import check_at_least, check_choices
 from fedlabels.losses import Margin, anchor_margin, fedsa_loss, gap
 
 ANCHORS = "anchors"

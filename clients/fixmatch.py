@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from clients._checks import check_above, check_at_least, check_between, check_choices, require
 from clients._labeled import labeled_metrics
 from clients._private import OwnNorm
 from fedlabels.cohort import (
@@ -23,8 +22,10 @@ from fedlabels.cohort import (
     Ratio,
     Sums,
     Tree,
+    UnlabeledTraining,
     View,
 )
+from fedlabels.cohort.checks import check_above, check_at_least, check_between, check_choices
 from fedlabels.effect import Only, only
 from fedlabels.losses import cross_entropy, fixmatch_loss, tsa_loss, tsa_threshold, uda_loss
 
@@ -32,7 +33,7 @@ Streams = Mapping[str, Batch]
 
 
 @dataclass(frozen=True)
-class FixMatch(OwnNorm):
+class FixMatch(UnlabeledTraining, OwnNorm):
     """One model, a labeled and an unlabeled batch in every step.
 
     Parameters
@@ -43,8 +44,6 @@ class FixMatch(OwnNorm):
         Least confidence in [0, 1]; ``>=`` for FixMatch, ``>`` for UDA.
     lambda_s, lambda_u : float
         Coefficients of the labeled and the unlabeled loss, >= 0.
-    batch_unlabeled : int
-        Unlabeled samples a step, >= 1; the divisor of the unlabeled loss, passing or not.
     temperature : float
         Of UDA's targets, > 0.
     teacher : {"live", "global"}
@@ -59,12 +58,14 @@ class FixMatch(OwnNorm):
     threshold: float = 0.95
     lambda_s: float = 1.0
     lambda_u: float = 1.0
-    batch_unlabeled: int = 64
+    batch_unlabeled: int | None = 64  # the divisor of the unlabeled loss, passing or not
     temperature: float = 0.4
     teacher: str = "live"
     tsa: str = "none"
     weight: str = "all"
 
+    # two streams of different lengths: steps are counted, not epochs, and each has both
+    without: ClassVar[tuple[str, ...]] = ("epochs", "steps_unlabeled", "lr_unlabeled")
     counts: ClassVar[tuple[Only, ...]] = (only("temperature", loss="uda"),)
 
     def __post_init__(self) -> None:
@@ -79,12 +80,6 @@ class FixMatch(OwnNorm):
         check_between(self, 0, 1, ("threshold",))
         check_above(self, 0, ("temperature",))
         check_at_least(self, 0, ("lambda_s", "lambda_u"))
-        check_at_least(self, 1, ("batch_unlabeled",))
-        require(
-            self.local_steps is not None,
-            "FixMatch counts steps, not epochs (its two streams have different lengths): set "
-            "client.local_steps and client.local_epochs=null",
-        )
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -96,8 +91,8 @@ class FixMatch(OwnNorm):
         parts = {part: cohort.samples(part) for part in ("labeled", "unlabeled")}
         batches = cohort.batches(
             parts,
-            size={"labeled": self.batch_size, "unlabeled": self.batch_unlabeled},
-            steps=self.local_steps,
+            size={"labeled": self.batch_size, "unlabeled": self.unlabeled_rows},
+            steps=self.steps,
             views={"labeled": ("weak",), "unlabeled": ("weak", "strong")},
             purpose="labeled",
         )
@@ -117,7 +112,7 @@ class FixMatch(OwnNorm):
                 self.start(cohort, request),
                 loss,
                 batches,
-                self.optimizer_for(request, layout),
+                self.make_optimizer(request, layout),
                 **given,
             )
         count = cohort.samples("all" if self.weight == "all" else "labeled").count
@@ -126,7 +121,7 @@ class FixMatch(OwnNorm):
     def _annealing(self, cohort: Cohort, request: FitRequest) -> Tensor | None:
         if self.tsa == "none":
             return None
-        steps = self.local_steps or 1
+        steps = self.steps or 1
         return tsa_threshold(
             (request.round - 1) * steps,
             total=request.rounds * steps,

@@ -20,7 +20,8 @@ PACKAGES = ("fedlabels", "strategies", "clients")
 SCRIPTS = ("run_sim",)
 # Every room may import these; they are drawn as the ground that all stand on.
 GROUND = frozenset(
-    f"fedlabels{name}" for name in ("", ".effect", ".errors", ".machine", ".seeds", ".telemetry")
+    f"fedlabels{name}"
+    for name in ("", ".effect", ".errors", ".machine", ".renamed", ".seeds", ".telemetry")
 )
 COMMANDS = ("fedlabels.settings.reference",)  # each in a room that it stands above
 # When an import is made: with its module, when a function is called, or by type checkers alone.

@@ -68,17 +68,25 @@ class Only:
             for found, value in [_look_up(key, values, config)]
         )
 
-    def told(self, path: str, values: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-        """Say what would make the settings count, and what is there instead."""
-        there = {key: _look_up(key, values, config) for key in self.when}
-        full = {
-            key: key if "." in key else f"{path}.{key}"
-            for key, (found, _) in there.items()
-            if found
+    def remedy(
+        self, full: Callable[[str], str], values: Mapping[str, Any], config: Mapping[str, Any]
+    ) -> str:
+        """Say what would make the settings count, and what is there instead.
+
+        Parameters
+        ----------
+        full : callable
+            Returns the dotted key of a field of the group.
+        values, config : mapping
+            As for `met`.
+        """
+        present = {key: _look_up(key, values, config) for key in self.when}
+        names = {
+            key: key if "." in key else full(key) for key, (found, _) in present.items() if found
         }
-        needs = " or ".join(f"{name}{self.when[key].text}" for key, name in full.items())
-        got = ", ".join(f"{name} is {shown(there[key][1])}" for key, name in full.items())
-        return f"{needs} ({got})"
+        needs = " or ".join(f"{name}{self.when[key].text}" for key, name in names.items())
+        state = ", ".join(f"{name} is {shown(present[key][1])}" for key, name in names.items())
+        return f"{needs} ({state})"
 
 
 def only(*keys: str, **when: Any) -> Only:

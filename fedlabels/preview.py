@@ -114,7 +114,7 @@ def preview(overrides: Sequence[str], picture: Path) -> str:
 
 
 def _notes(config: Mapping[str, Any], source: DataSource, federation: Federation) -> list[str]:
-    client = clients.build(config["client"])
+    client = clients.build(clients.settings_of(config))
     train, tests = samples_of(source.train), samples_of(source.test)
     return suspicions(federation, tests, train=train, sees_all_labels=client.sees_all_labels)
 

@@ -110,8 +110,8 @@ def overrides(job: Job) -> list[str]:
         f"dataset.options={{mean: {[MEAN] * channels}, std: {[STD] * channels}}}",
         "partition=natural", "labels=uniform", "labels.fraction=1.0", "method=fedavg",
         f"clients={CLIENTS}", f"per_round={COHORT}", f"rounds={job.rounds + 2}", f"seed={job.seed}",
-        f"client.batch_size={BATCH}", f"client.lr={LR}", "client.local_steps=null",
-        "client.local_epochs=1", f"evaluate_every={NEVER}", f"checkpoint_every={NEVER}",
+        f"training.batch_size={BATCH}", f"training.lr={LR}", "training.steps=null",
+        "training.epochs=1", f"evaluate_every={NEVER}", f"checkpoint_every={NEVER}",
         f"backend={backend}", f"backend.execution={'stacked' if 'stacked' in rest else 'looped'}",
         f"precision={'bfloat16' if 'bf16' in rest else 'float32'}", f"model={model}", *chosen, *ray,
     ]  # fmt: skip

@@ -15,6 +15,7 @@ from fedlabels.cohort.net import Net, View, parameters_of
 from fedlabels.cohort.optimizers import SGD, Adam, Optimizer
 from fedlabels.cohort.stacked import StackedCohort
 from fedlabels.cohort.sums import Sums
+from fedlabels.cohort.training import Training, UnlabeledTraining
 from fedlabels.cohort.tree import difference, select, square_norm, tree_map
 from fedlabels.cohort.types import (
     DataSpec,
@@ -57,7 +58,9 @@ __all__ = [
     "Sums",
     "TensorSource",
     "Term",
+    "Training",
     "Tree",
+    "UnlabeledTraining",
     "View",
     "difference",
     "parameters_of",

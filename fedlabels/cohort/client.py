@@ -48,7 +48,7 @@ class Client:
     def work(self, labeled: int, unlabeled: int) -> int:
         """Estimate how long a client trains, in samples; workers get about the same each.
 
-        By default its labeled samples where the setting ``local_epochs`` is given (all of them
+        By default its labeled samples where the setting ``training.epochs`` is given (all of them
         where it sees all labels), and the same for every client where a round is a number of steps.
         It changes no result.
 
@@ -57,7 +57,7 @@ class Client:
         labeled, unlabeled : int
             What the client holds, in samples.
         """
-        if getattr(self, "local_epochs", None) is None:
+        if getattr(self, "epochs", None) is None:
             return 0
         return labeled + (unlabeled if self.sees_all_labels else 0)
 

@@ -177,6 +177,8 @@ class Adam:
         L2 coefficient, >= 0, added to the gradient.
     clip : float or None
         Largest global gradient norm.
+    decay_skip : frozenset of str
+        Tensors without weight decay.
     """
 
     lr: float = 1e-3
@@ -185,6 +187,7 @@ class Adam:
     eps: float = 1e-8
     weight_decay: float = 0.0
     clip: float | None = None
+    decay_skip: frozenset[str] = frozenset()
 
     def init(self, tree: Tree, wrt: Iterable[str]) -> State:
         """Return zero moments for the tensors in ``wrt`` and the step counter."""
@@ -209,7 +212,7 @@ class Adam:
             new: Tree = dict(tree)
             out: State = {"mean": {}, "square": {}, "steps": {}}
             for name, grad in grads.items():
-                if self.weight_decay:
+                if self.weight_decay and name not in self.decay_skip:
                     grad = grad + self.weight_decay * tree[name]
                 count = state["steps"][name] + 1
                 mean = self.beta_1 * state["mean"][name] + (1 - self.beta_1) * grad

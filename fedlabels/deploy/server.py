@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+import clients
 from fedlabels.data.content import content_hash
 from fedlabels.data.dataset import ArrayDataset, DataSource
 from fedlabels.deploy.bindings import FILE, Bindings
@@ -47,7 +48,7 @@ from strategies.support.replies import Limits
 LOG = logging.getLogger(__name__)
 _DEALT = (
     "dataset", "partition", "labels", "clients", "seed", "long_tail", "label_noise", "shift",
-    "test_shards", "architectures", "evaluate_clients", "client",
+    "test_shards", "architectures", "evaluate_clients", "client", "training",
 )  # fmt: skip
 
 
@@ -279,7 +280,7 @@ class Devices(Elsewhere):
         return DeviceSpec(
             run=run,
             seed=config["seed"],
-            client=config["client"],
+            client=clients.settings_of(config),
             model=config["model"],
             shape=train.shape,
             class_names=train.class_names,

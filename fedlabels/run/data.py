@@ -185,7 +185,8 @@ def build_federation(config: Settings, source: DataSource) -> Federation:
     reuse, per_client = partition.pop("reuse"), partition.pop("samples_per_client")
     shards = dict(config["test_shards"])
     by = "classes"
-    if not shards["share"] and evaluates_clients(config, clients.build(config["client"])):
+    client = clients.build(clients.settings_of(config))
+    if not shards["share"] and evaluates_clients(config, client):
         # whoever tests clients wants test samples for them: of their domain, or of their classes
         by = "classes" if source.test.domain is None else "domain"
         shards = {"share": 1.0, "by": None}

@@ -1,5 +1,6 @@
 """The entry point behind ``run_sim.py``: from a composed config to a finished run folder."""
 
+import contextlib
 import json
 import shlex
 import sys
@@ -18,6 +19,7 @@ from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import CheckpointError, ConfigError, FedLabelsError, RunError
 from fedlabels.machine import allowed_cores, portable
 from fedlabels.machine.memory import keep_memory
+from fedlabels.renamed import RENAMED, is_of_before
 from fedlabels.report import write_report
 from fedlabels.rounds.flower_compat import quiet
 from fedlabels.run.callbacks import Callback
@@ -38,7 +40,7 @@ from fedlabels.run.setup import World, build_world
 from fedlabels.run.signals import INTERRUPTED, terminable
 from fedlabels.settings.config import check, register
 from fedlabels.settings.groups import PERSONAL, TEST
-from fedlabels.settings.hashing import may_differ
+from fedlabels.settings.hashing import flatten, may_differ
 from fedlabels.settings.mistakes import CONFIGS, plain
 from fedlabels.worker.state import verify
 
@@ -158,9 +160,25 @@ def settings(composed: DictConfig) -> dict[str, Any]:
 
 
 def own_overrides(folder: str) -> list[str]:
-    """Return the overrides that a run was started with; none where there is no such run."""
+    """Return the overrides that a run was started with; none where there is no such run.
+
+    Raises
+    ------
+    CheckpointError
+        If it was made when settings had other names.
+    """
+    path = Path(folder)
+    with contextlib.suppress(OSError, yaml.YAMLError, AttributeError):
+        config = flatten(yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")))
+        if is_of_before(config):
+            old = next(key for key in config if key in RENAMED)
+            raise CheckpointError(
+                f"resume={path} was made when settings of local training had other names ({old} is"
+                f" {RENAMED[old]} now): let the version that made it finish it (package and code in"
+                " its manifest.json), or begin a run anew; reports and comparisons read it as it is"
+            )
     try:
-        manifest = json.loads((Path(folder) / "manifest.json").read_bytes())
+        manifest = json.loads((path / "manifest.json").read_bytes())
         return [str(override) for override in manifest["overrides"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []

@@ -69,7 +69,7 @@ def build_world(config: Settings, deal: Callable[[Settings], Dealt] = dealt_data
     FedLabelsError
         If a setting is unknown or out of range, or data are missing.
     """
-    client = clients.build(config["client"])
+    client = clients.build(clients.settings_of(config))
     rest = {k: v for k, v in config["strategy"].items() if k != "name"}
     strategy = strategies.build(config["strategy"]["name"], rest)
     source, federation, view_options = deal(config)

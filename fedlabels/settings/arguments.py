@@ -8,14 +8,17 @@ from hydra.errors import HydraException
 
 _MULTIRUN = ("-m", "--multirun")
 # Groups whose keys depend on the option that is chosen.
-_CHOSEN = ("client", "strategy", "partition", "labels", "model", "dataset", "tracker", "callbacks")
+_CHOSEN = (
+    "client", "training", "strategy", "partition", "labels", "model", "dataset", "tracker",
+    "callbacks",
+)  # fmt: skip
 
 
 def with_choices(arguments: Sequence[str]) -> list[str]:
     """Turn constant settings of groups that a sweep may vary into choices of one value.
 
     Hydra composes what is constant with the default option of each group before it looks at the
-    values that are swept, so ``-m method=fedavg,fedprox client.lr=0.05`` would be refused for a
+    values that are swept, so ``-m method=fedavg,fedprox training.lr=0.05`` would be refused for a
     client that takes no part. A choice of one value is part of every cell instead.
 
     Parameters
@@ -30,8 +33,8 @@ def with_choices(arguments: Sequence[str]) -> list[str]:
 
     Examples
     --------
-    >>> with_choices(["-m", "method=fedavg,fedprox", "client.lr=0.05", "seed=1"])
-    ['-m', 'method=fedavg,fedprox', 'client.lr=choice(0.05)', 'seed=1']
+    >>> with_choices(["-m", "method=fedavg,fedprox", "training.lr=0.05", "seed=1"])
+    ['-m', 'method=fedavg,fedprox', 'training.lr=choice(0.05)', 'seed=1']
     """
     if not set(arguments) & set(_MULTIRUN):
         return list(arguments)

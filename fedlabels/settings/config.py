@@ -7,8 +7,9 @@ being there: its dataclass is its schema, so an unknown key or a wrong type is r
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
@@ -17,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 import clients
 import strategies
 from fedlabels.cohort.device import DEVICES
+from fedlabels.cohort.training import own_names, training_names
 from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import ConfigError
 from fedlabels.federation import PARTITIONS, POLICIES
@@ -100,6 +102,7 @@ class RunConfig:
     model: Any = None
     architectures: ArchitecturesConfig = field(default_factory=ArchitecturesConfig)
     client: Any = None
+    training: Any = None
     strategy: Any = None
     backend: BackendConfig = field(default_factory=BackendConfig)
     early_stop: EarlyStopConfig = field(default_factory=EarlyStopConfig)
@@ -109,6 +112,7 @@ class RunConfig:
     sweep: SweepConfig = field(default_factory=SweepConfig)
 
 
+_UNLESS = "fedlabels_unless"
 # What run_sim.py takes where a partition or a label policy leaves the choice to its user. Not in
 # config.yaml: there they would be keys that other partitions and policies do not have.
 USUAL = {
@@ -135,10 +139,28 @@ def register() -> None:
     for name, policy in POLICIES.items():
         node = _schema(name, policy, usual=USUAL["labels"])
         store.store(group="labels", name=name, node=node)
+    # the settings of the method that is not chosen by steps, or by epochs, give way to the other
+    OmegaConf.register_new_resolver(
+        _UNLESS, lambda other, value: value if other is None else None, replace=True
+    )
     for name in clients.names():
-        store.store(group="client", name=name, node=_schema(name, clients.find(name)))
+        store.store(group="client", name=name, node=_of_client(name), package="_global_")
     for name in strategies.names():
         store.store(group="strategy", name=name, node=_schema(name, strategies.find(name).Settings))
+
+
+def _of_client(name: str) -> dict[str, Any]:
+    """Make the schema of a client: its own settings, and those of local training it has."""
+    kind = clients.find(name)
+    training = training_names(kind)
+    node = {"client": _schema(name, kind, keys=own_names(kind)), "training": {}}
+    if training:
+        node["training"] = _schema(None, kind, keys=training)
+        amounts = [key for key in ("steps", "epochs") if key in training]
+        for key, other in permutations(amounts, 2):
+            if (usual := node["training"][key]) is not None:
+                node["training"][key] = f"${{{_UNLESS}:${{training.{other}}},{usual}}}"
+    return node
 
 
 def _open(schema: Any) -> DictConfig:
@@ -154,15 +176,18 @@ def _open(schema: Any) -> DictConfig:
 
 
 def _schema(
-    name: str,
+    name: str | None,
     kind: type,
     extra: Mapping[str, tuple[Any, Any]] = EMPTY,
     usual: Mapping[str, Any] = EMPTY,
+    keys: Collection[str] | None = None,
 ) -> Any:
-    """Make a structured config of a settings class: its fields, and ``name``."""
+    """Make a structured config of a settings class: its fields, or some, and ``name`` if any."""
     hints = get_type_hints(kind)
-    fields: list[Any] = [("name", str, field(default=name))]
+    fields: list[Any] = [] if name is None else [("name", str, field(default=name))]
     for entry in dataclasses.fields(kind):
+        if keys is not None and entry.name not in keys:
+            continue
         value = _default(entry)
         if entry.name in usual and value.default == "???":
             value = field(default=usual[entry.name])

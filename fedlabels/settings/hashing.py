@@ -40,8 +40,8 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Examples
     --------
-    >>> flatten({"seed": 1, "client": {"lr": 0.1, "views": ["weak"]}})
-    {'client.lr': 0.1, 'client.views': ['weak'], 'seed': 1}
+    >>> flatten({"seed": 1, "training": {"lr": 0.1}, "deploy": {"mods": ["x"]}})
+    {'deploy.mods': ['x'], 'seed': 1, 'training.lr': 0.1}
     """
     return dict(sorted(_leaves(config, "")))
 

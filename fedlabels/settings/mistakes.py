@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -25,7 +25,8 @@ from omegaconf.errors import (
 
 import fedlabels
 from fedlabels.errors import ConfigError
-from fedlabels.settings.unread import BESIDE, options_with
+from fedlabels.renamed import RENAMED
+from fedlabels.settings.unread import BESIDE, CHOOSER, options_with
 
 CONFIGS = Path(fedlabels.__file__).resolve().parents[1] / "configs"
 _FULL = "HYDRA_FULL_ERROR"
@@ -186,11 +187,13 @@ def _no_key(cause: OmegaConfBaseException, key: str) -> str:
     known = _keys(cause.parent_node)
     prefix = f"{above}." if above else ""
     told = _near(last, known, prefix)
-    option = _name(cause.parent_node)
-    of = f" of {above}={option}" if option else ""
+    option, group = _chosen(above, cause.parent_node)
+    of = f" of {group}={option}" if option else ""
+    if key in RENAMED:
+        return f"{key} is {RENAMED[key]} now, for every method; docs/settings.md lists all"
     others = options_with(above, last) if above else []
     if others:
-        told = f" ({', '.join(f'{above}={name}' for name in others)} would have it)"
+        told = f" ({', '.join(f'{group}={name}' for name in others)} would have it)"
     if not above:  # all of them would be a page
         return f"{key} is no setting{told}; docs/settings.md lists all"
     listed = _listed(f"{prefix}{entry}" for entry in known)
@@ -200,11 +203,11 @@ def _no_key(cause: OmegaConfBaseException, key: str) -> str:
 def _misfit(group: str, name: str, cause: OmegaConfBaseException) -> str:
     """Say that a method or a preset sets a key which the chosen part does not have."""
     part, _, key = str(cause.full_key).rpartition(".")
-    chosen = _name(cause.parent_node)
+    chosen, chooser = _chosen(part, cause.parent_node)
     fits = [n for n in options_with(part, key) if _has_all(part, n, group, name)]
-    has_not = f"which {part}={chosen} does not have" if chosen else "which is no setting"
-    known = f"; fitting: {', '.join(f'{part}={option}' for option in fits)}" if fits else ""
-    return f"{group}={name} sets {part}.{key}, {has_not}{known}; or leave {part}= out"
+    has_not = f"which {chooser}={chosen} does not have" if chosen else "which is no setting"
+    known = f"; fitting: {', '.join(f'{chooser}={option}' for option in fits)}" if fits else ""
+    return f"{group}={name} sets {part}.{key}, {has_not}{known}; or leave {chooser}= out"
 
 
 def _has_all(part: str, option: str, group: str, name: str) -> bool:
@@ -221,6 +224,14 @@ def _keys(node: Any) -> list[str]:
     known = [str(key) for key in node] if isinstance(node, DictConfig) else []
     is_whole = "per_round" in known and "clients" in known
     return [*known, *(BESIDE if is_whole else ())]
+
+
+def _chosen(group: str, node: Any) -> tuple[str | None, str]:
+    """Return the option that decides a group's keys, and the group in which it is chosen."""
+    chooser = CHOOSER.get(group, group)
+    if chooser != group and isinstance(node, DictConfig):
+        node = OmegaConf.select(cast(DictConfig, node._get_root()), chooser)
+    return _name(node), chooser
 
 
 def _name(node: Any) -> str | None:

@@ -48,6 +48,7 @@ from fedlabels.settings import config as schema
 from fedlabels.settings import groups
 from fedlabels.settings.docstrings import Docs, explained, markdown, parameters, summary
 from fedlabels.settings.hashing import flatten
+from fedlabels.settings.unread import CHOOSER
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.ray_backend import RaySettings
 from fedlabels.worker.worker import WorkerSpec
@@ -233,7 +234,9 @@ def _of_option(group: str, name: str, kind: type) -> tuple[Row, ...]:
     """Return the settings of an option: defaults of the schema, meanings of its class."""
     others = (build, Layers) if group == "partition" else ()
     docs, hints = explained(kind, others), get_type_hints(kind)
-    node = ConfigStore.instance().load(f"{group}/{name}.yaml").node
+    node = ConfigStore.instance().load(f"{CHOOSER.get(group, group)}/{name}.yaml").node
+    if group in ("client", "training"):  # a client brings both
+        node = node[group]
     docs = _beside(kind, docs, map(str, node))
     rows = []
     for key in map(str, node):
@@ -303,7 +306,7 @@ def sections() -> list[Section]:
     hints = get_type_hints(schema.RunConfig)
     top = [row for row in _of_schema(schema.RunConfig) if row.key in hints]
     chosen = _chosen()
-    plain = [row for row in top if row.key not in chosen]
+    plain = [row for row in top if row.key not in {*chosen, *CHOOSER}]
     groups = {k: v for k, v in hints.items() if dataclasses.is_dataclass(v)}
 
     def group(name: str, **more: Any) -> Section:
@@ -325,6 +328,7 @@ def sections() -> list[Section]:
         return choice(name, found, _TEXTS[name])
 
     parties = {name: clients.find(name) for name in clients.names()}
+    trained = {name: ("", _of_option("training", name, k)) for name, k in sorted(parties.items())}
     servers = {name: strategies.find(name) for name in strategies.names()}
     readers = {name: (summary(READERS[name]), _of_reader(name)) for name in sorted(READERS)}
     views = {name: ("", _of_views(name)) for name in _VIEWS}
@@ -340,6 +344,7 @@ def sections() -> list[Section]:
         choice("model", models, _TEXTS["model"].format(*_norms())),
         group("architectures"),
         classes("client", parties, parties),
+        Section("training", _TEXTS["training"], options=trained, choice="client={}"),
         classes("strategy", {n: s.Settings for n, s in servers.items()}, servers),
         *(group(n) for n in groups if n not in _PLACED),
     ]
@@ -354,6 +359,9 @@ _TEXTS = {
     "labels": "Which samples are labeled; see [who holds what](heterogeneity.md).",
     "model": "The network. `model.norm` (`Recipe`): {} {}\n\n",
     "client": "What a client does in a round. A method sets client and strategy together.",
+    "training": "How a client trains in a round: one name and one meaning for all methods. The "
+    "defaults are those of the method; where it counts epochs, `training.steps=10` takes their "
+    "place, and the other way round. A setting that a client has no use for is refused.",
     "strategy": "What the server does in a round. A method sets client and strategy together.",
 }
 

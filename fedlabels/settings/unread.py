@@ -7,7 +7,7 @@ is compared with the schema once more.
 import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -16,6 +16,8 @@ import yaml
 import clients
 import fedlabels
 import strategies
+from fedlabels.cohort.training import own_names, training_names
+from fedlabels.cohort.types import EMPTY
 from fedlabels.data import make_views
 from fedlabels.effect import Only, declared, defaults, shown
 from fedlabels.errors import ConfigError
@@ -26,6 +28,7 @@ from fedlabels.settings.hashing import may_differ
 Config = Mapping[str, Any]
 Known = Mapping[str, Any]  # key -> None for a value or an open dict, or the keys below it
 BESIDE = ("method", "preset", "hydra")  # names of presets, not settings
+CHOOSER = {"training": "client"}  # group -> the one whose choice decides its keys
 _PARTITION_USUAL = {"reuse": False, "samples_per_client": None, "keep": 1.0}
 PARTITION_EXTRA = tuple(_PARTITION_USUAL)
 _METHODS = Path(fedlabels.__file__).parents[1] / "configs" / "method"
@@ -76,12 +79,12 @@ def _known_of(schema: type) -> dict[str, Any]:
 
 def _chosen(config: Config) -> dict[str, Any]:
     """Return the keys of the groups whose schema depends on a name; an unknown name has any."""
-    found: dict[str, Any] = {}
-    for group in (*_KINDS, "model"):
-        keys = _keys_of(group, str(config[group]["name"]))
+    schemas: dict[str, Any] = {}
+    for group in (*_KINDS, "training", "model"):
+        keys = _keys_of(group, str(config[CHOOSER.get(group, group)]["name"]))
         if keys is not None:
-            found[group] = dict.fromkeys(keys)
-    return found
+            schemas[group] = dict.fromkeys(keys)
+    return schemas
 
 
 def options_with(group: str, key: str) -> list[str]:
@@ -90,7 +93,8 @@ def options_with(group: str, key: str) -> list[str]:
     Parameters
     ----------
     group : str
-        ``client``, ``strategy``, ``partition``, ``labels`` or ``model``; others have one schema.
+        ``client``, ``training`` (whose options are clients), ``strategy``, ``partition``,
+        ``labels`` or ``model``; others have one schema.
     key : str
         Its last part.
     """
@@ -98,6 +102,7 @@ def options_with(group: str, key: str) -> list[str]:
         "partition": PARTITIONS,
         "labels": POLICIES,
         "client": clients.names(),
+        "training": clients.names(),
         "strategy": strategies.names(),
         "model": MODELS,
     }
@@ -116,9 +121,13 @@ def _keys_of(group: str, name: str) -> tuple[str, ...] | None:
     """Return the keys of a group's option; None where the name is not known."""
     if group == "model":
         return ("name", *known_settings(name)) if name in MODELS else None
-    kind = _KINDS[group](name)
+    kind = _KINDS[CHOOSER.get(group, group)](name)
+    if kind is None:
+        return None
+    if group == "training":
+        return training_names(kind)
     extra = PARTITION_EXTRA if group == "partition" else ()
-    return None if kind is None else ("name", *extra, *_names(kind))
+    return ("name", *extra, *(own_names(kind) if group == "client" else _names(kind)))
 
 
 def _names(kind: type[Any]) -> list[str]:
@@ -156,6 +165,16 @@ class _Group:
     values: Config
     usual: Config
     rules: Sequence[Only]
+    elsewhere: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+
+    def path_of(self, key: str) -> str:
+        """Return the group of a key: the group's own path, or another's whose class is the same."""
+        return self.elsewhere.get(key, self.path)
+
+    def full(self, key: str) -> str:
+        """Return the dotted key of a field."""
+        path = self.path_of(key)
+        return f"{path}.{key}" if path else key
 
 
 def refuse_unused(config: Config, schema: type) -> None:
@@ -182,17 +201,17 @@ def refuse_unused(config: Config, schema: type) -> None:
     for group in _groups_of(config, schema):
         if resumed and may_differ(group.path):
             continue
-        there = {**group.usual, **group.values}
+        values = {**group.usual, **group.values}
         for rule in group.rules:
-            changed = [k for k in rule.keys if not _same(there.get(k), group.usual.get(k))]
-            if not changed or rule.met(there, config):
+            changed = [k for k in rule.keys if not _same(values.get(k), group.usual.get(k))]
+            if not changed or rule.met(values, config):
                 continue
             for key in changed:
-                if not _of_a_method(config, group.path, key, there[key]):
-                    full = f"{group.path}.{key}" if group.path else key
+                if not _of_a_method(config, group.path_of(key), key, values[key]):
+                    full = group.full(key)
                     raise ConfigError(
-                        f"{full}={shown(there[key])} has no effect without "
-                        f"{rule.told(group.path, there, config)}; set that, or go back to "
+                        f"{full}={shown(values[key])} has no effect without "
+                        f"{rule.remedy(group.full, values, config)}; set that, or go back to "
                         f"{full}={shown(group.usual.get(key))}"
                     )
 
@@ -204,7 +223,11 @@ def _groups_of(config: Config, schema: type) -> Iterator[_Group]:
         if kind is not None:
             extra = _PARTITION_USUAL if name == "partition" else {}
             usual = {**defaults(kind), **extra}
-            yield _Group(name, config[name], usual, list(declared(kind)))
+            values, elsewhere = config[name], dict[str, str]()
+            if name == "client":
+                values = clients.settings_of(config)
+                elsewhere = dict.fromkeys(training_names(kind), "training")
+            yield _Group(name, values, usual, list(declared(kind)), elsewhere)
     further = config["architectures"]["models"]
     entries = {"model": config["model"]}
     entries |= {f"architectures.models[{k}]": entry for k, entry in enumerate(further)}

@@ -24,7 +24,7 @@ from tests.cohort.harness import SIZES, SPEC, Probe, World
 from tests.models.test_layers import batch, run
 
 POLICIES = ("global", "local", "silo", "fix")
-QUICK = {"batch_size": 4, "local_steps": 3}
+QUICK = {"batch_size": 4, "steps": 3}
 
 
 def client(policy, **settings):
@@ -108,7 +108,7 @@ class TestRounds:
         assert kept.keys() == world.client.private(world.nets["model"].layout)
         assert same(kept, {k: first.terms["model"].value[k] for k in kept})
         assert kept["norm.num_batches_tracked"] == 3
-        idle = World(client(policy, local_steps=0))
+        idle = World(client(policy, steps=0))
         second, sent = fit(idle, state=dict(first.state), round_index=2, shift=0.25)
         assert same(second.terms["model"].value, {**sent, **kept})
         assert same(second.state[STATE], kept)

@@ -18,7 +18,7 @@ from fedlabels.cohort import (
 from fedlabels.errors import ConfigError
 from tests.cohort.harness import SIZES, World
 
-SAME = {"batch_labeled": 4, "tau": 3, "lr_labeled": 0.2, "batch_unlabeled": 5, "lr_unlabeled": 0.2}
+SAME = {"batch_size": 4, "steps": 3, "lr": 0.2, "batch_unlabeled": 5, "lr_unlabeled": 0.2}
 
 
 def models(settings, state=None):
@@ -27,10 +27,10 @@ def models(settings, state=None):
     return world, results
 
 
-@pytest.mark.parametrize("off", [{"tau_prime": 0}, {"threshold": 1.0}, {"burn_in_rounds": 9}])
+@pytest.mark.parametrize("off", [{"steps_unlabeled": 0}, {"threshold": 1.0}, {"burn_in_rounds": 9}])
 def test_switched_off_it_is_fedavg_bit_for_bit(off):
     _, ours = models({"name": "fedlabel", **SAME, **off})
-    _, plain = models({"name": "fedavg", "batch_size": 4, "local_steps": 3, "lr": 0.2})
+    _, plain = models({"name": "fedavg", "batch_size": 4, "steps": 3, "lr": 0.2})
     for k, (a, b) in enumerate(zip(ours, plain, strict=True)):
         assert a.terms["model"].weight == b.terms["model"].weight == SIZES[k][0]
         for name, value in b.terms["model"].value.items():
@@ -39,10 +39,10 @@ def test_switched_off_it_is_fedavg_bit_for_bit(off):
 
 
 def test_fixmatch_without_unlabeled_loss_is_fedavg_bit_for_bit():
-    settings = {"name": "fixmatch", "batch_size": 4, "local_steps": 3, "lr": 0.2, "lambda_u": 0.0,
+    settings = {"name": "fixmatch", "batch_size": 4, "steps": 3, "lr": 0.2, "lambda_u": 0.0,
                 "weight": "labeled"}  # fmt: skip
     _, ours = models(settings)
-    _, plain = models({"name": "fedavg", "batch_size": 4, "local_steps": 3, "lr": 0.2})
+    _, plain = models({"name": "fedavg", "batch_size": 4, "steps": 3, "lr": 0.2})
     for k in (0, 1, 3, 4, 6):
         for name in ("conv.weight", "head.weight", "head.bias"):
             pair = ours[k].terms["model"].value[name], plain[k].terms["model"].value[name]
@@ -50,19 +50,15 @@ def test_fixmatch_without_unlabeled_loss_is_fedavg_bit_for_bit():
 
 
 def test_fedprox_with_huge_mu_stays_at_the_received_model():
-    world, far = models(
-        {"name": "fedprox", "batch_size": 4, "local_steps": 3, "lr": 1e-3, "mu": 0.0}
-    )
-    _, near = models(
-        {"name": "fedprox", "batch_size": 4, "local_steps": 3, "lr": 1e-3, "mu": 900.0}
-    )
+    world, far = models({"name": "fedprox", "batch_size": 4, "steps": 3, "lr": 1e-3, "mu": 0.0})
+    _, near = models({"name": "fedprox", "batch_size": 4, "steps": 3, "lr": 1e-3, "mu": 900.0})
     start = world.nets["model"].init["conv.weight"]
     moved = [(r[0].terms["model"].value["conv.weight"] - start).norm() for r in (far, near)]
     assert moved[1] < 0.7 * moved[0]
 
 
 def test_tau_zero_has_one_expert():
-    world = World(build({"name": "fedlabel", **SAME, "tau": 0, "threshold": 0.0}))
+    world = World(build({"name": "fedlabel", **SAME, "steps": 0, "threshold": 0.0}))
     cohort = world.cohort([0], False, 1, None)
     result = world.client.fit(cohort, world.request())
     assert result.metrics["local_share"].sum == 0
@@ -71,7 +67,7 @@ def test_tau_zero_has_one_expert():
 
 
 def test_counts_are_labels_plus_passing_samples():
-    _, results = models({"name": "fedlabel", **SAME, "tau_prime": 2, "threshold": 0.0})
+    _, results = models({"name": "fedlabel", **SAME, "steps_unlabeled": 2, "threshold": 0.0})
     for (labeled, unlabeled), result in zip(SIZES, results, strict=True):
         assert result.terms["model"].weight == labeled + 2 * min(5, unlabeled)
 
@@ -83,14 +79,17 @@ def test_integer_buffers_are_the_servers():
 
 
 def test_running_variances_stay_positive():
-    _, results = models({"name": "fedlabel", **SAME, "threshold": 0.0, "tau": 9, "tau_prime": 9})
+    _, results = models(
+        {"name": "fedlabel", **SAME, "threshold": 0.0, "steps": 9, "steps_unlabeled": 9}
+    )
     assert all((r.terms["model"].value["norm.running_var"] > 0).all() for r in results)
 
 
 def test_accumulated_gradients_agree_with_zeroed_ones_for_one_step_only():
     def student(steps, accumulate):
-        world = World(build({"name": "fedlabel", **SAME, "variant": "flute", "tau_prime": steps,
-                             "threshold": 0.0, "accumulate_grad": accumulate}))  # fmt: skip
+        settings = {"variant": "flute", "steps_unlabeled": steps, "threshold": 0.0}
+        client = build({"name": "fedlabel", **SAME, **settings, "accumulate_grad": accumulate})
+        world = World(client)
         return world.looped("train", world.request(), None)[0].terms["student"].value["head.bias"]
 
     assert torch.equal(student(1, True), student(1, False))
@@ -159,7 +158,7 @@ def test_burn_in_of_flute_sends_the_received_model_as_student():
         assert result.terms["student"].weight == 1
 
 
-LINEAR = {"name": "fedlabel", "tau_prime": 1, "lr_unlabeled": 0.5, "threshold": 0.4}
+LINEAR = {"name": "fedlabel", "steps_unlabeled": 1, "lr_unlabeled": 0.5, "threshold": 0.4}
 
 
 def one_linear_step(labeled=0, **settings):
@@ -197,7 +196,7 @@ def linear(weights, x):
 
 
 def test_tau_zero_is_pseudo_labeling_by_the_received_model_with_self_distillation():
-    start, student, weak, strong, _ = one_linear_step(labeled=6, tau=0, lambda0=0.7)
+    start, student, weak, strong, _ = one_linear_step(labeled=6, steps=0, lambda0=0.7)
     teacher = linear(start, weak).softmax(-1)
     kept = teacher.amax(-1) > 0.4
     assert 0 < kept.sum() < 9
@@ -212,7 +211,7 @@ def test_tau_zero_is_pseudo_labeling_by_the_received_model_with_self_distillatio
 
 
 def test_forced_global_expert_without_distillation_is_fixmatch_over_the_passing_samples():
-    options = {"tau": 5, "lr_labeled": 0.5, "lambda0": 0.0, "expert": "global"}
+    options = {"steps": 5, "lr": 0.5, "lambda0": 0.0, "expert": "global"}
     start, student, weak, strong, sums = one_linear_step(labeled=6, **options)
 
     def expected(weights):
@@ -228,8 +227,8 @@ def test_forced_global_expert_without_distillation_is_fixmatch_over_the_passing_
 
 
 def test_a_client_without_labels_takes_the_received_model_for_both_experts():
-    with_labels = one_linear_step(labeled=6, tau=0, lambda0=0.7)[1]
-    without = one_linear_step(labeled=0, tau=5, lr_labeled=0.5, lambda0=0.7)[1]
+    with_labels = one_linear_step(labeled=6, steps=0, lambda0=0.7)[1]
+    without = one_linear_step(labeled=0, steps=5, lr=0.5, lambda0=0.7)[1]
     assert equal(with_labels, without)
 
 
@@ -244,7 +243,7 @@ def test_scripted_cohort_feeds_clients_with_two_streams():
     settings = {"spec": DataSpec((3,), 4), "nets": nets, "shards": [Shard(0)], "source": source,
                 "seed": 0, "round_index": 1}  # fmt: skip
     request = FitRequest("train", 1, 1, shared={"model": nets["model"].init})
-    client = build({"name": "fixmatch", "local_steps": 3, "threshold": 0.0})
+    client = build({"name": "fixmatch", "steps": 3, "threshold": 0.0})
     cohort = ScriptedCohort(script=script, **settings)
     result = client.fit(cohort, request)
     assert result.terms["model"].weight == 8  # "all" is labeled and unlabeled
@@ -257,9 +256,9 @@ def test_scripted_cohort_feeds_clients_with_two_streams():
 
 @pytest.mark.parametrize(
     ("bad", "text"),
-    [({"threshold": 1.5}, "threshold"), ({"variant": "x"}, "variant"), ({"tau": -1}, "tau"),
+    [({"threshold": 1.5}, "threshold"), ({"variant": "x"}, "variant"), ({"steps": -1}, "steps"),
      ({"variant": "joint", "threshold_rule": "flexmatch"}, "threshold_rule"),
-     ({"lr_labeled": 0}, "lr_labeled"), ({"lamda0": 1}, "lamda0"), ({"clip": 0}, "clip")],
+     ({"lr": 0}, "lr"), ({"lamda0": 1}, "lamda0"), ({"clip": 0}, "clip")],
 )  # fmt: skip
 def test_bad_settings_are_refused(bad, text):
     with pytest.raises(ConfigError, match=text):

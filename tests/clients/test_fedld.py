@@ -10,13 +10,13 @@ from fedlabels.losses import margin_term
 from tests.cohort.harness import SIZES, World, check
 
 QUICK = {"name": "fedld", "batch_size": 4, "lr": 0.2}
-STEPS = {**QUICK, "local_steps": 3, "local_epochs": None}
+STEPS = {**QUICK, "steps": 3, "epochs": None}
 CASES = {
-    "epochs": {**QUICK, "local_epochs": 2, "margin_lambda": 0.5},
+    "epochs": {**QUICK, "epochs": 2, "margin_lambda": 0.5},
     "steps": {**STEPS, "margin_lambda": 0.5},
     "logits": {**STEPS, "margin_lambda": 0.5, "margin_form": "logits"},
     "unlabeled": {**STEPS, "margin_lambda": 0.5, "margin_on_unlabeled": True},
-    "warm-up": {**QUICK, "local_epochs": 2, "warmup": "per_round"},
+    "warm-up": {**QUICK, "epochs": 2, "warmup": "per_round"},
 }
 
 
@@ -41,7 +41,7 @@ def test_looped_equals_stacked(case):
 @pytest.mark.parametrize("form", ["softmax_batch", "logits"])
 def test_without_the_term_it_is_fedavg_bit_for_bit(form):
     usual = {"lr": 0.2, "momentum": 0.5, "weight_decay": 5e-4, "batch_size": 4}
-    plan = {"local_steps": None, "local_epochs": 2}
+    plan = {"steps": None, "epochs": 2}
     _, ours = fit({"name": "fedld", "margin_lambda": 0.0, "margin_form": form, **usual, **plan})
     _, plain = fit({"name": "fedavg", **usual, **plan})
     assert all(torch.equal(v, model(plain)[n]) for n, v in model(ours).items())
@@ -52,7 +52,7 @@ def test_without_the_term_it_is_fedavg_bit_for_bit(form):
 def test_the_term_makes_predictions_less_confident():
     found = {}
     for strength in (0.0, 3.0):
-        world, result = fit({**STEPS, "local_steps": 30, "margin_lambda": strength})
+        world, result = fit({**STEPS, "steps": 30, "margin_lambda": strength})
         net, cohort = world.nets["model"], world.cohort([0], False, 1, None)
         x = world.source.rows(torch.arange(9), "plain", torch.empty(9, 0))
         found[strength] = float(margin_term(cohort.map(lambda x: net.at(model(result))(x), x)))  # noqa: B023
@@ -99,8 +99,8 @@ def test_rates_of_the_warm_up():
         ({"margin_lambda": -0.1}, "margin_lambda must be >= 0"),
         ({"margin_form": "other"}, "margin_form must be one of"),
         ({"warmup": "linear"}, "warmup must be one of"),
-        ({"margin_on_unlabeled": True}, "set client.local_steps and client.local_epochs=null"),
-        ({"local_steps": 3}, "exactly one of client.local_steps and client.local_epochs"),
+        ({"margin_on_unlabeled": True}, "set training.steps"),
+        ({"steps": 3}, "exactly one of training.steps and training.epochs"),
     ],
 )
 def test_settings_are_checked(wrong, message):

@@ -14,13 +14,13 @@ from tests.cohort.harness import SIZES, SPEC, World, check
 
 def world(**settings):
     return World(
-        build({"name": "fedavg", "batch_size": 4, "local_steps": 3, **settings}),
+        build({"name": "fedavg", "batch_size": 4, "steps": 3, **settings}),
         lambda: {"model": LeNet(SPEC, norm="ws")},
     )
 
 
 def test_one_client_is_centralized_training():
-    made = world(local_steps=None, local_epochs=2, lr=0.05, momentum=0.9)
+    made = world(steps=None, epochs=2, lr=0.05, momentum=0.9)
     cohort = made.cohort([0], False, 1, None)
     result = made.client.fit(cohort, made.request())
     net = LeNet(SPEC, norm="ws").double()
@@ -57,7 +57,7 @@ def test_no_labels_one_sample_one_class(k):
 
 def test_every_client_sends_raw_weights():
     """A scale of the raw weight changes nothing that a client computes, yet it is sent along."""
-    made = world(local_steps=0)
+    made = world(steps=0)
     asked = made.request()
     model = {**asked.shared["model"]}
     model["body.0.weight"] = 3 * model["body.0.weight"]

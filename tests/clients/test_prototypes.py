@@ -17,14 +17,14 @@ from tests.cohort.test_graphed import compared
 
 NO_LABELS, ONE_CLASS, ONE_SAMPLE = 2, 1, 4
 LABELED = [k for k, (labels, _) in enumerate(SIZES) if labels]
-QUICK = {"lr": 0.1, "batch_size": 4, "local_epochs": 2}
+QUICK = {"lr": 0.1, "batch_size": 4, "epochs": 2}
 CASES = {
     "local": {"name": "local_training", **QUICK},
     "fedsa": {"name": "fedsa", **QUICK},
     "fedsa options": {"name": "fedsa", **QUICK, "margin": "all_pairs", "proto_weighting": "count",
                       "min_class_count": 2, "predict_over": "client_classes", "drop_last": True,
                       "momentum": 0.9, "lambda_reg": 1.0, "mu_mcl": 0.5, "nu_cc": 2.0},
-    "fedsa steps": {"name": "fedsa", **QUICK, "local_epochs": None, "local_steps": 3,
+    "fedsa steps": {"name": "fedsa", **QUICK, "epochs": None, "steps": 3,
                     "predict_with": "anchor"},
     "fedproto": {"name": "fedproto", **QUICK},
     "fedproto last": {"name": "fedproto", **QUICK, "proto_from": "last_epoch", "momentum": 0.5,
@@ -196,7 +196,7 @@ def test_prototypes_of_the_last_epoch_are_not_those_of_all() -> None:
     ]
     for one in made[1:]:
         assert not torch.allclose(one.value["vectors"], made[0].value["vectors"])
-    one_epoch = {**QUICK, "local_epochs": 1}
+    one_epoch = {**QUICK, "epochs": 1}
     same = [
         trained(world(name="fedproto", **one_epoch, proto_from=kind))[0].terms["prototypes"]
         for kind in ("all_epochs", "last_epoch")
@@ -275,7 +275,7 @@ class TestSettings:
             ("fedproto", {"predict_over": "none"}, "predict_over must be one of"),
             (
                 "fedproto",
-                {"proto_from": "last_epoch", "local_steps": 2, "local_epochs": None},
+                {"proto_from": "last_epoch", "steps": 2, "epochs": None},
                 "last_epoch needs epochs",
             ),
         ],
@@ -291,8 +291,8 @@ class TestSettings:
             made.looped("train", made.request(extra={"model": arrays}), None)
 
 
-FEDLABEL = {"name": "fedlabel", "threshold": 0.23, "tau": 3, "tau_prime": 3, "lr_labeled": 0.2,
-            "batch_labeled": 4, "batch_unlabeled": 5, "lr_unlabeled": 0.2}  # fmt: skip
+FEDLABEL = {"name": "fedlabel", "threshold": 0.23, "steps": 3, "steps_unlabeled": 3, "lr": 0.2,
+            "batch_size": 4, "batch_unlabeled": 5, "lr_unlabeled": 0.2}  # fmt: skip
 COEFFICIENTS = ("anchor-lambda-reg", "anchor-mu-mcl", "anchor-nu-cc")
 ANCHORS = {"vectors": 3 * table(0), "margin": torch.tensor(2.0).double()}
 

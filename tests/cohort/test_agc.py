@@ -79,7 +79,7 @@ def test_clients_leave_the_head_unclipped(name):
     """With a ratio of almost 0 nothing moves but the last layer."""
     moved = {}
     for agc in (1e-9, None):
-        world = World(build({"name": name, "batch_size": 4, "local_steps": 2, "agc": agc}))
+        world = World(build({"name": name, "batch_size": 4, "steps": 2, "agc": agc}))
         result = world.client.fit(world.cohort([0], False, 1, None), world.request())
         moved[agc] = {
             k: float((v - world.nets["model"].init[k]).abs().max())
@@ -96,7 +96,7 @@ def test_decay_can_leave_biases_and_gains_out():
     net = build_model("lenet", SPEC, norm="ws")
     request = FitRequest("train", 1, 1)
     some, every = (
-        build({"name": "fedavg", "weight_decay": 0.1, "decay_biases": b}).optimizer_for(
+        build({"name": "fedavg", "weight_decay": 0.1, "decay_biases": b}).make_optimizer(
             request, Layout(net)
         )
         for b in (False, True)

@@ -69,7 +69,7 @@ def test_a_round_stays_on_the_device_and_its_steps_ask_nothing_of_the_host(case)
 
 @pytest.mark.parametrize("preset", ["digits", "natural"])
 def test_views_ask_nothing_of_the_host(preset):
-    client = build({**CASES["fixmatch"], "local_steps": 1})
+    client = build({**CASES["fixmatch"], "steps": 1})
     world = away(World(client), make_views(preset))
     with watched() as watch:
         for ids, stacked in (([0], False), ([0, 1], True)):

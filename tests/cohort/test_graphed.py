@@ -151,7 +151,7 @@ def rows_of(marks: Sequence[PseudoLabels]) -> list[tuple[Any, ...]]:
 
 
 def test_more_steps_than_are_kept_lose_no_pseudo_label():
-    settings = {**CASES["paper"], "tau": 1, "tau_prime": KEPT_STEPS + 3}
+    settings = {**CASES["paper"], "steps": 1, "steps_unlabeled": KEPT_STEPS + 3}
     world = World(build(settings))
     world.shards = world.shards[:1]
     made, marks = graphed(world, world.request(), Lane(TapeRecorder()))

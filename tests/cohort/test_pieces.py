@@ -169,8 +169,8 @@ def test_evaluation_on_a_clients_own_test_samples():
 
 def test_the_cohort_may_be_cut_anywhere():
     """Two stacks give what one stack gives: no client's result depends on its neighbours."""
-    world = World(build({"name": "fedlabel", "tau": 3, "tau_prime": 2, "threshold": 0.2,
-                         "batch_labeled": 4, "batch_unlabeled": 5, "lr_labeled": 0.2}))  # fmt: skip
+    world = World(build({"name": "fedlabel", "steps": 3, "steps_unlabeled": 2, "threshold": 0.2,
+                         "batch_size": 4, "batch_unlabeled": 5, "lr": 0.2}))  # fmt: skip
     request = world.request()
     whole = world.client.fit(world.cohort(range(8), True, 1, None), request)
     for ids in ([0, 1, 2], [3, 4, 5, 6, 7]):

@@ -127,7 +127,7 @@ class TestGround:
         np.savez(tmp_path / "white.npz", **parts, **tests)
         given = (
             *TINY, "dataset=npz", f"dataset.root={tmp_path / 'white.npz'}", "dataset.views=digits",
-            "method=fixmatch", "rounds=1", "client.local_steps=3",
+            "method=fixmatch", "rounds=1", "training.steps=3",
         )  # fmt: skip
         made = {}
         for name, more in {"own": (), "told": ("dataset.view_options.fill=1.0",)}.items():

@@ -69,9 +69,9 @@ def main() -> None:
         return said if kind == "query" else wire.decode_up(reply.content)
 
     for client in (
-        {"name": "fedlabel", "tau": 2, "tau_prime": 2, "threshold": 0.3},
-        {"name": "fixmatch", "local_steps": 2},
-        {"name": "fedbn", "local_steps": 2},
+        {"name": "fedlabel", "steps": 2, "steps_unlabeled": 2, "threshold": 0.3},
+        {"name": "fixmatch", "steps": 2},
+        {"name": "fedbn", "steps": 2},
     ):
         spec = DeviceSpec(
             run="abc", seed=0, client=client, model={"name": "lenet", "norm": "batch"},

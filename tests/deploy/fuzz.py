@@ -29,9 +29,9 @@ from tests.deploy.loopback import Loopback, error, nodes_of, write_devices
 from tests.end_to_end.harness import REPO
 
 METHODS = {
-    "fedavg": "method=fedavg client.local_steps=2",
-    "fedlabel": "method=fedlabel client.variant=flute strategy.variant=flute client.tau=2"
-    " client.tau_prime=2 client.threshold=0.2",
+    "fedavg": "method=fedavg training.steps=2",
+    "fedlabel": "method=fedlabel client.variant=flute strategy.variant=flute training.steps=2"
+    " training.steps_unlabeled=2 client.threshold=0.2",
     "fedproto": "method=fedproto",
     "fedsa": "method=fedsa",
     "fedld": "method=fedld",

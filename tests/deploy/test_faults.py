@@ -139,7 +139,7 @@ def test_a_killed_device_comes_back_and_strangers_do_not_get_in(fleet):
 
     folder = fleet.root / "run"
     overrides = (
-        "method=fedbn dataset=digits model=lenet client.lr=0.1 per_round=3 checkpoint_every=1 "
+        "method=fedbn dataset=digits model=lenet training.lr=0.1 per_round=3 checkpoint_every=1 "
         f"rounds=14 deploy.min_clients=2 deploy.connect_seconds={LIMIT} "
         f"deploy.round_seconds={ROUND} deploy.final_evaluation=false run_dir={folder}"
     )

@@ -29,7 +29,7 @@ def devices(tmp_path):
 
 
 def given(method="fedavg", more=""):
-    client = "client.lr=0.1 client.local_steps=5" if method == "fedavg" else ""
+    client = "training.lr=0.1 training.steps=5" if method == "fedavg" else ""
     model = "" if "model=" in more else SMALL
     overrides = f"method={method} {FEW} {model} {client} {more}"
     return overrides, settings({"overrides": overrides}, REPO / "configs")
@@ -48,8 +48,8 @@ def rows(tmp_path, table="rounds", name="run"):
 @pytest.mark.parametrize("method", ["fedavg", "fedlabel_stable", "fedbn", "fedsa", "fedld"])
 def test_methods_run_on_devices(method, devices, tmp_path):
     more = {
-        "fedlabel_stable": "client.lr_labeled=0.1 client.lr_unlabeled=0.1 client.threshold=0.3"
-        " client.tau=5 client.tau_prime=3",
+        "fedlabel_stable": "training.lr=0.1 training.lr_unlabeled=0.1 client.threshold=0.3"
+        " training.steps=5 training.steps_unlabeled=3",
         "fedbn": "model=lenet",
     }.get(method, "")
     record = run(Loopback(devices), tmp_path, method, more)
@@ -310,7 +310,7 @@ def test_differential_privacy_and_mods(tmp_path, devices):
         "strategy.options.noise_multiplier=0.01 strategy.options.clipping_norm=0.05 "
         "strategy.options.num_sampled_clients=2 "
         "+strategy.options.strategy.name=FedAvg deploy.mods=[fixed_clipping] client=fedavg "
-        "client.lr=0.1 client.local_steps=5"
+        "training.lr=0.1 training.steps=5"
     )
     dealt = f"dataset=digits {SMALL} {rule} clients=2 per_round=2 rounds=2 labels.fraction=0.3"
     simulate(tmp_path / "simulated", config_of("backend=serial", *shlex.split(dealt)))
@@ -404,9 +404,9 @@ def test_every_method_of_the_simulator_runs_on_devices(method, devices, tmp_path
         " deploy.final_evaluation=false"
     )
     config = settings({"overrides": overrides}, REPO / "configs")
-    for key in ("tau", "tau_prime", "local_steps"):
-        if config["client"].get(key):
-            config["client"][key] = 2
+    for key in ("steps", "steps_unlabeled"):
+        if config["training"].get(key):
+            config["training"][key] = 2
     record = execute(config, Loopback(devices), overrides)
     assert record["failed"] == record["rejected"] == 0, rows(tmp_path, "clients")
     assert record["ok"] + record["empty"] == 3  # local_training sends nothing

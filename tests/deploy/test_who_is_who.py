@@ -18,7 +18,7 @@ from tests.end_to_end.harness import REPO
 
 FEW = (
     "method=fedavg dataset=digits checkpoint_every=1 deploy.connect_seconds=0.2 model=mlp "
-    "model.hidden=[8] client.lr=0.1 client.local_steps=1 deploy.final_evaluation=false per_round=3"
+    "model.hidden=[8] training.lr=0.1 training.steps=1 deploy.final_evaluation=false per_round=3"
 )
 
 

@@ -21,7 +21,7 @@ TINY = (
     "backend=serial", "dataset=digits", "model=mlp", "model.hidden=[32]", "clients=10",
     "per_round=5", "partition.alpha=1.0", "labels.fraction=0.5",
 )  # fmt: skip
-FEDAVG = (*TINY, "method=fedavg", "client.lr=0.1", "client.local_steps=20", "rounds=4")
+FEDAVG = (*TINY, "method=fedavg", "training.lr=0.1", "training.steps=20", "rounds=4")
 
 logging.getLogger("flwr").setLevel(logging.WARNING)
 

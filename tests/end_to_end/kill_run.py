@@ -14,7 +14,7 @@ from tests.end_to_end.toys import Rememberer
 
 ROUND = 4
 SETTINGS = (*FEDAVG, "rounds=5", "checkpoint_every=2")
-CLIENT = Rememberer(lr=0.1, local_steps=5)
+CLIENT = Rememberer(lr=0.1, steps=5)
 
 
 def _die() -> None:

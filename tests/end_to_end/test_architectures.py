@@ -22,7 +22,7 @@ MIXED = (
 
 
 def own_models(world: World) -> World:
-    client = OwnModel(lr=0.1, local_steps=10)
+    client = OwnModel(lr=0.1, steps=10)
     groups = tuple(replace(group, client=client) for group in world.population.groups)
     return replace(world, client=client, population=replace(world.population, groups=groups))
 

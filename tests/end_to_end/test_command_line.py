@@ -25,10 +25,10 @@ WRONG = {
     "roundz=3": "roundz is no setting (did you mean rounds?)",
     "methd=fedavg": "methd is no setting (did you mean method?)",
     "client.nonsense=1": "client.nonsense is no setting of client=fedavg; allowed: client.name, cl",
-    "client.momentun=1": "of client=fedavg (did you mean client.momentum?); allowed: client.name",
+    "client.momentun=1": "of client=fedavg (did you mean training.momentum?); allowed: client.name",
     "labels.fraktion=3": "labels.fraktion is no setting of labels=uniform (did you mean labels.fr",
     "strategy.rule=Krum": "strategy.rule is no setting of strategy=fedavg (strategy=stock would ha",
-    "client.lr=abc": "client.lr must be a number, got 'abc'",
+    "training.lr=abc": "training.lr must be a number, got 'abc'",
     "clients=abc": "clients must be a whole number, got 'abc'",
     "backend.portable=maybe": "backend.portable must be true or false, got 'maybe'",
     "backend=nonsense": "backend=nonsense is not known; allowed: processes, ray, serial",
@@ -38,7 +38,7 @@ WRONG = {
     "method=fedlabel_stable client=fedavg": "method=fedlabel_stable sets client.threshold, which "
     "client=fedavg does not have; fitting: client=fedlabel; or leave client= out",
     "strategy=stock strategy.rule=FedProx": "strategy=stock strategy.rule=FedAvg",
-    "client.lr=-1": "client.lr must be > 0, got -1",
+    "training.lr=-1": "training.lr must be > 0, got -1",
     "method=fedavgg": "method=fedavgg is not known (did you mean fedavg?); allowed: fedadam, fed",
     "client=nonsense": "client=nonsense is not known; allowed: fedavg, ",
     "strategy=nonsense": "strategy=nonsense is not known; allowed: ",
@@ -67,7 +67,7 @@ WRONG = {
     "test_shards.by=domain": "test_shards.by=domain has no effect without test_shards.share ab",
     "architectures.assign=random": "has no effect without architectures.models",
     "partition=domain partition.alpha=0.3": "has no effect with partition.within=iid",
-    "client.local_epochs=1": "exactly one of client.local_steps and client.local_epochs",
+    "training.epochs=1": "exactly one of training.steps and training.epochs",
     "strategy=stock strategy.rule=Nonsense": "no strategy 'Nonsense'",
     "strategy=stock strategy.rule=FedAdam strategy.options={nonsense: 1}": "options are",
 }
@@ -153,8 +153,8 @@ def test_a_refused_sweep_leaves_the_folder_of_an_earlier_one_as_it_is(
     for name in ("multirun.yaml", "cells.csv"):
         (tmp_path / name).write_text("of an earlier call")
     before = contents(tmp_path)
-    sweep = ["-m", "seed=0,1", "client.lr=0.1,x", f"sweep.dir={tmp_path}", "method=fedavg"]
-    assert run(sweep, capsys).output.startswith("error: client.lr must be a number")
+    sweep = ["-m", "seed=0,1", "training.lr=0.1,x", f"sweep.dir={tmp_path}", "method=fedavg"]
+    assert run(sweep, capsys).output.startswith("error: training.lr must be a number")
     assert contents(tmp_path) == before
 
 
@@ -226,9 +226,9 @@ def test_a_run_its_resume_and_its_neighbour(
     again = run([*FEDAVG, "rounds=2", place], capsys)
     assert again.status == 1
     assert "already holds a run" in again.output
-    other = run([f"resume='{folder}'", "rounds=4", "client.lr=0.2"], capsys)
+    other = run([f"resume='{folder}'", "rounds=4", "training.lr=0.2"], capsys)
     assert other.status == 1
-    assert "client.lr: 0.1 -> 0.2" in other.output
+    assert "training.lr: 0.1 -> 0.2" in other.output
     method = run([f"resume='{folder}'", "rounds=4", "method=fedprox"], capsys)
     assert method.status == 1
     assert 'client.name: "fedavg" -> "fedprox"' in method.output

@@ -9,8 +9,13 @@ from tests.end_to_end.harness import TINY, column, config_of, prints, simulate, 
 SMALL = (*TINY, "clients=6", "per_round=6", "rounds=2", "strategy=fedld")
 CLIENTS = {
     "fedprox": ("client=fedprox", "client.mu=0.1"),
-    "fedlabel": ("client=fedlabel", "client.tau=2", "client.tau_prime=2", "client.threshold=0.2"),
-    "fixmatch": ("client=fixmatch", "client.local_steps=2", "client.threshold=0.2"),
+    "fedlabel": (
+        "client=fedlabel",
+        "training.steps=2",
+        "training.steps_unlabeled=2",
+        "client.threshold=0.2",
+    ),
+    "fixmatch": ("client=fixmatch", "training.steps=2", "client.threshold=0.2"),
 }
 
 
@@ -25,7 +30,7 @@ def test_any_client_with_this_server(name: str, tmp_path: Path) -> None:
 def test_fedlabel_on_a_residual_net(tmp_path: Path) -> None:
     tiny = ("backend=serial", "dataset=digits", "clients=3", "per_round=3", "rounds=2")
     given = ("client=fedlabel", "strategy=fedld", "model=resnet8")
-    short = ("client.tau=1", "client.tau_prime=1", "client.batch_labeled=8")
+    short = ("training.steps=1", "training.steps_unlabeled=1", "training.batch_size=8")
     simulate(tmp_path, config_of(*tiny, *given, *short, "labels.fraction=0.05"))
     assert column(tmp_path, "ok") == [3, 3]
     assert column(tmp_path, "pg_norm_ratio")[0] > 0
@@ -46,7 +51,7 @@ def test_fedlabel_on_a_residual_net(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_same_bits_on_ray(variant: str, more: list[str], tmp_path: Path) -> None:
     settings = (
-        *TINY, "method=fedld", "client.lr=0.1", "rounds=2", "callbacks=decomposition",
+        *TINY, "method=fedld", "training.lr=0.1", "rounds=2", "callbacks=decomposition",
         "callbacks.decomposition.every=1", f"callbacks.decomposition.variant={variant}",
         "backend.block_size=2", *more,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from tests.run.test_resume import StopAfter
 METHODS = ("fedbn", "silobn", "fixbn", "fedwon")
 LENET = (
     "backend=serial", "dataset=digits", "model=lenet", "clients=6", "per_round=4", "rounds=3",
-    "partition.alpha=0.5", "labels.fraction=0.5", "client.batch_size=8", "client.local_steps=4",
+    "partition.alpha=0.5", "labels.fraction=0.5", "training.batch_size=8", "training.steps=4",
 )  # fmt: skip
 
 
@@ -53,7 +53,9 @@ def test_clients_that_lack_classes_or_labels(method: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("method", METHODS)
 def test_one_client(method: str, tmp_path: Path) -> None:
-    simulate(tmp_path, config_of(*given(method, "clients=1", "per_round=1", "client.batch_size=1")))
+    simulate(
+        tmp_path, config_of(*given(method, "clients=1", "per_round=1", "training.batch_size=1"))
+    )
     assert column(tmp_path, "ok") == [1, 1, 1]
     assert all(np.isfinite(v).all() for v in model_of(tmp_path).values())
 
@@ -95,7 +97,7 @@ def test_fixed_statistics_are_the_same_everywhere(tmp_path: Path) -> None:
 
 
 def test_updates_that_are_not_finite_leave_no_state(tmp_path: Path) -> None:
-    wild = ("client.lr=1e30", "max_client_failures=1.0", "rounds=1")
+    wild = ("training.lr=1e30", "max_client_failures=1.0", "rounds=1")
     simulate(tmp_path, config_of(*given("fedbn", *wild)))
     assert column(tmp_path, "rejected") == [4]
     assert column(tmp_path, "model_kept") == [1]
@@ -148,7 +150,7 @@ def test_domains_have_accuracies_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_trained_model_is_folded_and_exported(tmp_path: Path) -> None:
-    config = config_of(*given("fedwon", "client.agc=0.64"))
+    config = config_of(*given("fedwon", "training.agc=0.64"))
     record = simulate(tmp_path, config)
     test = build_data(config)[0].test
     net = build("lenet", DataSpec((1, 8, 8), 10), norm="ws").eval()

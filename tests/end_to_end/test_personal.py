@@ -115,7 +115,7 @@ class Stumbles(FedAvg):
 
 def test_a_run_says_who_could_not_be_tested(tmp_path, capsys):
     config = config_of(*FEDAVG, "rounds=1", "evaluate_clients=true", "max_client_failures=0.6")
-    able, unable = (kind(lr=0.1, local_steps=1) for kind in (FedAvg, Stumbles))
+    able, unable = (kind(lr=0.1, steps=1) for kind in (FedAvg, Stumbles))
     change = with_client(able, also=unable)
     simulate(tmp_path / "run", config, change)
     (row,) = table(tmp_path / "run")
@@ -147,8 +147,8 @@ class Answers(FedAvg):
 
 
 def test_figures_are_over_those_who_have_one_and_say_so(tmp_path, capsys):
-    config = config_of(*FEDAVG, "rounds=1", "evaluate_clients=true", "client.local_steps=1")
-    simulate(tmp_path, config, with_client(Answers(lr=0.1, local_steps=1)))
+    config = config_of(*FEDAVG, "rounds=1", "evaluate_clients=true", "training.steps=1")
+    simulate(tmp_path, config, with_client(Answers(lr=0.1, steps=1)))
     (row,) = table(tmp_path)
     assert (row["personal_clients"], row["personal_failed"]) == ("6", "4")
     assert row["personal_loss"] == "inf"  # no client with a loss is passed over
@@ -227,7 +227,7 @@ def test_people_are_tested_on_their_own_samples(tmp_path):
 
 def test_people_who_do_not_train_are_no_ones_test_samples_and_that_is_said(tmp_path, capsys):
     who = np.array([f"u{k % 7}" for k in range(80)])
-    natural = ("partition=natural", "evaluate_clients=true", "client.lr=0.01")
+    natural = ("partition=natural", "evaluate_clients=true", "training.lr=0.01")
 
     def config(tested, *more):
         data = few_tests(tmp_path, [*range(10)] * 3, client_train=who, client_test=np.array(tested))
@@ -255,11 +255,11 @@ def test_people_who_do_not_train_are_no_ones_test_samples_and_that_is_said(tmp_p
     assert "take no part" not in capsys.readouterr().out
 
 
-OWN = ("method=fedsa", "client.local_epochs=1", "client.local_steps=null")
+OWN = ("method=fedsa", "training.epochs=1", "training.steps=null")
 SITES = (
     "backend=serial", "dataset=npz", "dataset.options.num_classes=10", "model=mlp",
     "model.hidden=[8]", "clients=4", "per_round=4", "rounds=1", "partition=iid", "method=fedavg",
-    "client.local_steps=1",
+    "training.steps=1",
 )  # fmt: skip
 
 

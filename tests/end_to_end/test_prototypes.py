@@ -26,7 +26,7 @@ from tests.run.test_resume import StopAfter
 SMALL = (
     "backend=serial", "dataset=digits", "clients=8", "per_round=8", "rounds=2",
     "partition.alpha=0.2", "labels=zero_label_clients", "labels.share=0.25", "labels.fraction=0.5",
-    "client.lr=0.05", "test_shards.share=2", "test_shards.by=all",
+    "training.lr=0.05", "test_shards.share=2", "test_shards.by=all",
 )  # fmt: skip
 ONE = ("model=mlp", "model.hidden=[32]", "model.feature_dim=16")
 FOUR = (
@@ -132,8 +132,8 @@ class TestFeatureWidth:
 def test_anchors_change_what_fedlabel_learns(tmp_path: Path) -> None:
     settings = (
         "backend=serial", "dataset=digits", "model=mlp", "model.hidden=[32]", "clients=6",
-        "per_round=6", "rounds=2", "labels.fraction=0.3", "method=fedlabel", "client.tau=10",
-        "client.lr_labeled=0.1",
+        "per_round=6", "rounds=2", "labels.fraction=0.3", "method=fedlabel", "training.steps=10",
+        "training.lr=0.1",
     )  # fmt: skip
     accuracy = {}
     for server in ("fedlabel", "fedlabel_anchors"):

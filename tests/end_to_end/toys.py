@@ -117,8 +117,10 @@ class OwnModel(FedAvg):
             return batch.mean(values), {"loss": batch.sum(values), "n": batch.n}
 
         batches = cohort.batches(
-            cohort.samples("labeled"), size=self.batch_size, steps=self.local_steps, purpose="own"
+            cohort.samples("labeled"), size=self.batch_size, steps=self.steps, purpose="own"
         )
-        tree, sums = cohort.sgd(start, loss, batches, self.optimizer(request))
+        tree, sums = cohort.sgd(
+            start, loss, batches, self.make_optimizer(request, cohort.net("model").layout)
+        )
         metrics = {"loss_labeled": Ratio(sums["loss"], sums["n"])}
         return FitResult({}, metrics, {"mine": tree})

@@ -184,12 +184,19 @@ def client_flute(inputs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_SETTINGS = ("tau", "tau_prime", "lr_labeled", "lr_unlabeled", "threshold", "lambda0")
+_SETTINGS = {
+    "tau": "steps",
+    "tau_prime": "steps_unlabeled",
+    "lr_labeled": "lr",
+    "lr_unlabeled": "lr_unlabeled",
+    "threshold": "threshold",
+    "lambda0": "lambda0",
+}
 
 
 def _settings(inputs: dict[str, Any]) -> dict[str, Any]:
     """Collect the client's settings; batches are given whole, so their sizes do not matter."""
-    given = {name: inputs[name] for name in _SETTINGS}
+    given = {name: inputs[symbol] for symbol, name in _SETTINGS.items()}
     anchor = {"lambda_anchor": inputs["lambda_anchor"]} if "lambda_anchor" in inputs else {}
     return {"name": "fedlabel", **given, **anchor, **inputs["options"]}
 

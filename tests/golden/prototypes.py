@@ -93,7 +93,7 @@ def settings_of(inputs: Given) -> Given:
     """Collect the client's settings; batches are given whole, so their sizes do not matter."""
     names = [name for name in ("lr", "lambda_reg", "mu_mcl", "nu_cc") if name in inputs]
     given = {name: float(inputs[name]) for name in names}
-    return {**given, "local_epochs": int(inputs["epochs"])}
+    return {**given, "epochs": int(inputs["epochs"])}
 
 
 def round_of(result: FitResult) -> Given:

@@ -10,7 +10,7 @@ from fedlabels.cohort import DataSpec, TensorSource
 from fedlabels.data import make_views
 from tests.cohort.harness import CLASSES, SIZES, World
 
-FIXMATCH = {"name": "fixmatch", "batch_size": 4, "batch_unlabeled": 5, "local_steps": 2,
+FIXMATCH = {"name": "fixmatch", "batch_size": 4, "batch_unlabeled": 5, "steps": 2,
             "threshold": 0.22}  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def test_a_round_of_stacked_clients_by_patches_equals_looped():
     from fedlabels.models import LeNet
 
     world = World(
-        client({"name": "fedavg", "batch_size": 4, "local_steps": 3}),
+        client({"name": "fedavg", "batch_size": 4, "steps": 3}),
         lambda: {"model": LeNet(SPEC, norm="batch")},
     )
     with forced(PATCHES):

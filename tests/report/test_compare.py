@@ -232,9 +232,9 @@ def test_settings_that_go_together_make_one_key(tmp_path: Path) -> None:
 
 def test_methods_with_one_name_are_told_apart_by_their_settings(tmp_path: Path) -> None:
     for index, rate in enumerate((0.1, 0.01)):
-        own = {"client.lr": rate, "client.decay": rate / 10}
+        own = {"training.lr": rate, "client.decay": rate / 10}
         write_run(tmp_path / f"a{index}", [0.5], own)
-    write_run(tmp_path / "b", [0.5], FIXMATCH | {"client.lr": 0.01}, method="fixmatch_short")
+    write_run(tmp_path / "b", [0.5], FIXMATCH | {"training.lr": 0.01}, method="fixmatch_short")
     found = compare([tmp_path], Question())
     assert names(found.contenders) == [
         "fedavg (decay=0.001)",
@@ -242,7 +242,7 @@ def test_methods_with_one_name_are_told_apart_by_their_settings(tmp_path: Path) 
         "fixmatch_short",
     ]
     own = found.design.methods[level("fedavg (decay=0.01)")]
-    assert own == {"client.decay": "0.01", "client.lr": "0.1", "client.name": '"fedavg"'}
+    assert own == {"client.decay": "0.01", "training.lr": "0.1", "client.name": '"fedavg"'}
 
 
 def test_a_client_with_a_foreign_strategy_is_named_by_both(tmp_path: Path) -> None:
@@ -398,7 +398,7 @@ def test_real_runs_are_compared(tmp_path: Path) -> None:
     from tests.end_to_end.harness import TINY, config_of, simulate
 
     for method in ("labeled_only", "fixmatch"):
-        config = config_of(*TINY, f"method={method}", "client.local_steps=2", "rounds=2")
+        config = config_of(*TINY, f"method={method}", "training.steps=2", "rounds=2")
         simulate(tmp_path / method, config)
     found = compare([tmp_path], Question(target=0.01))
     assert found.left_out == []

@@ -202,8 +202,8 @@ def test_without_settings_there_are_bars_and_no_choices(tmp_path: Path) -> None:
 
 def test_tones_are_the_same_everywhere_and_start_again_after_eight(tmp_path: Path) -> None:
     for index in range(10):
-        write_run(tmp_path / str(index), [0.5, 0.6], {"client.lr": index / 10})
-    found = compare([tmp_path], Question(by=("client.lr",)))
+        write_run(tmp_path / str(index), [0.5, 0.6], {"training.lr": index / 10})
+    found = compare([tmp_path], Question(by=("training.lr",)))
     shown = made(found)
     drawn = chart(shown["curves"].figures[0])
     assert [one.tone for one in drawn.lines] == [1, 2, 3, 4, 5, 6, 7, 8, 1, 2]

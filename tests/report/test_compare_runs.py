@@ -33,11 +33,11 @@ FLAT: dict[str, Any] = {
     "model.name": "mlp",
     "model.norm": "none",
     "client.name": "fedavg",
-    "client.lr": 0.1,
+    "training.lr": 0.1,
     "strategy.name": "fedavg",
     "backend.name": "serial",
 }
-FIXMATCH = {"client.name": "fixmatch", "client.tau": 0.95}
+FIXMATCH = {"client.name": "fixmatch", "training.steps": 0.95}
 SAVED = "checkpoints/round-00000003/manifest.json"
 MEGABYTE = 1_000_000
 

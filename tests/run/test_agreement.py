@@ -152,7 +152,7 @@ class Damped(FedAvg):
 def test_who_reads_what_does_not_come_is_told_what_does(
     tmp_path: Path, of: str, told: str, execution: str
 ) -> None:
-    client = Damped(0.1, local_steps=2, of=of)
+    client = Damped(0.1, steps=2, of=of)
     more = "method=fedavg", "rounds=1", f"backend.execution={execution}"
     with pytest.raises(RunError, match=rf"{told}\. .*\.get\(\)"):
         simulate(tmp_path / "run", config_of(*TINY, *more), with_client(client))
@@ -193,7 +193,7 @@ class TestDeclarations:
             mock.patch.object(Trainer, "_read", seen),
         ):
             simulate(tmp_path / "run", config)
-        client = clients.build(config["client"])
+        client = clients.build(clients.settings_of(config))
         said = reads_of(client)
         assert read - {"model"} == {*said.settings, *said.payloads} & sent
         assert sent - {"model"} <= {*said.settings, *said.payloads}

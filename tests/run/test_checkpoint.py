@@ -54,7 +54,7 @@ def test_everything_round_trips(tmp_path: Path) -> None:
     assert checkpoint.round == 12
     assert checkpoint.strategy_values == STATE[1]
     assert checkpoint.manifest["method"] == "fedlabel"
-    assert checkpoint.manifest["config"]["client.lr"] == 0.1
+    assert checkpoint.manifest["config"]["training.lr"] == 0.1
     for got, given in ((checkpoint.arrays, ARRAYS), (checkpoint.strategy_arrays, STATE[0])):
         assert set(got) == set(given)
         for name, value in given.items():

@@ -36,7 +36,7 @@ from tests.end_to_end.toys import Chaos
 
 TERMS = ("loss_local", "loss_shift", "loss_aggregation")
 FOUND = {*TERMS, "loss_global"}
-SHORT = (*FEDAVG, "rounds=2", "client.local_steps=5", "precision=float64")
+SHORT = (*FEDAVG, "rounds=2", "training.steps=5", "precision=float64")
 ON = (*SHORT, "callbacks=decomposition", "callbacks.decomposition.every=2")
 
 
@@ -130,7 +130,7 @@ def test_variants_agree_where_they_measure_the_same(full: Path, tmp_path: Path) 
 def test_the_samples_are_drawn_once_a_run(variant: str, tmp_path: Path) -> None:
     number = {"probe": "probe_samples=3", "server": "server_samples=20"}[variant]
     few = (f"variant={variant}", number)
-    still = (*ON, "callbacks.decomposition.every=1", "client.lr=1e-300", "per_round=10")
+    still = (*ON, "callbacks.decomposition.every=1", "training.lr=1e-300", "per_round=10")
     simulate(tmp_path / "run", on(*few, base=still))
     losses = column(tmp_path / "run", "loss_global")
     assert losses[0] == losses[1]
@@ -150,7 +150,7 @@ def test_hidden_labels_count_if_that_is_wished(full: Path, tmp_path: Path) -> No
 
 
 METHODS = {
-    "fedlabel": ("method=fedlabel_stable", "client.tau=3", "client.tau_prime=3"),
+    "fedlabel": ("method=fedlabel_stable", "training.steps=3", "training.steps_unlabeled=3"),
     "fedadam": ("method=fedadam",),
     "median": ("method=stock", "strategy.rule=FedMedian"),
     "fedld": ("method=fedld",),
@@ -178,7 +178,7 @@ def test_one_participant_has_no_shift(tmp_path: Path) -> None:
 
 
 def test_clients_that_fail_are_left_out(tmp_path: Path) -> None:
-    bad = Chaos(lr=0.1, local_steps=5, raises=(0, 2), poisons=(4,))
+    bad = Chaos(lr=0.1, steps=5, raises=(0, 2), poisons=(4,))
     simulate(tmp_path, config_of(*ON, "per_round=10"), with_client(bad))
     rows = table(tmp_path, "decomposition")
     assert {row["client_id"] for row in rows} == {"1", "3", "5", "6", "7", "8", "9"}
@@ -204,7 +204,7 @@ class Fragile(FedAvg):
 
 
 def test_a_client_that_cannot_be_measured(tmp_path: Path) -> None:
-    simulate(tmp_path, config_of(*ON), with_client(Fragile(lr=0.1, local_steps=5)))
+    simulate(tmp_path, config_of(*ON), with_client(Fragile(lr=0.1, steps=5)))
     assert column(tmp_path, "ok") == [5, 5]
     assert not FOUND & last(tmp_path).keys()
 
@@ -227,7 +227,7 @@ class StopAfter:
 def test_resumed_is_uninterrupted(tmp_path: Path) -> None:
     """Of FedLD, whose gates must be remembered, with a report in every round."""
     settings = config_of(
-        *TINY, "method=fedld", "client.lr=0.1", "rounds=3", "callbacks=decomposition",
+        *TINY, "method=fedld", "training.lr=0.1", "rounds=3", "callbacks=decomposition",
         "callbacks.decomposition.every=1",
     )  # fmt: skip
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -327,7 +327,7 @@ class Logistic(FedAvg):
 def test_averaging_never_adds_to_a_convex_loss(seed: int, tmp_path: Path) -> None:
     """Jensen: F(sum p_i w_i) <= sum p_i F(w_i) where p are the weights of the average."""
     every = ("callbacks.decomposition.every=1", "partition.alpha=0.1", f"seed={seed}", "rounds=3")
-    client = Logistic(lr=0.5, local_steps=20)
+    client = Logistic(lr=0.5, steps=20)
     simulate(tmp_path, config_of(*ON, *every), with_client(client))
     terms = column(tmp_path, "loss_aggregation")
     assert len(terms) == 3

@@ -14,7 +14,7 @@ from fedlabels.run.folder.checkpoint import read_checkpoint
 from fedlabels.run.round import Rounds, Scores
 from tests.end_to_end.harness import FEDAVG, TINY, config_of, prints, simulate, table
 
-SETTINGS = (*FEDAVG, "client.local_steps=5", "rounds=6", "checkpoint_every=2")
+SETTINGS = (*FEDAVG, "training.steps=5", "rounds=6", "checkpoint_every=2")
 TARGET = (*SETTINGS, "early_stop.target=0.0001")
 
 
@@ -119,9 +119,7 @@ def test_it_is_finished_until_the_reason_is_gone(
 
 
 def test_a_model_of_their_own_is_enough(tmp_path: Path) -> None:
-    config = config_of(
-        *SETTINGS, "method=local_training", "client.local_epochs=null", "early_stop.target=0.0001"
-    )
+    config = config_of(*SETTINGS, "method=local_training", "early_stop.target=0.0001")
     simulate(tmp_path / "run", config)
     assert len(table(tmp_path / "run")) == 1
     assert "personal_accuracy" in manifest(tmp_path / "run")["stopped_early"]["reason"]
@@ -162,7 +160,7 @@ def test_patience_counts_on_after_an_interrupt(
 def test_a_raised_run_stops_where_one_of_all_rounds_does(tmp_path: Path) -> None:
     """The accuracy never rises; the test of round 4 is there only because that was the last."""
     config = (
-        *TINY, "method=fedavg", "client.lr=1e-9", "client.local_steps=2", "evaluate_every=3",
+        *TINY, "method=fedavg", "training.lr=1e-9", "training.steps=2", "evaluate_every=3",
         "early_stop.patience=2", "checkpoint_every=1",
     )  # fmt: skip
     simulate(tmp_path / "whole", config_of(*config, "rounds=12"))

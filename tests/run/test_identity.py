@@ -18,8 +18,8 @@ from tests.end_to_end.harness import config_of, contents, prints, simulate
 
 SETTINGS = (
     "backend=serial", "dataset=npz", "model=mlp", "model.hidden=[8]", "clients=4", "per_round=2",
-    "partition=iid", "labels.fraction=0.5", "method=fedavg", "client.lr=0.1",
-    "client.local_steps=3", "checkpoint_every=1",
+    "partition=iid", "labels.fraction=0.5", "method=fedavg", "training.lr=0.1",
+    "training.steps=3", "checkpoint_every=1",
 )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def test_other_data_are_refused(copy: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_that_a_setting_names_counts_by_its_content(tmp_path: Path) -> None:
-    rows = (*DIGITS, "model=mlp", "method=fedsa", "client.local_epochs=1", "model.feature_dim=4",
+    rows = (*DIGITS, "model=mlp", "method=fedsa", "training.epochs=1", "model.feature_dim=4",
             "strategy.anchor_init=file")  # fmt: skip
     anchors = np.random.default_rng(0).normal(size=(10, 4))
     for name, values in (("a", anchors), ("b", anchors), ("c", anchors + 1)):
@@ -191,9 +191,9 @@ DIGITS = (
     "labels.fraction=0.1", "checkpoint_every=1",
 )  # fmt: skip
 SCHEDULES = [
-    ("method=fedavg", "model=mlp", "client.local_steps=2", "client.lr_schedule=cosine"),
-    ("method=fixbn", "model=lenet", "model.norm=batch", "client.local_steps=2"),
-    ("method=uda", "model=mlp", "client.local_steps=2", "client.tsa=exp"),
+    ("method=fedavg", "model=mlp", "training.steps=2", "training.schedule=cosine"),
+    ("method=fixbn", "model=lenet", "model.norm=batch", "training.steps=2"),
+    ("method=uda", "model=mlp", "training.steps=2", "client.tsa=exp"),
 ]
 
 

@@ -16,11 +16,11 @@ from fedlabels.report.comparison.runs import read_runs
 from fedlabels.run import saving
 from tests.end_to_end.harness import FEDAVG, config_of, prints, simulate, table
 
-SETTINGS = (*FEDAVG, "client.local_steps=2", "rounds=6", "checkpoint_every=3")
+SETTINGS = (*FEDAVG, "training.steps=2", "rounds=6", "checkpoint_every=3")
 CASES = {
     "fedavg": (),
     "stops": ("early_stop.target=0.0001", "early_stop.metric=test_accuracy"),
-    "own": ("method=local_training", "client.local_epochs=null", "early_stop.patience=2"),
+    "own": ("method=local_training", "early_stop.patience=2"),
 }
 
 

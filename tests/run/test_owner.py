@@ -19,7 +19,7 @@ from fedlabels.run.folder import new_folder
 from fedlabels.run.folder.owner import LOCK, owned
 from tests.end_to_end.harness import FEDAVG, config_of, contents, prints, simulate, table
 
-SETTINGS = (*FEDAVG, "rounds=3", "client.local_steps=2", "checkpoint_every=1")
+SETTINGS = (*FEDAVG, "rounds=3", "training.steps=2", "checkpoint_every=1")
 FORK = multiprocessing.get_context("fork")
 
 

@@ -25,13 +25,14 @@ from tests.end_to_end.harness import (
 from tests.end_to_end.toys import Rememberer
 
 METHOD = (
-    *TINY, "dataset.views=digits", "method=fedlabel_stable", "client.tau=5", "client.tau_prime=3",
-    "client.batch_labeled=8", "client.batch_unlabeled=8", "client.lr_labeled=0.1",
-    "client.lr_unlabeled=0.1", "rounds=3", "evaluate_every=2", "checkpoint_every=2",
+    *TINY, "dataset.views=digits", "method=fedlabel_stable", "training.steps=5",
+    "training.steps_unlabeled=3",
+    "training.batch_size=8", "training.batch_unlabeled=8", "training.lr=0.1",
+    "training.lr_unlabeled=0.1", "rounds=3", "evaluate_every=2", "checkpoint_every=2",
 )  # fmt: skip
 STACKED = ("backend.execution=stacked", "backend.block_size=4", "backend.stack_size=4")
 PROFILE = "callbacks=profile"
-REMEMBER = with_client(Rememberer(lr=0.1, local_steps=5))
+REMEMBER = with_client(Rememberer(lr=0.1, steps=5))
 Rows = list[dict[str, str]]
 
 
@@ -192,7 +193,7 @@ def test_on_ray(plain: Path, tmp_path: Path) -> None:
 
 
 def test_all_that_clients_do_to_evaluate_is_evaluation(tmp_path: Path) -> None:
-    settings = (*FEDAVG, "client.local_steps=2", "rounds=2", "evaluate_clients=true", PROFILE)
+    settings = (*FEDAVG, "training.steps=2", "rounds=2", "evaluate_clients=true", PROFILE)
     simulate(tmp_path, config_of(*settings))
     check_sums(tmp_path, workers=1)
     times = dict(sides(tmp_path))[2]
@@ -209,7 +210,7 @@ def test_all_that_clients_do_to_evaluate_is_evaluation(tmp_path: Path) -> None:
 
 
 def test_resumed(tmp_path: Path) -> None:
-    settings = (*FEDAVG, "client.local_steps=2", "rounds=5", "checkpoint_every=2")
+    settings = (*FEDAVG, "training.steps=2", "rounds=5", "checkpoint_every=2")
     simulate(tmp_path / "plain", config_of(*settings), REMEMBER)
     config = config_of(*settings, PROFILE)
     with pytest.raises(KeyboardInterrupt):
@@ -226,7 +227,7 @@ def test_resumed(tmp_path: Path) -> None:
 
 
 def test_switched_on_when_resumed(tmp_path: Path) -> None:
-    settings = (*FEDAVG, "client.local_steps=2")
+    settings = (*FEDAVG, "training.steps=2")
     simulate(tmp_path / "run", config_of(*settings, "rounds=2"))
     path = tmp_path / "run" / "config.yaml"
     old = yaml.safe_load(path.read_text())
@@ -249,7 +250,7 @@ def test_settings() -> None:
 
 def test_the_round_to_trace(tmp_path: Path) -> None:
     asked = (PROFILE, "callbacks.profile.trace_round=3")
-    simulate(tmp_path, config_of(*FEDAVG, "client.local_steps=1", *asked))
+    simulate(tmp_path, config_of(*FEDAVG, "training.steps=1", *asked))
     assert json.loads((tmp_path / "profile.json").read_text())["otherData"]["round"] == 3
 
 

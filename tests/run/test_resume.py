@@ -205,7 +205,7 @@ def test_a_checkpoint_of_an_earlier_version_names_no_states(
 def test_other_settings_are_named(copy: Path) -> None:
     before = contents(copy)
     with pytest.raises(CheckpointError, match=r"client\.lr: 0\.1 -> 0\.2") as caught:
-        simulate(copy, config_of(*SETTINGS, "client.lr=0.2"), REMEMBER, resume=True)
+        simulate(copy, config_of(*SETTINGS, "training.lr=0.2"), REMEMBER, resume=True)
     assert str(caught.value).count("->") == 2  # the heading, and one key
     assert contents(copy) == before
 
@@ -275,7 +275,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(
 )
 def test_server_optimizers_remember(method: tuple[str, tuple[str, ...]], tmp_path: Path) -> None:
     name, options = method
-    config = config_of(*TINY, f"method={name}", *options, "rounds=4", "client.local_steps=3")
+    config = config_of(*TINY, f"method={name}", *options, "rounds=4", "training.steps=3")
     simulate(tmp_path / "whole", config)
     with pytest.raises(KeyboardInterrupt):
         simulate(tmp_path / "run", config, callbacks=[StopAfter(2)])

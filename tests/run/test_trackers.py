@@ -24,7 +24,7 @@ from tests.deploy.loopback import Loopback, nodes_of, write_devices
 from tests.end_to_end.harness import FEDAVG, REPO, config_of, prints, simulate, table
 from tests.waiting import wait_for
 
-SETTINGS = (*FEDAVG, "client.local_steps=2", "checkpoint_every=2")
+SETTINGS = (*FEDAVG, "training.steps=2", "checkpoint_every=2")
 Points = dict[int, dict[str, float]]
 
 
@@ -126,7 +126,7 @@ def test_names_are_the_columns(tmp_path: Path, plain: Path) -> None:
     assert prints(tmp_path) == prints(plain)
     assert fake.subject is not None
     assert fake.subject.tags()["run_id"] == manifest(tmp_path)["run_id"]
-    assert fake.subject.settings["client.lr"] == 0.1
+    assert fake.subject.settings["training.lr"] == 0.1
     assert not [k for k in fake.subject.settings if k.startswith("tracker") or k == "resume"]
     assert manifest(tmp_path)["tracker"] == {"name": "fake", "run": "here"}
 
@@ -179,7 +179,7 @@ def test_with_real_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     devices = write_devices(tmp_path / "data", {0: (20, 30), 1: (0, 40)})
     grid: Any = Loopback(nodes_of(devices, tmp_path / "states"))
     given = (
-        "method=fedavg dataset=digits model=mlp model.hidden=[16] client.local_steps=2 rounds=2"
+        "method=fedavg dataset=digits model=mlp model.hidden=[16] training.steps=2 rounds=2"
         f" deploy.connect_seconds=0.2 run_dir={tmp_path / 'run'}"
     )
     server.execute(server.settings({"overrides": given}, REPO / "configs"), grid, given)
@@ -278,7 +278,7 @@ def test_tensorboard_reads_it(tmp_path: Path) -> None:
         for tag, content in read.PluginTagToContent("hparams").items()
     }
     begun = data["_hparams_/session_start_info"].session_start_info.hparams
-    assert begun["client.lr"].number_value == 0.1
+    assert begun["training.lr"].number_value == 0.1
     assert begun["run_id"].string_value == manifest(tmp_path / "run")["run_id"]
     assert "_hparams_/session_end_info" in data
 
@@ -335,7 +335,7 @@ def test_mlflow(tmp_path: Path, plain: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     run, before = stored(uri, tmp_path)
     assert run.info.status == "KILLED"
-    assert run.data.params["client.lr"] == "0.1"
+    assert run.data.params["training.lr"] == "0.1"
     assert run.data.tags["run_id"] == manifest(tmp_path)["run_id"]
     assert run.data.tags["method"] == "fedavg"
     assert set(before) == {1, 2}  # the user was faster than the tracker in round 3
@@ -448,7 +448,7 @@ def test_wandb(tmp_path: Path, plain: Path) -> None:
     run, _ = offline(tmp_path)
     assert run.run_id == manifest(tmp_path)["run_id"]
     config = {u.key or u.nested_key[0]: u.value_json for u in run.config.update}
-    assert config["client.lr"] == "0.1"
+    assert config["training.lr"] == "0.1"
     assert "method:fedavg" in run.tags
     run_tracked(tmp_path, "tracker=wandb", resume=True)
     again, points = offline(tmp_path)  # one folder: that of before is replaced

@@ -11,12 +11,12 @@ METHODS = sorted(file.stem for file in (REPO / "configs" / "method").glob("*.yam
 
 # what is given -> the setting that it needs
 WITHOUT = {
-    "method=fedavg client.nesterov=true": "client.momentum above 0 (client.momentum is 0.0)",
-    "method=fedavg client.decay_biases=false": "client.weight_decay above 0",
+    "method=fedavg training.nesterov=true": "training.momentum above 0 (training.momentum is 0.0)",
+    "method=fedavg training.decay_biases=false": "training.weight_decay above 0",
     "method=fedbn client.fix_after=0.3": "client.bn_policy=fix (client.bn_policy is local)",
     "method=fixbn client.recompute_statistics=true": "client.bn_policy=local or silo",
     "method=fixmatch client.temperature=0.3": "client.loss=uda (client.loss is fixmatch)",
-    "method=fedld client.margin_lambda=0 client.local_steps=2 client.local_epochs=null"
+    "method=fedld client.margin_lambda=0 training.steps=2"
     " client.margin_on_unlabeled=true": "client.margin_lambda above 0",
     "method=fedlabel_joint client.mu=0.1": "client.variant=paper or flute",
     "method=fedlabel_flute client.merge=mean": "client.variant=paper (client.variant is flute)",
@@ -54,7 +54,7 @@ def test_what_has_no_effect_is_refused_with_what_it_needs(given):
 @pytest.mark.parametrize(
     "given",
     [
-        "method=fedavg client.nesterov=true client.momentum=0.9",
+        "method=fedavg training.nesterov=true training.momentum=0.9",
         "method=fixbn client.fix_after=0.3",
         "method=uda client.loss=fixmatch",
         "method=fedlabel_joint client.variant=paper strategy.variant=paper client.mu=0.1",

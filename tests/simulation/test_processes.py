@@ -126,13 +126,13 @@ def test_a_worker_that_dies_is_replaced(
 
 
 def test_who_ends_its_worker_fails_alone(tmp_path: Path) -> None:
-    short = ("rounds=1", "per_round=10", "client.local_steps=1")
-    deadly = with_client(Chaos(lr=0.1, local_steps=1, dies=(3,)))
+    short = ("rounds=1", "per_round=10", "training.steps=1")
+    deadly = with_client(Chaos(lr=0.1, steps=1, dies=(3,)))
     simulate(tmp_path / "one", config_of(*PROCESSES, *short, "backend.num_workers=1"), deadly)
     (failed,) = [row for row in table(tmp_path / "one", "clients") if row["status"] != "ok"]
     assert (failed["client_id"], failed["status"]) == ("3", "failed")
     assert failed["error"] == "its worker process died whenever it ran"
-    raising = with_client(Chaos(lr=0.1, local_steps=1, raises=(3,)))
+    raising = with_client(Chaos(lr=0.1, steps=1, raises=(3,)))
     simulate(tmp_path / "serial", config_of(*FEDAVG, *short), raising)
     model, same = (tmp_path / name / "model.safetensors" for name in ("one", "serial"))
     assert model.read_bytes() == same.read_bytes()

@@ -50,9 +50,9 @@ SKEWED = (*TINY, "partition=quantity_dirichlet", "partition.alpha=0.3", "method=
 @pytest.mark.parametrize(
     ("exchange", "overrides", "even"),
     [
-        ("train", ("client.local_steps=5",), True),
-        ("train", ("client.local_steps=null", "client.local_epochs=1"), False),
-        ("evaluate", ("client.local_steps=5", "test_shards.share=1.0"), False),
+        ("train", ("training.steps=5",), True),
+        ("train", ("training.steps=null", "training.epochs=1"), False),
+        ("evaluate", ("training.steps=5", "test_shards.share=1.0"), False),
     ],
 )
 def test_workers_get_about_the_same_work(tmp_path, exchange, overrides, even):

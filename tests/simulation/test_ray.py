@@ -26,11 +26,11 @@ from tests.end_to_end.toys import Chaos, Rememberer
 pytestmark = pytest.mark.ray
 
 STABLE = (
-    *TINY, "method=fedlabel_stable", "client.tau=10", "client.tau_prime=5",
-    "client.batch_labeled=16", "client.batch_unlabeled=32", "client.lr_labeled=0.1",
-    "client.lr_unlabeled=0.1", "rounds=3",
+    *TINY, "method=fedlabel_stable", "training.steps=10", "training.steps_unlabeled=5",
+    "training.batch_size=16", "training.batch_unlabeled=32", "training.lr=0.1",
+    "training.lr_unlabeled=0.1", "rounds=3",
 )  # fmt: skip
-REMEMBER = with_client(Rememberer(lr=0.1, local_steps=20))
+REMEMBER = with_client(Rememberer(lr=0.1, steps=20))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -91,10 +91,10 @@ def test_same_bits_stacked(tmp_path: Path) -> None:
 def test_a_worker_that_dies_once_changes_nothing(tmp_path: Path, execution: str) -> None:
     settings = (*FEDAVG, "rounds=2", "per_round=10", "backend.block_size=4")
     settings += (f"backend.execution={execution}",)
-    change = with_client(Rememberer(lr=0.1, local_steps=5))
+    change = with_client(Rememberer(lr=0.1, steps=5))
     simulate(tmp_path / "serial", config_of(*settings), change)
     marker = tmp_path / "died"
-    fragile = Chaos(lr=0.1, local_steps=5, dies=(3,), from_round=2, marker=str(marker))
+    fragile = Chaos(lr=0.1, steps=5, dies=(3,), from_round=2, marker=str(marker))
     simulate(tmp_path / "ray", config_of(*on_ray(2, *settings)), with_client(fragile))
     assert marker.exists()
     assert prints(tmp_path / "ray") == prints(tmp_path / "serial")
@@ -102,7 +102,7 @@ def test_a_worker_that_dies_once_changes_nothing(tmp_path: Path, execution: str)
 
 def test_a_client_that_always_kills_loses_only_itself(tmp_path: Path) -> None:
     settings = (*FEDAVG, "rounds=2", "per_round=10", "backend.block_size=2")
-    deadly = with_client(Chaos(lr=0.1, local_steps=5, dies=(3,), from_round=2))
+    deadly = with_client(Chaos(lr=0.1, steps=5, dies=(3,), from_round=2))
     simulate(tmp_path / "ray", config_of(*on_ray(2, *settings)), deadly)
     failed = [r for r in table(tmp_path / "ray", "clients") if r["status"] == "failed"]
     assert {row["round"] for row in failed} == {"2"}

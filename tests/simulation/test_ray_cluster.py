@@ -24,7 +24,7 @@ from tests.waiting import wait_for
 
 pytestmark = pytest.mark.ray
 
-REMEMBER = with_client(Rememberer(lr=0.1, local_steps=5))
+REMEMBER = with_client(Rememberer(lr=0.1, steps=5))
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class TestTwoNodes:
         notes.mkdir()
         settings = (*FEDAVG, "per_round=7", "rounds=6")
         simulate(tmp_path / "serial", config_of(*settings), REMEMBER)
-        tracer = with_client(Tracer(lr=0.1, local_steps=5, notes=str(notes)))
+        tracer = with_client(Tracer(lr=0.1, steps=5, notes=str(notes)))
         config = config_of(*settings, *nodes.join)
         simulate(tmp_path / "cluster", config, tracer)
         assert prints(tmp_path / "cluster") == prints(tmp_path / "serial")

@@ -28,7 +28,7 @@ LINUX = pytest.mark.skipif(not probe.PROC.is_dir(), reason="reads /proc")
 CLIENTS = 20_000
 MANY = (
     *TINY, "method=fedavg", f"clients={CLIENTS}", "per_round=10", "rounds=1",
-    "partition.reuse=true", "partition.samples_per_client=20", "client.local_steps=2",
+    "partition.reuse=true", "partition.samples_per_client=20", "training.steps=2",
 )  # fmt: skip
 WIDE = "model.hidden=[2000]"  # 600 KB: one model a round left behind would be seen
 
@@ -83,7 +83,7 @@ def in_python() -> tuple[int, int]:
     return tracemalloc.get_traced_memory()[0], tensors
 
 
-REMEMBER = with_client(Rememberer(lr=0.1, local_steps=2))
+REMEMBER = with_client(Rememberer(lr=0.1, steps=2))
 SOAK = (*FEDAVG, "per_round=4", "rounds=30", "checkpoint_every=2", "evaluate_every=5")
 
 
@@ -138,7 +138,7 @@ def test_a_run_on_ray_does_not_grow_and_leaves_nothing_when_it_fails(
 ) -> None:
     watch, store = Watch(probe.memory, (20, 60)), Watch(in_store, (60,))
     config = on_ray(2, *SOAK, WIDE, "rounds=61")
-    chaos = Chaos(lr=0.1, local_steps=2, raises=tuple(range(10)), from_round=61)
+    chaos = Chaos(lr=0.1, steps=2, raises=tuple(range(10)), from_round=61)
     with pytest.raises(RunError, match="has no luck"):
         simulate(tmp_path / "run", config, with_client(chaos), callbacks=[watch, store])
     first, last = watch.seen

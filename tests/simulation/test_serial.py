@@ -36,7 +36,7 @@ BOUNDS = pytest.mark.parametrize("share", [0.2, 1.0])
 
 
 def chaos(folder: Path, *overrides: str, **wrong: Any) -> dict[str, Any]:
-    client = Chaos(lr=0.1, local_steps=5, **wrong)
+    client = Chaos(lr=0.1, steps=5, **wrong)
     config = config_of(*FEDAVG, *ALL, *overrides)
     return simulate(folder, config, with_client(client))
 
@@ -81,7 +81,7 @@ class TestClientsThatRaise:
         assert '"status": "failed"' in (folder / "manifest.json").read_text()
         # mend the cause, go on: as if nothing had happened
         other = tmp_path / "other"
-        healthy = with_client(Rememberer(lr=0.1, local_steps=5))
+        healthy = with_client(Rememberer(lr=0.1, steps=5))
         config = config_of(*FEDAVG, *ALL, f"max_client_failures={share}")
         simulate(folder, config, healthy, resume=True)
         simulate(other, config, healthy)
@@ -118,7 +118,7 @@ class TestUpdatesThatAreNotFinite:
 class TestGroups:
     @pytest.mark.parametrize("precision", ["float32", "float64"])
     def test_one_stackable_and_one_not(self, tmp_path: Path, precision: str) -> None:
-        change = with_client(Rememberer(lr=0.1, local_steps=5), also=Loner(lr=0.05, local_steps=3))
+        change = with_client(Rememberer(lr=0.1, steps=5), also=Loner(lr=0.05, steps=3))
         models = {}
         for execution in ("looped", "stacked"):
             folder = tmp_path / execution
@@ -149,7 +149,7 @@ class TestDealing:
     def test_what_cannot_be_stacked_runs_one_by_one_and_says_so(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        change = with_client(Careless(lr=0.1, local_steps=3))
+        change = with_client(Careless(lr=0.1, steps=3))
         # a stack of one, too: 5 clients in stacks of 4
         settings = (*FEDAVG, "rounds=1", "backend.stack_size=4")
         simulate(tmp_path / "looped", config_of(*settings), change)
@@ -162,8 +162,12 @@ class TestHiddenLabels:
     @pytest.mark.parametrize("method", ["fedlabel_stable", "fixmatch"])
     def test_never_reach_a_client(self, tmp_path: Path, method: str) -> None:
         extra = {
-            "fedlabel_stable": ("client.tau=10", "client.tau_prime=5", "client.lr_labeled=0.1"),
-            "fixmatch": ("client.lr=0.1",),
+            "fedlabel_stable": (
+                "training.steps=10",
+                "training.steps_unlabeled=5",
+                "training.lr=0.1",
+            ),
+            "fixmatch": ("training.lr=0.1",),
         }[method]
         config = config_of(
             *TINY, f"method={method}", "client.threshold=0.2", "labels.fraction=0.2", "rounds=3",
@@ -195,7 +199,7 @@ def scrambled(world: World) -> World:
 class TestProcess:
     def test_two_runs_in_one_process_are_strangers(self, tmp_path: Path) -> None:
         config = config_of(*FEDAVG, "rounds=2")
-        remember = with_client(Rememberer(lr=0.1, local_steps=5))
+        remember = with_client(Rememberer(lr=0.1, steps=5))
         simulate(tmp_path / "first", config, remember)
         simulate(tmp_path / "between", config_of(*FEDAVG, "rounds=1", "seed=5"))
         simulate(tmp_path / "second", config, remember)
@@ -218,7 +222,7 @@ class TestProcess:
 
     def test_nothing_global_decides_a_run(self, tmp_path: Path) -> None:
         dropout = ("backend=serial", "model=cnn_pfl", "clients=8", "per_round=2", "rounds=1")
-        config = config_of(*dropout, "method=fedavg", "client.local_steps=2")
+        config = config_of(*dropout, "method=fedavg", "training.steps=2")
         for number, name in enumerate(("a", "b")):
             torch.manual_seed(number)
             np.random.seed(number)  # noqa: NPY002
@@ -233,7 +237,7 @@ def test_the_fully_labeled_bound_sees_every_label(tmp_path: Path) -> None:
     rows = table(tmp_path / "run", "clients")
     for row in rows:
         assert float(row["weight"]) == int(row["labeled"]) + int(row["unlabeled"])
-    assert clients.build(config["client"]).sees_all_labels
+    assert clients.build(clients.settings_of(config)).sees_all_labels
 
 
 def test_an_update_of_a_wrong_shape_is_rejected_by_name(tmp_path: Path) -> None:
@@ -258,6 +262,6 @@ def test_a_backend_that_cannot_start_leaves_the_process_as_it_was(tmp_path: Path
         simulate(
             tmp_path / "run",
             config_of(*TINY, "method=fedavg", "rounds=1", "backend.threads=2"),
-            with_client(Unbuildable(lr=0.1, local_steps=1)),
+            with_client(Unbuildable(lr=0.1, steps=1)),
         )
     assert process_state() == before

@@ -88,7 +88,7 @@ def test_a_line_that_was_not_ended_has_no_accuracy(tmp_path):
 
 
 def test_a_cell_that_was_resumed_with_another_plan_is_none(tmp_path):
-    config = config_of(*FEDAVG, "client.local_steps=1", "rounds=1")
+    config = config_of(*FEDAVG, "training.steps=1", "rounds=1")
     (cell,) = make_cells([((), config)], tmp_path)
     run_cell(cell.config, str(cell.folder), cell.facts)
     assert cell.status() == "finished"

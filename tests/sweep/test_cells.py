@@ -148,16 +148,16 @@ def test_every_cell_of_a_preset_composes(preset):
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("client.lr=0.05", "client.lr=choice(0.05)"),
+        ("training.lr=0.05", "training.lr=choice(0.05)"),
         ("+strategy.options.x=[1,2]", "+strategy.options.x=choice([1,2])"),
         ("partition.alpha=0.1", "partition.alpha=choice(0.1)"),
-        ("client.lr=0.1,0.2", "client.lr=0.1,0.2"),
-        ("client.lr=choice(0.1)", "client.lr=choice(0.1)"),
-        ("~client.lr", "~client.lr"),
+        ("training.lr=0.1,0.2", "training.lr=0.1,0.2"),
+        ("training.lr=choice(0.1)", "training.lr=choice(0.1)"),
+        ("~training.lr", "~training.lr"),
         ("method=fedavg", "method=fedavg"),
         ("seed=1", "seed=1"),
         ("backend.num_workers=2", "backend.num_workers=2"),
-        ("client.lr='0.1", "client.lr='0.1"),
+        ("training.lr='0.1", "training.lr='0.1"),
     ],
 )
 def test_constants_of_a_group_are_part_of_each_cell(given, expected):
@@ -166,11 +166,11 @@ def test_constants_of_a_group_are_part_of_each_cell(given, expected):
 
 
 def test_a_constant_setting_of_a_swept_method_composes():
-    (choice,) = OverridesParser.create().parse_overrides(["client.lr=choice(0.05)"])
+    (choice,) = OverridesParser.create().parse_overrides(["training.lr=choice(0.05)"])
     assert choice.is_sweep_override()  # Hydra leaves it out of what all cells share
     assert list(choice.sweep_string_iterator()) == ["0.05"]
     for method in ("fedavg", "fedprox"):
-        assert config_of(f"method={method}", "client.lr=0.05")["client"]["lr"] == 0.05
+        assert config_of(f"method={method}", "training.lr=0.05")["training"]["lr"] == 0.05
 
 
 class TestInequalities:
@@ -189,15 +189,17 @@ class TestInequalities:
     def test_equal_methods_are_not(self):
         assert inequalities(self.cells("fedavg", "fedavg"), {}) == []
         varied = [
-            *self.cells("fedavg", "labeled_only", more=("client.lr=0.1",)),
-            *self.cells("fedavg", "labeled_only", more=("client.lr=0.2",)),
+            *self.cells("fedavg", "labeled_only", more=("training.lr=0.1",)),
+            *self.cells("fedavg", "labeled_only", more=("training.lr=0.2",)),
         ]
         assert not [line for line in inequalities(varied, {}) if "learning rate" in line]
 
 
 def test_settings_of_a_preset_are_those_of_its_method_alone():
     ours = config_of("preset=quickstart")
-    assert (ours["client"]["tau"], ours["client"]["lr_labeled"], ours["clients"]) == (10, 0.1, 20)
+    assert ours["training"]["batch_unlabeled"] == 32
     other = config_of("preset=quickstart", "method=fedavg")
     assert other["client"] == config_of("method=fedavg")["client"]
-    assert other["clients"] == 20
+    for config in (ours, other):
+        assert {"steps": 10, "batch_size": 16, "lr": 0.1}.items() <= config["training"].items()
+        assert config["clients"] == 20

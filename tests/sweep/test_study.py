@@ -10,7 +10,7 @@ from fedlabels.run import Table
 from fedlabels.sweep.study import Key, Row, Study
 from tests.end_to_end.harness import FEDAVG, REPO, config_of, prints, simulate
 
-SHORT = (*FEDAVG, "rounds=2", "client.local_steps=2")
+SHORT = (*FEDAVG, "rounds=2", "training.steps=2")
 
 
 def last(folder: Path, key: Key) -> Row:

@@ -200,7 +200,7 @@ def test_a_wrong_key_is_refused_before_anything_runs(tmp_path):
 def test_settings_of_a_method_reach_its_cells_alone(tmp_path):
     folder = tmp_path / "sweep"
     status, output = run(
-        folder, "rounds=1", "seed=0", "+sweep.per_method.labeled_only=['client.lr=0.01']"
+        folder, "rounds=1", "seed=0", "+sweep.per_method.labeled_only=['training.lr=0.01']"
     )
     assert status == 0, output
     found = {}

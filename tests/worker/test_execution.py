@@ -34,9 +34,10 @@ from tests.end_to_end.harness import (
 from tests.end_to_end.toys import Chaos, Rememberer
 
 STABLE = (
-    *TINY, "method=fedlabel_stable", "client.tau=5", "client.tau_prime=4", "client.threshold=0.2",
-    "client.batch_labeled=16", "client.batch_unlabeled=32", "client.lr_labeled=0.1",
-    "client.lr_unlabeled=0.1", "rounds=2",
+    *TINY, "method=fedlabel_stable", "training.steps=5", "training.steps_unlabeled=4",
+    "client.threshold=0.2",
+    "training.batch_size=16", "training.batch_unlabeled=32", "training.lr=0.1",
+    "training.lr_unlabeled=0.1", "rounds=2",
 )  # fmt: skip
 
 
@@ -76,7 +77,7 @@ def test_a_graphed_run_is_a_looped_one(tmp_path: Path, lanes: list[Lane], settin
 
 
 def test_graphed_clients_remember(tmp_path: Path, lanes: list[Lane]) -> None:
-    change = with_client(Rememberer(lr=0.1, local_steps=4))
+    change = with_client(Rememberer(lr=0.1, steps=4))
     settings = (*FEDAVG, "rounds=3", "per_round=10")
     simulate(tmp_path / "looped", config_of(*settings), change)
     simulate(tmp_path / "graphed", config_of(*settings, "backend.execution=graphed"), change)
@@ -92,7 +93,7 @@ def test_graphed_clients_remember(tmp_path: Path, lanes: list[Lane]) -> None:
 
 def test_who_raises_or_poisons_fails_alone(tmp_path: Path, lanes: list[Lane]) -> None:
     settings = (*FEDAVG, "rounds=2", "per_round=10", "backend.execution=graphed")
-    change = with_client(Chaos(lr=0.1, local_steps=3, raises=(2, 5), poisons=(7,)))
+    change = with_client(Chaos(lr=0.1, steps=3, raises=(2, 5), poisons=(7,)))
     simulate(tmp_path, config_of(*settings), change)
     rows = table(tmp_path, "clients")
     failed = {row["client_id"]: row["error"] for row in rows if row["status"] == "failed"}
@@ -120,7 +121,7 @@ class Peeking(FedAvg):
 def test_steps_that_cannot_be_replayed_run_looped_and_say_so_once(
     tmp_path: Path, lanes: list[Lane], caplog: pytest.LogCaptureFixture
 ) -> None:
-    change = with_client(Peeking(lr=0.1, local_steps=3))
+    change = with_client(Peeking(lr=0.1, steps=3))
     settings = (*FEDAVG, "rounds=3", "per_round=6")
     simulate(tmp_path / "looped", config_of(*settings), change)
     simulate(tmp_path / "graphed", config_of(*settings, "backend.execution=graphed"), change)
@@ -146,7 +147,7 @@ def test_a_stack_that_does_not_fit_is_halved(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = (*FEDAVG, "rounds=2", "per_round=10", "backend.execution=stacked")
-    change = with_client(Greedy(lr=0.1, local_steps=3))
+    change = with_client(Greedy(lr=0.1, steps=3))
     simulate(tmp_path / "large", config_of(*settings, "backend.stack_size=8"), change)
     simulate(tmp_path / "small", config_of(*settings, "backend.stack_size=2"), change)
     assert column(tmp_path / "large", "failed") == [0.0, 0.0]

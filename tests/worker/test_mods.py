@@ -26,7 +26,7 @@ from tests.strategies.fakes import model
 
 BUFFERS = frozenset({"bn.running_mean"})
 PRIVATE = (
-    *TINY, "rounds=2", "method=stock", "client.local_steps=3",
+    *TINY, "rounds=2", "method=stock", "training.steps=3",
     "strategy.rule=DifferentialPrivacyClientSideFixedClipping",
     "strategy.options={noise_multiplier: 0.0, clipping_norm: 0.05, num_sampled_clients: 5,"
     " strategy: {name: FedAvg}}", "deploy.mods=[fixed_clipping]",
@@ -168,7 +168,7 @@ class TestInARun:
 
 
 def test_stock_fedprox_reaches_its_client(tmp_path: Path) -> None:
-    few = (*TINY, "rounds=2", "client.lr=0.1", "client.local_steps=5", "client=fedprox")
+    few = (*TINY, "rounds=2", "training.lr=0.1", "training.steps=5", "client=fedprox")
     prox = ("method=stock", "strategy.rule=FedProx", "strategy.options={proximal_mu: 3.0}")
     simulate(tmp_path / "stock", config_of(*few, *prox))
     simulate(tmp_path / "ours", config_of(*few, "method=fedprox", "strategy.proximal_mu=3.0"))

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlabels.errors import DataError
+from fedlabels.renamed import renamed
 
 MANIFEST, ROUNDS = "manifest.json", "rounds.csv"
 Values = NDArray[np.float64]
@@ -284,8 +285,8 @@ def _settings(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
             break
         if values.get("config_hash") != manifest.get("config_hash"):
             raise DataError("damaged: its manifest and its newest checkpoint have other settings")
-        return dict(_leaves(config, ""))
-    return dict(_leaves(_yaml(path / "config.yaml"), ""))
+        return renamed(dict(_leaves(config, "")))
+    return renamed(dict(_leaves(_yaml(path / "config.yaml"), "")))
 
 
 def _yaml(path: Path) -> Mapping[str, Any]:

@@ -1,17 +1,17 @@
-"""Settings that methods share under names of their own: rates, steps, batches, clipping."""
+"""Settings that methods share: rates, steps, batches, clipping."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 SHARED = {
-    "learning rate": ("client.lr", "client.lr_labeled"),
-    "local steps": ("client.local_steps", "client.tau"),
-    "local epochs": ("client.local_epochs",),
-    "batch size": ("client.batch_size", "client.batch_labeled"),
-    "batch of unlabeled samples": ("client.batch_unlabeled",),
-    "clipping": ("client.clip",),
+    "learning rate": "training.lr",
+    "local steps": "training.steps",
+    "local epochs": "training.epochs",
+    "batch size": "training.batch_size",
+    "batch of unlabeled samples": "training.batch_unlabeled",
+    "clipping": "training.clip",
 }
-"""What is meant -> the names that it has in the methods, by dotted key."""
+"""What is meant -> its dotted key."""
 
 
 def unequal(runs: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
@@ -31,11 +31,12 @@ def unequal(runs: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """
     values: dict[str, dict[str, set[str]]] = {meaning: {} for meaning in SHARED}
     for method, settings in runs:
-        for meaning, keys in SHARED.items():
-            for key in keys:
-                found = settings.get(key)
-                if key in settings and (found is not None or meaning == "clipping"):
-                    values[meaning].setdefault(method, set()).add(_text(found))
+        for meaning, key in SHARED.items():
+            value = settings.get(key)
+            if value is None and key == SHARED["batch of unlabeled samples"]:
+                value = settings.get(SHARED["batch size"])  # null is that of the labeled ones
+            if key in settings and (value is not None or meaning == "clipping"):
+                values[meaning].setdefault(method, set()).add(_text(value))
     lines = []
     for meaning, by_method in values.items():
         if len({frozenset(given) for given in by_method.values()}) > 1:
