@@ -25,7 +25,7 @@ from fedlabels.models.base import Classifier
 from fedlabels.models.registry import MODELS
 from fedlabels.run import main as entry
 from fedlabels.run.folder import RunFolder
-from fedlabels.run.setup import World
+from fedlabels.run.world import World
 from fedlabels.settings.config import check
 from fedlabels.worker.population import Group, Population
 

@@ -22,7 +22,8 @@ from fedlabels.run import main as entry
 from fedlabels.run.console import Console
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.loop import Loop
-from fedlabels.run.setup import World, build_world
+from fedlabels.run.setup import build_world
+from fedlabels.run.world import World
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.worker.population import Group, Population
 from scaling import probe

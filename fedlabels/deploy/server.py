@@ -39,8 +39,9 @@ from fedlabels.run.identity import check_identity, planned
 from fedlabels.run.loop import Loop
 from fedlabels.run.main import check_unfinished, early_end, measured, own_overrides
 from fedlabels.run.place import Elsewhere, RoundPlan, usable
-from fedlabels.run.setup import World, build_world
+from fedlabels.run.setup import build_world
 from fedlabels.run.signals import terminable
+from fedlabels.run.world import World
 from fedlabels.settings.config import check, register
 from fedlabels.settings.mistakes import CONFIGS, composing, plain
 from strategies.support.replies import Limits

@@ -7,7 +7,7 @@ trains.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flwr.app import ConfigRecord, Message
 
@@ -17,12 +17,10 @@ from fedlabels.cohort import Client, Reads
 from fedlabels.errors import ConfigError, FedLabelsError, RunError
 from fedlabels.rounds import wire
 from fedlabels.rounds.job import Arrays, Job, JobResult
+from fedlabels.run.world import World
 from fedlabels.simulation.grid import FIRST_NODE_ID, CohortGrid
 from fedlabels.worker.mods import MODS
 from strategies.base import Server, ServerStrategy
-
-if TYPE_CHECKING:
-    from fedlabels.run.setup import World
 
 _OF_THE_ROUND = {wire.ROUND, wire.ROUNDS}
 
@@ -150,7 +148,7 @@ def misfit(client: Client, strategy: ServerStrategy, sent: Sent, mods: Sequence[
     return unread(client, mods, sent.settings, sent.payloads)
 
 
-def check_agreement(config: Mapping[str, Any], world: "World", model: Arrays) -> None:
+def check_agreement(config: Mapping[str, Any], world: World, model: Arrays) -> None:
     """Check a run before anything of it is written.
 
     Parameters
@@ -207,7 +205,7 @@ def _check_mod(mod: str, client: Client, strategy: ServerStrategy, sent: Sent) -
 
 
 def _check_statistics(
-    client: Client, strategy: ServerStrategy, world: "World", mods: Sequence[str]
+    client: Client, strategy: ServerStrategy, world: World, mods: Sequence[str]
 ) -> None:
     """Refuse running statistics under differential privacy, which cannot hold for them."""
     if not (strategy.bounds_updates or any(MODS[mod].clips for mod in mods)):
@@ -224,7 +222,7 @@ def _check_statistics(
 class _Choice:
     """Which clients and strategies would fit in a run."""
 
-    def __init__(self, config: Mapping[str, Any], world: "World", model: Arrays) -> None:
+    def __init__(self, config: Mapping[str, Any], world: World, model: Arrays) -> None:
         self._config, self._world, self._model = config, world, model
         self._mods = config["deploy"]["mods"]
 

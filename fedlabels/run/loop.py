@@ -20,8 +20,8 @@ from fedlabels.run.manifest import Manifest
 from fedlabels.run.place import Place, Simulated
 from fedlabels.run.round import Rounds
 from fedlabels.run.saving import RunState, Saver
-from fedlabels.run.setup import World
 from fedlabels.run.signals import undisturbed
+from fedlabels.run.world import World
 from fedlabels.settings.hashing import config_hash, schedule_of
 from fedlabels.simulation.backend import SimulationBackend
 from strategies.support.contract import Server, State

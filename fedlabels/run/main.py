@@ -36,8 +36,9 @@ from fedlabels.run.folder.owner import owned
 from fedlabels.run.folder.table import Table
 from fedlabels.run.identity import check_identity, planned
 from fedlabels.run.loop import Loop
-from fedlabels.run.setup import World, build_world
+from fedlabels.run.setup import build_world
 from fedlabels.run.signals import INTERRUPTED, terminable
+from fedlabels.run.world import World
 from fedlabels.settings.config import check, register
 from fedlabels.settings.groups import PERSONAL, TEST
 from fedlabels.settings.hashing import flatten, may_differ

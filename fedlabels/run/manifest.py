@@ -16,7 +16,7 @@ from fedlabels.run.folder import RunFolder
 from fedlabels.run.folder.checkpoint import Checkpoint
 from fedlabels.run.kernels import warnings_of
 from fedlabels.run.notes import odd
-from fedlabels.run.setup import World
+from fedlabels.run.world import World
 from fedlabels.settings.hashing import config_hash
 
 Settings = Mapping[str, Any]

@@ -5,7 +5,7 @@ from typing import Any
 
 from fedlabels.federation.suspicion import suspicions, untested
 from fedlabels.run.data import samples_of
-from fedlabels.run.setup import World
+from fedlabels.run.world import World
 
 LISTED = 10  # clients named in a line
 LONGEST = 200  # characters of an error in a line

@@ -10,7 +10,7 @@ from fedlabels.federation import Ragged
 from fedlabels.federation.ragged import Indices
 from fedlabels.rounds import wire
 from fedlabels.rounds.job import Arrays, Backend, ClientRow, Job, Task
-from fedlabels.run.setup import World
+from fedlabels.run.world import World
 from fedlabels.settings.hashing import schedule_of
 from fedlabels.worker.evaluation import columns_of
 

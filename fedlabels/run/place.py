@@ -11,7 +11,8 @@ from fedlabels.rounds.job import Arrays, Backend, ClientRow
 from fedlabels.run.callbacks import Measure
 from fedlabels.run.data import evaluates_clients
 from fedlabels.run.folder import RunFolder
-from fedlabels.run.setup import World, build_backend, build_server_backend
+from fedlabels.run.setup import build_backend, build_server_backend
+from fedlabels.run.world import World
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.grid import FIRST_NODE_ID, CohortGrid
 from fedlabels.worker.state import Version

@@ -15,7 +15,7 @@ from fedlabels.rounds import wire
 from fedlabels.rounds.grid import RoundGrid
 from fedlabels.rounds.job import Arrays, ClientRow, EachTerm
 from fedlabels.run.agreement import check_messages
-from fedlabels.run.callbacks import Callback, Measure, Seen
+from fedlabels.run.callbacks import Callback, Measure, MeasuredRound
 from fedlabels.run.console import Console
 from fedlabels.run.early_stop import EarlyStop
 from fedlabels.run.failures import check_failures
@@ -25,7 +25,7 @@ from fedlabels.run.merged import aggregated
 from fedlabels.run.notes import lost_tests
 from fedlabels.run.personal import personal_answers, personal_scores
 from fedlabels.run.place import Place, RoundPlan, usable
-from fedlabels.run.setup import World
+from fedlabels.run.world import World
 from fedlabels.simulation.backend import SimulationBackend
 from strategies.base import MODEL_REFUSED
 
@@ -219,7 +219,7 @@ class Rounds:
             arrays, rounds = wire.from_record(update.arrays), self.config["rounds"]
             private = self.world.client.private(self.world.layout)
             figures |= measure.measure(
-                Seen(plan.index, rounds, arrays, update.models, private, self.backend)
+                MeasuredRound(plan.index, rounds, arrays, update.models, private, self.backend)
             )
         return figures
 

@@ -1,7 +1,7 @@
 """From settings to objects: data, federation, population, backend, strategy."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, cast
 
 from torch.nn import Module
@@ -10,9 +10,7 @@ import clients
 import strategies
 from fedlabels.cohort import Client, DataSpec, Layout
 from fedlabels.cohort.net import build_seeded
-from fedlabels.data import DataSource
 from fedlabels.errors import ConfigError
-from fedlabels.federation import Federation
 from fedlabels.machine.blas import one_blas_thread
 from fedlabels.models import build as build_model
 from fedlabels.models.base import Classifier
@@ -23,6 +21,7 @@ from fedlabels.run.data import Dealt, dealt_data
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.kernels import check_portable
 from fedlabels.run.placement import execution_of
+from fedlabels.run.world import World
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.process_backend import ProcessBackend
 from fedlabels.simulation.serial import SerialBackend
@@ -32,25 +31,6 @@ from fedlabels.worker.worker import WorkerSpec
 from strategies.base import ServerStrategy
 
 Settings = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class World:
-    """What is simulated, before anything runs."""
-
-    source: DataSource
-    federation: Federation
-    population: Population
-    client: Client
-    strategy: ServerStrategy
-    layout: Layout
-    feature_dim: int
-    view_options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def tests_model(self) -> bool:
-        """Whether there is a global model, and a test sample of known class to test it on."""
-        return self.strategy.has_model and bool((self.source.test.y >= 0).any())
 
 
 @one_blas_thread()

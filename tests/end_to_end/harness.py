@@ -13,7 +13,7 @@ from fedlabels.cohort import Client
 from fedlabels.run import file_sha256, rounds_hash
 from fedlabels.run import main as entry
 from fedlabels.run.callbacks import Callback
-from fedlabels.run.setup import World
+from fedlabels.run.world import World
 from fedlabels.worker.population import Group, Population
 
 REPO = Path(__file__).resolve().parents[2]

@@ -7,7 +7,8 @@ import pytest
 
 from fedlabels.errors import ConfigError
 from fedlabels.run.folder import RunFolder
-from fedlabels.run.setup import World, build_world
+from fedlabels.run.setup import build_world
+from fedlabels.run.world import World
 from fedlabels.worker.state import StateStore
 from strategies.fedavg import FedAvg
 from tests.end_to_end.harness import FEDAVG, config_of, simulate

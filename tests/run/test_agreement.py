@@ -16,7 +16,8 @@ from fedlabels.cohort import Client, Cohort, FitRequest, FitResult, Reads
 from fedlabels.errors import ConfigError, RunError
 from fedlabels.rounds.job import Arrays
 from fedlabels.run.agreement import makes_of, reads_of
-from fedlabels.run.setup import World, build_world
+from fedlabels.run.setup import build_world
+from fedlabels.run.world import World
 from fedlabels.worker.trainer import Trainer
 from strategies.fedavg import FedAvg as FedAvgServer
 from tests.end_to_end.harness import TINY, config_of, simulate, with_client

@@ -17,7 +17,7 @@ from fedlabels.cohort import DataSpec
 from fedlabels.errors import ConfigError
 from fedlabels.report import write_report
 from fedlabels.rounds.job import EachTerm
-from fedlabels.run.callbacks import Seen
+from fedlabels.run.callbacks import MeasuredRound
 from fedlabels.run.callbacks.decomposition import Decomposition, _completed
 from fedlabels.run.setup import build_world
 from tests.cohort.harness import World as Awkward
@@ -283,7 +283,7 @@ def test_what_clients_keep_for_themselves_is_averaged() -> None:
          "n": np.array([7, 8])},
         [1.0, 3.0],
     )  # fmt: skip
-    seen = Seen(1, 1, server, models, frozenset({"own", "n"}), backend=None)  # type: ignore[arg-type]
+    seen = MeasuredRound(1, 1, server, models, frozenset({"own", "n"}), backend=None)  # type: ignore[arg-type]
     found = _completed(seen)
     assert found["own"].tolist() == [4, 5]
     assert found["own"].dtype == np.float32

@@ -9,7 +9,8 @@ import pytest
 
 from fedlabels.errors import ConfigError, RunError
 from fedlabels.run.folder import RunFolder
-from fedlabels.run.setup import World, build_backend, build_world
+from fedlabels.run.setup import build_backend, build_world
+from fedlabels.run.world import World
 from fedlabels.worker.population import Group, Population
 from tests.end_to_end.harness import (
     FEDAVG,

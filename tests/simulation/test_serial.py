@@ -16,7 +16,8 @@ from fedlabels.federation import Federation
 from fedlabels.rounds.job import Job, Task
 from fedlabels.run import file_sha256, latest_checkpoint
 from fedlabels.run.folder import RunFolder
-from fedlabels.run.setup import World, build_backend, build_world
+from fedlabels.run.setup import build_backend, build_world
+from fedlabels.run.world import World
 from tests.conftest import process_state
 from tests.end_to_end.harness import (
     FEDAVG,

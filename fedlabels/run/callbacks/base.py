@@ -37,7 +37,7 @@ class Closing(Protocol):
 
 
 @dataclass(frozen=True)
-class Seen:
+class MeasuredRound:
     """A round whose row is not written yet: what further figures can be made of.
 
     Parameters
@@ -69,5 +69,5 @@ class Measure(Protocol):
     def wants(self, index: int, rounds: int) -> bool:
         """Say whether a round is measured; the clients' models are then kept."""
 
-    def measure(self, seen: Seen) -> Mapping[str, float]:
+    def measure(self, finished: MeasuredRound) -> Mapping[str, float]:
         """Return figures for the round's row of rounds.csv, by column."""

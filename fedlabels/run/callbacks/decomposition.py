@@ -19,7 +19,7 @@ from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import ConfigError
 from fedlabels.rounds import wire
 from fedlabels.rounds.job import Arrays, ClientRow, EachTerm, Job, Task
-from fedlabels.run.callbacks import Seen
+from fedlabels.run.callbacks import MeasuredRound
 from fedlabels.run.folder import RunFolder
 from fedlabels.seeds import generator
 from strategies.base import ServerStrategy
@@ -125,40 +125,42 @@ class Decomposition:
         """Say whether a round is reported."""
         return index % self.every == 0 or index == rounds
 
-    def measure(self, seen: Seen) -> Mapping[str, float]:
+    def measure(self, finished: MeasuredRound) -> Mapping[str, float]:
         """Return the terms of a round, and the seconds that they took; nothing without clients."""
         began = time.perf_counter()
         try:
-            found = self._measured(seen)
+            found = self._measured(finished)
         except _LostError as error:
-            LOG.warning("the loss of round %d was not decomposed: %s", seen.round, error)
+            LOG.warning("the loss of round %d was not decomposed: %s", finished.round, error)
             return {}
         return {**found, SECONDS: time.perf_counter() - began} if found else {}
 
-    def _measured(self, seen: Seen) -> dict[str, float]:
-        ids, models = _models(seen)
+    def _measured(self, finished: MeasuredRound) -> dict[str, float]:
+        ids, models = _models(finished)
         if not ids:
             return {}
-        new, split = _completed(seen), self.variant in ("full", "probe")
-        first = self._losses(seen, ids, [new] if split else models)
+        new, split = _completed(finished), self.variant in ("full", "probe")
+        first = self._losses(finished, ids, [new] if split else models)
         held = np.flatnonzero(first.samples > 0)
         if not len(held):
             return {}
         ids, models, first = [ids[i] for i in held], [models[i] for i in held], first.take(held)
         if split:
-            matrix = [self._losses(seen, ids, [model]).mean for model in models]
-            return self._report(seen, ids, decompose(matrix, first.mean, first.samples), first)
+            matrix = [self._losses(finished, ids, [model]).mean for model in models]
+            return self._report(finished, ids, decompose(matrix, first.mean, first.samples), first)
         if self.variant == "server":
-            loss, part = seen.backend.test_loss, self._server_part(seen)
+            loss, part = finished.backend.test_loss, self._server_part(finished)
             theirs = [loss(model, part) for model in models]
             terms = decompose_by(first.mean, theirs, loss(new, part), first.samples)
-            return self._report(seen, ids, terms, None, first)
-        last = self._losses(seen, ids, [new])
+            return self._report(finished, ids, terms, None, first)
+        last = self._losses(finished, ids, [new])
         total = float(shares(first.samples) @ last.mean)
         terms = decompose_by(first.mean, np.full(len(ids), np.nan), total, first.samples)
-        return self._report(seen, ids, terms, last)
+        return self._report(finished, ids, terms, last)
 
-    def _losses(self, seen: Seen, ids: Sequence[int], models: Sequence[Arrays]) -> Losses:
+    def _losses(
+        self, finished: MeasuredRound, ids: Sequence[int], models: Sequence[Arrays]
+    ) -> Losses:
         """Ask clients for the loss of one model, or each for the loss of its own."""
         shared: dict[str, Arrays] = {wire.MODEL: models[0]} if len(models) == 1 else {}
         owns = [EMPTY] * len(ids) if shared else [{wire.MODEL: model} for model in models]
@@ -166,23 +168,23 @@ class Decomposition:
         settings = {"probe": self.probe_samples} if self.variant == "probe" else {}
         # round 0: what a client draws is the same in all rounds
         job = Job(
-            EXCHANGE, 0, seen.rounds, tasks, shared, settings, reveal=self.labels == "all"
+            EXCHANGE, 0, finished.rounds, tasks, shared, settings, reveal=self.labels == "all"
         )  # fmt: skip
-        rows = seen.backend.run(job).rows
+        rows = finished.backend.run(job).rows
         bad = [row for row in rows if row.status != "ok"]
         if bad:
             raise _LostError(f"client {bad[0].client_id} {bad[0].status}: {bad[0].error}")
         return Losses.of(rows)
 
-    def _server_part(self, seen: Seen) -> NDArray[np.int64]:
-        known = np.flatnonzero(seen.backend.spec.test.y >= 0)
+    def _server_part(self, finished: MeasuredRound) -> NDArray[np.int64]:
+        known = np.flatnonzero(finished.backend.spec.test.y >= 0)
         draws = generator(self._seed, "decomposition", "server")
         count = min(self.server_samples, len(known))
         return np.sort(draws.choice(known, size=count, replace=False))
 
     def _report(
         self,
-        seen: Seen,
+        finished: MeasuredRound,
         ids: Sequence[int],
         terms: LossTerms,
         last: Losses | None,
@@ -207,7 +209,7 @@ class Decomposition:
                 {name: _finite(float(values[i])) for name, values in columns.items()}
                 for i in range(len(ids))
             ]
-            head = [{"round": seen.round, "client_id": i, "variant": self.variant} for i in ids]
+            head = [{"round": finished.round, "client_id": i, "variant": self.variant} for i in ids]
             self._folder.decomposition.append([a | b for a, b in zip(head, rows, strict=True)])
         figures = {
             "loss_local": terms.local,
@@ -244,22 +246,22 @@ def decomposition_of(config: Mapping[str, Any], strategy: ServerStrategy) -> Dec
     return Decomposition(**wanted)
 
 
-def _models(seen: Seen) -> tuple[list[int], list[Arrays]]:
+def _models(finished: MeasuredRound) -> tuple[list[int], list[Arrays]]:
     """Return the clients that count and their models; what one did not send is the server's."""
-    kept = seen.models or EachTerm([], {}, [])
+    kept = finished.models or EachTerm([], {}, [])
     order = np.argsort(kept.client_ids).tolist()
-    return [kept.client_ids[i] for i in order], [{**seen.arrays, **kept.row(i)} for i in order]
+    return [kept.client_ids[i] for i in order], [{**finished.arrays, **kept.row(i)} for i in order]
 
 
-def _completed(seen: Seen) -> Arrays:
+def _completed(finished: MeasuredRound) -> Arrays:
     """Return the new model with the clients' mean of what they keep for themselves."""
-    kept = seen.models or EachTerm([], {}, [])
+    kept = finished.models or EachTerm([], {}, [])
     means = {
         name: weighted_mean(value, kept.weights).astype(value.dtype)
         for name, value in kept.values.items()
-        if name in seen.private and value.dtype.kind == "f"
+        if name in finished.private and value.dtype.kind == "f"
     }
-    return {**seen.arrays, **means}
+    return {**finished.arrays, **means}
 
 
 def _finite(value: float) -> float | None:

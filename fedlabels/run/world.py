@@ -1,0 +1,30 @@
+"""What is run, before anything runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedlabels.cohort import Client, Layout
+from fedlabels.data import DataSource
+from fedlabels.federation import Federation
+from fedlabels.worker.population import Population
+from strategies.base import ServerStrategy
+
+
+@dataclass(frozen=True)
+class World:
+    """What is simulated, before anything runs."""
+
+    source: DataSource
+    federation: Federation
+    population: Population
+    client: Client
+    strategy: ServerStrategy
+    layout: Layout
+    feature_dim: int
+    view_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def tests_model(self) -> bool:
+        """Whether there is a global model, and a test sample of known class to test it on."""
+        return self.strategy.has_model and bool((self.source.test.y >= 0).any())
