@@ -25,12 +25,15 @@ SLOW = (
     "tests/clients/test_fedbn.py::TestEvaluation",
     "tests/clients/test_fedlabel.py::test_switched_off_it_is_fedavg_bit_for_bit",
     "tests/cohort/test_device.py", "tests/cohort/test_graphed.py", "tests/machine/test_kernels.py",
-    "tests/models/test_wsconv.py", "tests/report/test_browser.py",
+    "tests/data/test_reader_icons.py::test_module_runs_without_a_warning",
+    "tests/models/test_wsconv.py",
+    "tests/report/test_browser.py", "tests/report/test_figure_files.py",
     "tests/rounds/test_judge.py::test_a_malformed_result_is_rejected_by_name",
     "tests/rounds/test_judge.py::test_most_clients_decide_for_any_number_of_workers",
     "tests/settings/test_reference.py::test_every_key_of_every_composed_config_is_on_the_page",
     "tests/strategies/test_stock.py",
     "tests/strategies/test_stock_values.py::test_a_foreign_order_changes_nothing",
+    "tests/test_layers.py::test_clients_run_without_flower_ray_and_hydra",
 )  # fmt: skip
 # Variables that choose cores and kernels, for this process and for those that it starts.
 KERNELS = ("FEDLABELS_", "ATEN_", "ONEDNN_", "MKL_", "NPY_", "OMP_", "OPENBLAS_")
