@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fedlabels.renamed import RENAMED
 from tests.end_to_end.harness import config_of
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +68,11 @@ def test_files_that_are_named_are_there(page):
 def test_targets_that_are_named_are_there(page):
     named = set(re.findall(r"`make ([\w./-]+)`", PAGES[page]))
     assert named <= TARGETS
+
+
+def test_every_setting_that_was_renamed_is_in_the_changelog():
+    unreleased = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n## ")[1]
+    assert [old for old in RENAMED if f"`{old}`" not in unreleased] == []
 
 
 def test_every_room_is_on_the_tour():
