@@ -171,11 +171,11 @@ def _domains(federation: Federation, train: ArrayDataset) -> list[tuple[str, str
     if train.domain is None:
         return []
     held, owners = federation.held.index, federation.held.owners
-    found = []
+    domains = []
     for number, name in enumerate(train.domain_names):
         inside = train.domain[held] == number
-        found.append((name, f"{int(inside.sum()):,}", f"{len(np.unique(owners[inside])):,}"))
-    return found
+        domains.append((name, f"{int(inside.sum()):,}", f"{len(np.unique(owners[inside])):,}"))
+    return domains
 
 
 def _holdings(federation: Federation) -> Holdings:

@@ -33,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         130 after Ctrl-C.
     """
     parser = _parser()
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        message = _compared(given) if _several(given.folders) else _reported(given)
+        message = _compared(options) if _several(options.folders) else _reported(options)
     except (FedLabelsError, OSError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
@@ -78,41 +78,41 @@ def _several(folders: Sequence[Path]) -> bool:
     return only.is_dir() and not is_run(only) and len(find_runs(folders, empty=True)) > 1
 
 
-def _reported(given: argparse.Namespace) -> str:
+def _reported(options: argparse.Namespace) -> str:
     for name in _COMPARES:
-        if getattr(given, name) is not None:
+        if getattr(options, name) is not None:
             raise ConfigError(f"--{name} is for a comparison: give more than one run folder")
-    folder = given.folders[0]
+    folder = options.folders[0]
     written = [write_report(folder)]
-    if given.figures is not None:
+    if options.figures is not None:
         figures = figures_of(run_sections(read_run(folder)))
-        written += write_figures(figures, folder / "figures", _formats(given))
+        written += write_figures(figures, folder / "figures", _formats(options))
     return "".join(f"{path}\n" for path in written)
 
 
-def _compared(given: argparse.Namespace) -> str:
-    by = None if given.by is None else tuple(key.strip() for key in given.by.split(","))
+def _compared(options: argparse.Namespace) -> str:
+    by = None if options.by is None else tuple(key.strip() for key in options.by.split(","))
     question = Question(
-        metric=given.metric or DEFAULT_METRIC,
-        target=given.target,
+        metric=options.metric or DEFAULT_METRIC,
+        target=options.target,
         by=by,
-        baseline=given.baseline,
-        last=1 if given.last is None else given.last,
+        baseline=options.baseline,
+        last=1 if options.last is None else options.last,
     )
-    if given.figures is not None and given.out is None:
+    if options.figures is not None and options.out is None:
         raise ConfigError("--figures of a comparison needs --out FOLDER, where they are written")
-    found = compare(given.folders, question)
-    if given.out is None:
-        return markdown(found)
-    written = write_comparison(found, given.out)
-    if given.figures is not None:
-        figures = figures_of(sections(found))
-        written += write_figures(figures, given.out / "figures", _formats(given))
-    return "".join([markdown(found), "\n", *(f"{path}\n" for path in written)])
+    comparison = compare(options.folders, question)
+    if options.out is None:
+        return markdown(comparison)
+    written = write_comparison(comparison, options.out)
+    if options.figures is not None:
+        figures = figures_of(sections(comparison))
+        written += write_figures(figures, options.out / "figures", _formats(options))
+    return "".join([markdown(comparison), "\n", *(f"{path}\n" for path in written)])
 
 
-def _formats(given: argparse.Namespace) -> list[str]:
-    return [name.strip() for name in given.figures.split(",")]
+def _formats(options: argparse.Namespace) -> list[str]:
+    return [name.strip() for name in options.figures.split(",")]
 
 
 if __name__ == "__main__":

@@ -272,13 +272,13 @@ def describe(chart: Chart) -> str:
         return f"{axis_title(chart.y)} by {chart.x.name}, bars for {labels}."
     if isinstance(chart, Heatmap):
         low, high = (write(f(chart.values), chart.value.unit) for f in (_least, _greatest))
-        what = axis_title(chart.value)
-        return f"{what} by {chart.y.name} and {chart.x.name}: from {low} to {high}."
+        value = axis_title(chart.value)
+        return f"{value} by {chart.y.name} and {chart.x.name}: from {low} to {high}."
     if isinstance(chart, Boxes):
         medians = [f"{box.label} {write(box.ends[2], chart.y.unit)}" for box in chart.boxes]
         return f"Spread of {axis_title(chart.y)}; medians: {'; '.join(medians)}."
-    shown = plural(len(chart.clients), "client")
-    return f"Samples of {shown} by class, the labeled part in the middle."
+    clients = plural(len(chart.clients), "client")
+    return f"Samples of {clients} by class, the labeled part in the middle."
 
 
 def encode(chart: Chart | Choice) -> dict[str, Any]:
@@ -292,26 +292,26 @@ def encode(chart: Chart | Choice) -> dict[str, Any]:
     if isinstance(chart, Choice):
         charts = {"\n".join(levels): encode(one) for levels, one in chart.charts.items()}
         return {"kind": "choice", "charts": charts}
-    found: dict[str, Any] = {"kind": type(chart).__name__.lower(), "says": describe(chart)}
+    encoded: dict[str, Any] = {"kind": type(chart).__name__.lower(), "says": describe(chart)}
     if isinstance(chart, Squares):
-        return found | {
+        return encoded | {
             "labeled": chart.labeled.tolist(), "total": chart.total.tolist(),
             "clients": list(chart.clients), "classes": list(chart.classes), "full": chart.full,
         }  # fmt: skip
-    found["y"] = _axis(chart.y)
+    encoded["y"] = _axis(chart.y)
     if isinstance(chart, Boxes):
         boxes = [_plain(box) | {"ends": plain(np.array(box.ends))} for box in chart.boxes]
-        return found | {"boxes": boxes}
-    found["x"] = _axis(chart.x)
+        return encoded | {"boxes": boxes}
+    encoded["x"] = _axis(chart.x)
     if isinstance(chart, Lines):
-        return found | {"lines": [_encode_line(line) for line in chart.lines]}
+        return encoded | {"lines": [_encode_line(line) for line in chart.lines]}
     if isinstance(chart, Bars):
         bars = [_plain(bar) | {"values": plain(bar.values)} | _edges(bar) for bar in chart.bars]
-        found |= {"bars": bars, "stacked": chart.stacked}
+        encoded |= {"bars": bars, "stacked": chart.stacked}
         if chart.total is not None:
-            found |= {"total": plain(chart.total), "total_label": chart.total_label}
-        return found
-    return found | {
+            encoded |= {"total": plain(chart.total), "total_label": chart.total_label}
+        return encoded
+    return encoded | {
         "values": [plain(row) for row in chart.values], "value": _axis(chart.value),
         "texts": [list(row) for row in chart.texts], "diverging": chart.diverging,
     }  # fmt: skip
@@ -329,15 +329,15 @@ def plain(values: Column) -> list[float | None]:
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": axis.name, "title": axis_title(axis), "unit": axis.unit}
+    encoded: dict[str, Any] = {"name": axis.name, "title": axis_title(axis), "unit": axis.unit}
     if axis.names:
-        found["names"] = list(axis.names)
-    return found | {k: v for k in ("low", "high") if (v := getattr(axis, k)) is not None}
+        encoded["names"] = list(axis.names)
+    return encoded | {k: v for k in ("low", "high") if (v := getattr(axis, k)) is not None}
 
 
 def _plain(one: Line | Bar | Box) -> dict[str, Any]:
-    found: dict[str, Any] = {"label": one.label, "tone": one.tone}
-    return found | ({"method": one.method} if one.method else {})
+    encoded: dict[str, Any] = {"label": one.label, "tone": one.tone}
+    return encoded | ({"method": one.method} if one.method else {})
 
 
 def _edges(one: Line | Bar) -> dict[str, Any]:

@@ -145,9 +145,9 @@ def _named(figures: Iterable[Figure]) -> Iterator[tuple[str, Figure, Chart]]:
             continue
         charts = figure.chart.charts if isinstance(figure.chart, Choice) else {(): figure.chart}
         for levels, chart in charts.items():
-            shown = [level for level in levels if level != "*"]
+            listed = [level for level in levels if level != "*"]
             words = [_slug(figure.anchor, "_") or "figure"]
-            words += [_slug(level) or ("other" if level else "absent") for level in shown]
+            words += [_slug(level) or ("other" if level else "absent") for level in listed]
             stem = unique = "-".join(words)[:_LONGEST_STEM]
             number = 2
             while unique.lower() in taken:
@@ -164,9 +164,9 @@ def _slug(text: str, also: str = "") -> str:
 def _render(figure: Figure, chart: Chart, kind: str) -> bytes:
     # every file is drawn anew: what a format does to a drawing must not show in the next one
     buffer = io.BytesIO()
-    said = "Subject" if kind == "pdf" else "Description"
+    summary = "Subject" if kind == "pdf" else "Description"
     undated = {"png": "Software", "svg": "Date", "pdf": "CreationDate"}[kind]
-    facts = {"Title": _clean(figure.title), said: _clean(describe(chart)), undated: None}
+    facts = {"Title": _clean(figure.title), summary: _clean(describe(chart)), undated: None}
     sheet = _draw(chart, figure.title, wide=figure.wide)
     sheet.savefig(buffer, format=kind, dpi=_DPI, metadata=facts)
     return buffer.getvalue()

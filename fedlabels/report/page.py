@@ -73,8 +73,8 @@ def write_preview(
         facts(pairs),
         class_="top",
     )
-    shown = [section.render() for section in sections]
-    return write_atomic(path, document(title, "Made before any run", head, shown))
+    parts = [section.render() for section in sections]
+    return write_atomic(path, document(title, "Made before any run", head, parts))
 
 
 def _domains(rows: Sequence[tuple[str, str, str]]) -> list[Section]:
@@ -84,14 +84,14 @@ def _domains(rows: Sequence[tuple[str, str, str]]) -> list[Section]:
     return [Section("domains", "Domains", lead, [table(["domain", "samples", "clients"], rows)])]
 
 
-def document(title: str, made: str, *parts: Content) -> str:
+def document(title: str, origin: str, *parts: Content) -> str:
     """Make a whole page.
 
     Parameters
     ----------
     title : str
         What the browser's tab says.
-    made : str
+    origin : str
         What it was made from, for the footer.
     *parts : Content
         What is on it.
@@ -107,7 +107,7 @@ def document(title: str, made: str, *parts: Content) -> str:
         el("select", [el("option", name, value=name) for name in _THEMES], id="theme"),
         class_="theme",
     )
-    foot = el("footer", el("div", f"{made} by fedlabels {__version__}.", theme, class_="bar"))
+    foot = el("footer", el("div", f"{origin} by fedlabels {__version__}.", theme, class_="bar"))
     scripts = [el("script", _asset(name)) for name in _SCRIPTS]
     body = el("body", el("main", parts), foot, scripts)
     return f"<!doctype html>\n{el('html', _head(title), body, lang='en')}\n"

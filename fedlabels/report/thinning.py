@@ -28,10 +28,10 @@ def thin(x: Column, y: Column, most: int = MOST_POINTS) -> tuple[Column, Column]
     """
     if len(x) <= most:
         return x, y
-    kept = {0, len(x) - 1}
+    places = {0, len(x) - 1}
     for part in np.array_split(np.arange(len(x)), most // 2):
-        kept.update((int(part[y[part].argmin()]), int(part[y[part].argmax()])))
-    index = sorted(kept)
+        places.update((int(part[y[part].argmin()]), int(part[y[part].argmax()])))
+    index = sorted(places)
     return x[index], y[index]
 
 

@@ -57,15 +57,15 @@ class Cell:
     def code(self) -> dict[str, Any] | None:
         """Return the version and commit that finished it; None where that is not known."""
         manifest = read_json(self.folder / "manifest.json")
-        found = manifest.get("code") if manifest.get("status") == "finished" else None
-        return found if isinstance(found, dict) else None
+        code = manifest.get("code") if manifest.get("status") == "finished" else None
+        return code if isinstance(code, dict) else None
 
     def changes(self) -> list[str]:
         """Return what its run has of the plan, when that was resumed with another one."""
         newest = latest_checkpoint(self.folder)
         saved = read_json(newest / "manifest.json").get("config", {}) if newest else {}
-        wanted = flatten({key: self.config[key] for key in _PLAN})
-        return [f"{k}={saved[k]}" for k, v in wanted.items() if k in saved and saved[k] != v]
+        plan = flatten({key: self.config[key] for key in _PLAN})
+        return [f"{k}={saved[k]}" for k, v in plan.items() if k in saved and saved[k] != v]
 
     def accuracy(self) -> float | None:
         """Return the last accuracy in its table, in [0, 1]; None where there is none."""
@@ -110,9 +110,9 @@ def fingerprint(config: Mapping[str, Any], contents: Mapping[str, str] | None = 
         **{key: config[key] for key in _PLAN},
         "content": dict(contents or {}),
     }
-    asked = (config.get("callbacks") or {}).get("decomposition") or {}
-    if asked.get("enabled"):  # a cell that finished without it lacks these results
-        decides["decomposition"] = asked
+    decomposition = (config.get("callbacks") or {}).get("decomposition") or {}
+    if decomposition.get("enabled"):  # a cell that finished without it lacks these results
+        decides["decomposition"] = decomposition
     return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -192,7 +192,7 @@ def with_method(per_method: Mapping[str, Any], overrides: Sequence[str]) -> list
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; empty where it is missing or damaged."""
     try:
-        found = json.loads(path.read_bytes())
+        values = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return values if isinstance(values, dict) else {}

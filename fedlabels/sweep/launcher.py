@@ -97,18 +97,18 @@ class CellsLauncher(Launcher):
         assert self._context is not None
         configs = []
         for overrides in jobs:
-            chosen = with_method(self._config.sweep.per_method, overrides)
-            with composing(chosen):
-                chosen = [*self._where(chosen), *chosen]
-                composed = self._context.config_loader.load_sweep_config(self._config, chosen)
+            every = with_method(self._config.sweep.per_method, overrides)
+            with composing(every):
+                every = [*self._where(every), *every]
+                composed = self._context.config_loader.load_sweep_config(self._config, every)
             configs.append((overrides, resolved(composed)))
         root = self._root
         settings = configs[0][1]["sweep"]
         _pin_kernels([config["backend"]["portable"] for _, config in configs])
         Console().finish(inequalities(configs, self._config.sweep.per_method))
         self._set_folder(self._given_folder)
-        told = OmegaConf.to_yaml(self._config)
-        return run_sweep(make_cells(configs, root), root, settings, told)
+        started = OmegaConf.to_yaml(self._config)
+        return run_sweep(make_cells(configs, root), root, settings, started)
 
     def _where(self, overrides: Sequence[str]) -> list[str]:
         """Choose where a cell runs: in its own process, unless a preset or the user says more."""
@@ -126,14 +126,14 @@ class CellsLauncher(Launcher):
         return [] if "backend" in chosen else ["backend=serial"]
 
 
-def _pin_kernels(wanted: Sequence[bool]) -> None:
+def _pin_kernels(portable_cells: Sequence[bool]) -> None:
     """Let this process, and so its cells, have the kernels that all of them want."""
-    if any(wanted) and not all(wanted):
+    if any(portable_cells) and not all(portable_cells):
         raise ConfigError(
             "backend.portable must be the same in all cells of a sweep, got true and false: run "
             "two sweeps"
         )
-    if any(wanted):
+    if any(portable_cells):
         portable.restart()
 
 
@@ -159,11 +159,11 @@ def inequalities(
     if not lines:
         return []
     absent = [name for name in dict.fromkeys(name for name, _ in named) if name not in per_method]
-    told = f" (it has no entry for {', '.join(absent)})" if per_method and absent else ""
+    hint = f" (it has no entry for {', '.join(absent)})" if per_method and absent else ""
     return [
         "warning: the methods do not share all settings, so a difference may come from these:",
         *(f"  {line}" for line in lines),
-        f"  sweep.per_method gives each method its own names for the same values{told}",
+        f"  sweep.per_method gives each method its own names for the same values{hint}",
     ]
 
 
@@ -269,9 +269,9 @@ def made_by_others(cells: Sequence[Cell]) -> list[str]:
     """Say which finished cells are of another version or commit than this one."""
     makers: dict[str, int] = {}
     for cell in cells:
-        made = cell.code()
-        if made is not None and is_other(made, code_version()):
-            makers[described(made)] = makers.get(described(made), 0) + 1
+        code = cell.code()
+        if code is not None and is_other(code, code_version()):
+            makers[described(code)] = makers.get(described(code), 0) + 1
     return [
         f"{count} finished {'cell was' if count == 1 else 'cells were'} made with {maker}, this is"
         f" {described(code_version())}: move them away to have them run again"
@@ -293,21 +293,25 @@ def write_index(cells: Sequence[Cell], root: Path) -> None:
         The sweep's folder.
     """
     with owned(root, wait=True):  # for a moment: two sweeps may end at once
-        told = _told(root / INDEX)
-        told |= {cell.folder.name: shlex.join(cell.facts["overrides"]) for cell in cells}
+        index = _index(root / INDEX)
+        index |= {cell.folder.name: shlex.join(cell.facts["overrides"]) for cell in cells}
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["folder", "status", "accuracy", "overrides"])
-        for name, overrides in told.items():
+        for name, overrides in index.items():
             row = [name, status_of(root / name), accuracy_of(root / name), overrides]
             writer.writerow(["" if value is None else value for value in row])
         write_atomic(root / INDEX, text.getvalue().encode())
 
 
-def _told(path: Path) -> dict[str, str]:
+def _index(path: Path) -> dict[str, str]:
     """Return the overrides that earlier calls have noted, by folder."""
     if not path.exists():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
         rows = [(row.get("folder"), row.get("overrides")) for row in csv.DictReader(file)]
-    return {str(name): str(told) for name, told in rows if name and (path.parent / name).is_dir()}
+    return {
+        str(name): str(overrides)
+        for name, overrides in rows
+        if name and (path.parent / name).is_dir()
+    }

@@ -18,7 +18,7 @@ from fedlabels.run.signals import INTERRUPTED
 from fedlabels.simulation.pool import worker_environment
 from fedlabels.simulation.ray_support import reach, signals_kept
 from fedlabels.sweep.cells import Cell
-from fedlabels.sweep.runner import GRACE_SECONDS, Progress, run_cell, told
+from fedlabels.sweep.runner import GRACE_SECONDS, Progress, error_of, run_cell
 
 
 def run_there(cells: Sequence[Cell], address: str, cpus: float, progress: Progress) -> int:
@@ -45,7 +45,7 @@ def run_there(cells: Sequence[Cell], address: str, cpus: float, progress: Progre
     RunError
         If nobody answers at the address.
     """
-    asked = dict[Any, Cell]()
+    waiting = dict[Any, Cell]()
     try:
         if address != "local":
             reach(address)
@@ -66,28 +66,28 @@ def run_there(cells: Sequence[Cell], address: str, cpus: float, progress: Progre
         # a fresh process for every cell, as on one machine
         task: Any = ray.remote(num_cpus=cpus, max_calls=1, max_retries=1)(run_cell)
         began = time.monotonic()
-        asked |= {
+        waiting |= {
             task.remote(dict(cell.config), str(cell.folder), dict(cell.facts)): cell
             for cell in cells
         }
-        _follow(asked, progress, began)
+        _follow(waiting, progress, began)
     except KeyboardInterrupt:
-        for waiting in asked:  # a cell that runs hears it as Ctrl-C: it writes a checkpoint
-            ray.cancel(waiting)
-        ray.wait(list(asked), num_returns=len(asked), timeout=GRACE_SECONDS)
+        for task_id in waiting:  # a cell that runs hears it as Ctrl-C: it writes a checkpoint
+            ray.cancel(task_id)
+        ray.wait(list(waiting), num_returns=len(waiting), timeout=GRACE_SECONDS)
         return INTERRUPTED
     finally:
         ray.shutdown()
     return 0
 
 
-def _follow(asked: dict[Any, Cell], progress: Progress, began: float) -> None:
-    """Tell of every end; what has not ended yet stays in `asked`."""
-    while asked:
-        (done,), _ = ray.wait(list(asked), num_returns=1)
-        cell, problem = asked.pop(done), None
+def _follow(waiting: dict[Any, Cell], progress: Progress, began: float) -> None:
+    """Tell of every end; what has not ended yet stays in `waiting`."""
+    while waiting:
+        (done,), _ = ray.wait(list(waiting), num_returns=1)
+        cell, problem = waiting.pop(done), None
         try:
             ray.get(done)
         except RayError as error:
-            problem = told(cell, str(error).strip().splitlines()[-1])
+            problem = error_of(cell, str(error).strip().splitlines()[-1])
         progress.ended(cell, time.monotonic() - began, problem)

@@ -103,7 +103,7 @@ def error_file(folder: str | Path) -> Path:
     return path.with_name(f"{path.name}.error")
 
 
-def told(cell: Cell, problem: str) -> str:
+def error_of(cell: Cell, problem: str) -> str:
     """Return what a cell that failed said itself; where it could not, note the problem for it."""
     log = error_file(cell.folder)
     with contextlib.suppress(OSError):  # on a full disk the other cells go on all the same
@@ -219,8 +219,8 @@ def _problem(exitcode: int | None, cell: Cell) -> str | None:
     if exitcode == 0:
         return None
     if exitcode is not None and exitcode < 0:
-        return told(cell, f"its process was ended by {signal.Signals(-exitcode).name}")
-    return told(cell, f"exit status {exitcode}")
+        return error_of(cell, f"its process was ended by {signal.Signals(-exitcode).name}")
+    return error_of(cell, f"exit status {exitcode}")
 
 
 def _end_with(life: Connection) -> None:

@@ -118,13 +118,13 @@ def test_what_was_wrong_with_a_cell_is_in_its_file(tmp_path):
     (error,) = tmp_path.glob("*.error")
     assert error.name == "fedavg-v1.5-abc.error"
     assert "KeyError" in error.read_text()
-    assert "KeyError" in runner.told(cell, "a task of Ray failed")
+    assert "KeyError" in runner.error_of(cell, "a task of Ray failed")
     error.unlink()
-    assert runner.told(cell, "its machine died") == "its machine died"
+    assert runner.error_of(cell, "its machine died") == "its machine died"
     assert error.read_text() == "its machine died"
 
 
 def test_a_problem_that_cannot_be_noted_is_told_all_the_same(tmp_path):
     (tmp_path / "file").write_text("no folder can be made below it")
     cell = Cell((), {}, tmp_path / "file" / "cell", {"overrides": []})
-    assert runner.told(cell, "exit status 1") == "exit status 1"
+    assert runner.error_of(cell, "exit status 1") == "exit status 1"

@@ -182,7 +182,7 @@ def order(text: str) -> Order:
     )
 
 
-def design(runs: Sequence[Run], by: Sequence[str] | None) -> Design:
+def choose_design(runs: Sequence[Run], by: Sequence[str] | None) -> Design:
     """Decide which settings make the cells.
 
     Parameters
@@ -203,26 +203,26 @@ def design(runs: Sequence[Run], by: Sequence[str] | None) -> Design:
     ConfigError
         If a key of `by` is unknown, named twice, or cannot make cells.
     """
-    chosen = tuple(by or ())
-    table = _columns(runs, chosen)
-    _check_keys(chosen, table)
-    own = [k for k in table if k.startswith(("client.", "strategy.")) and k not in chosen]
+    requested = tuple(by or ())
+    table = _columns(runs, requested)
+    _check_keys(requested, table)
+    own = [k for k in table if k.startswith(("client.", "strategy.")) and k not in requested]
     table[METHOD] = _methods(runs, {key: table[key] for key in own if _differs(table[key])})
-    own += _brought(table, chosen)
+    own += _brought(table, requested)
     varied = [k for k in table if k not in own and _differs(table[k])]
-    keys = chosen or (METHOD, *_independent([k for k in varied if k != METHOD], table))
+    keys = requested or (METHOD, *_independent([k for k in varied if k != METHOD], table))
     if METHOD in keys:
         keys = (METHOD, *(key for key in keys if key != METHOD))
     rest = [key for key in varied if key not in keys]
     free = [k for k in rest if not _follows(k, keys, table)]
-    inside = _independent(free, table, given=keys)
+    inside = _independent(free, table, after=keys)
     steady = [k for k in rest if k not in free and k != METHOD]
     apart = [k for k in steady if not _follows(k, keys[1:], table)]
     apart += [k for k in own if k.startswith("model.") and METHOD in keys]
-    kept = {METHOD, *keys, *inside}
+    noted = {METHOD, *keys, *inside}
     return Design(
         keys=keys,
-        levels={r.label: {k: table[k][i] for k in sorted(kept)} for i, r in enumerate(runs)},
+        levels={r.label: {k: table[k][i] for k in sorted(noted)} for i, r in enumerate(runs)},
         inside=inside,
         apart=tuple(apart),
         linked=tuple(k for k in (*steady, *free) if k not in (*apart, *inside, METHOD)),
@@ -231,14 +231,14 @@ def design(runs: Sequence[Run], by: Sequence[str] | None) -> Design:
     )
 
 
-def cells(runs: Sequence[Run], made: Design) -> tuple[list[Cell], list[LeftOut]]:
+def group_runs(runs: Sequence[Run], design: Design) -> tuple[list[Cell], list[LeftOut]]:
     """Put runs into their cells.
 
     Parameters
     ----------
     runs : sequence of Run
         Sorted by label.
-    made : Design
+    design : Design
         From the same runs.
 
     Returns
@@ -246,20 +246,20 @@ def cells(runs: Sequence[Run], made: Design) -> tuple[list[Cell], list[LeftOut]]
     tuple of list of Cell and list of LeftOut
         Cells sorted by their levels; and runs that repeat another one.
     """
-    found: dict[Levels, dict[tuple[int, Levels], Run]] = {}
+    groups: dict[Levels, dict[tuple[int, Levels], Run]] = {}
     left: list[LeftOut] = []
     for run in runs:
-        levels = made.levels[run.label]
-        cell = found.setdefault(tuple(levels[key] for key in made.keys), {})
-        replicate = (run.seed, tuple(levels[key] for key in made.inside))
+        levels = design.levels[run.label]
+        cell = groups.setdefault(tuple(levels[key] for key in design.keys), {})
+        replicate = (run.seed, tuple(levels[key] for key in design.inside))
         first = cell.setdefault(replicate, run)
         if first is not run:
             left.append(LeftOut(run.label, _repeats(run, first)))
-    made_cells = [
-        Cell(place[1:], place[0], dict(sorted(found[place].items(), key=_replicate_order)))
-        for place in sorted(found, key=lambda place: [order(t) for t in (*place[1:], place[0])])
+    cells = [
+        Cell(place[1:], place[0], dict(sorted(groups[place].items(), key=_replicate_order)))
+        for place in sorted(groups, key=lambda place: [order(t) for t in (*place[1:], place[0])])
     ]
-    return made_cells, left
+    return cells, left
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
@@ -283,10 +283,10 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
     }
 
 
-def _columns(runs: Sequence[Run], chosen: Sequence[str]) -> dict[str, Column]:
+def _columns(runs: Sequence[Run], requested: Sequence[str]) -> dict[str, Column]:
     keys = sorted({key for run in runs for key in run.settings})
-    kept = [key for key in keys if key in chosen or not _ignored(key)]
-    return {key: tuple(_level(run, key) for run in runs) for key in sorted(kept, key=_priority)}
+    counted = [key for key in keys if key in requested or not _ignored(key)]
+    return {key: tuple(_level(run, key) for run in runs) for key in sorted(counted, key=_priority)}
 
 
 def _level(run: Run, key: str) -> str:
@@ -304,16 +304,16 @@ def _priority(key: str) -> tuple[int, str]:
     return (_FIRST.index(key) if key in _FIRST else len(_FIRST)), key
 
 
-def _check_keys(chosen: Sequence[str], table: Mapping[str, Column]) -> None:
+def _check_keys(requested: Sequence[str], table: Mapping[str, Column]) -> None:
     known = {*table, METHOD} - set(_NO_KEYS)
-    for key in chosen:
+    for key in requested:
         if key not in known:
             differ = ", ".join(k for k in table if _differs(table[k])) or "none but the seed"
             why = "makes the replicates" if key == "seed" else "is no setting of these runs"
             raise ConfigError(
                 f"--by {key} {why}: give {METHOD}, or settings; these differ: {differ}"
             )
-        if chosen.count(key) > 1:
+        if requested.count(key) > 1:
             raise ConfigError(f"--by names {key} twice: once is enough")
 
 
@@ -328,38 +328,39 @@ def _follows(key: str, others: Sequence[str], table: Mapping[str, Column]) -> bo
 
 
 def _independent(
-    keys: Sequence[str], table: Mapping[str, Column], *, given: Sequence[str] = ()
+    keys: Sequence[str], table: Mapping[str, Column], *, after: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """Drop the keys whose levels the given ones and those before them determine."""
-    kept: tuple[str, ...] = ()
+    """Drop the keys whose levels those before them, and `after`, determine."""
+    free: tuple[str, ...] = ()
     for key in keys:
-        if not _follows(key, (*given, *kept), table):
-            kept += (key,)
-    return kept
+        if not _follows(key, (*after, *free), table):
+            free += (key,)
+    return free
 
 
 def _methods(runs: Sequence[Run], own: Mapping[str, Column]) -> Column:
     """Name every run's method: its given name, and its own settings where that is not enough."""
     signatures = list(zip(*own.values(), strict=True)) or [()] * len(runs)
-    given: dict[Any, set[str]] = {}
+    names: dict[Any, set[str]] = {}
     for signature, run in zip(signatures, runs, strict=True):
-        given.setdefault(signature, set()).add(_given_name(run))
-    bases = [_base(run, given[sig]) for run, sig in zip(runs, signatures, strict=True)]
+        names.setdefault(signature, set()).add(_given_name(run))
+    bases = [_base(run, names[sig]) for run, sig in zip(runs, signatures, strict=True)]
     named = []
     for index, base in enumerate(bases):
         same = [i for i, other in enumerate(bases) if other == base]
         among = {key: tuple(column[i] for i in same) for key, column in own.items()}
         telling = _independent(list(among), among)
-        names = short_names(telling)
-        parts = ", ".join(f"{names[key]}={show(own[key][index])}" for key in telling)
+        short = short_names(telling)
+        parts = ", ".join(f"{short[key]}={show(own[key][index])}" for key in telling)
         named.append(level(f"{base} ({parts})" if parts else base))
     return tuple(named)
 
 
 def _given_name(run: Run) -> str:
     """Return the preset that a run was started with, else what its manifest calls the method."""
-    said = run.manifest.get("overrides")
-    texts = [text for text in said if isinstance(text, str)] if isinstance(said, list) else []
+    overrides = run.manifest.get("overrides")
+    listed = overrides if isinstance(overrides, list) else []
+    texts = [text for text in listed if isinstance(text, str)]
     presets = [text.removeprefix("method=") for text in texts if text.startswith("method=")]
     if presets and not any(text.startswith(("client=", "strategy=")) for text in texts):
         return presets[-1]
@@ -367,34 +368,34 @@ def _given_name(run: Run) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _base(run: Run, given: set[str]) -> str:
+def _base(run: Run, names: set[str]) -> str:
     client, strategy = (str(run.settings.get(f"{g}.name", "")) for g in ("client", "strategy"))
-    told = given - {"", client}  # a run that was started without a preset is named by its client
-    if len(told) == 1:
-        return told.pop()
-    if given == {client} and client:
+    presets = names - {"", client}  # a run that was started without a preset is named by its client
+    if len(presets) == 1:
+        return presets.pop()
+    if names == {client} and client:
         return client
     if not client and not strategy:
         return "unnamed"
     return client if strategy in ("", client) else " + ".join(n for n in (client, strategy) if n)
 
 
-def _brought(table: Mapping[str, Column], chosen: Sequence[str]) -> list[str]:
+def _brought(table: Mapping[str, Column], requested: Sequence[str]) -> list[str]:
     """List the settings of the model, not its kind, that a method brings with it."""
     return [
         key
         for key in table
-        if key.startswith("model.") and key != "model.name" and key not in chosen
+        if key.startswith("model.") and key != "model.name" and key not in requested
         if _differs(table[key]) and _follows(key, [METHOD], table)
     ]
 
 
 def _own_settings(table: Mapping[str, Column], own: Sequence[str]) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
+    settings: dict[str, dict[str, str]] = {}
     for index, method in enumerate(table[METHOD]):
         levels = {key: table[key][index] for key in sorted(own)}
-        found[method] = {key: text for key, text in levels.items() if text != ABSENT}
-    return {method: found[method] for method in sorted(found, key=order)}
+        settings[method] = {key: text for key, text in levels.items() if text != ABSENT}
+    return {method: settings[method] for method in sorted(settings, key=order)}
 
 
 def _replicate_order(item: tuple[tuple[int, Levels], Run]) -> tuple[int, list[Order]]:

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from fedlabels.errors import ConfigError, DataError
-from fedlabels.report.comparison.cells import Cell, Design, Levels, cells, design, order, show
+from fedlabels.report.comparison.cells import (
+    Cell,
+    Design,
+    Levels,
+    choose_design,
+    group_runs,
+    order,
+    show,
+)
 from fedlabels.report.comparison.format import Scale
 from fedlabels.report.comparison.runs import LeftOut, Run, find_runs, read_runs
 from fedlabels.report.comparison.statistics import Paired, paired, ranks, summarize
@@ -288,26 +296,26 @@ def compare(folders: Sequence[Path], question: Question) -> Comparison:
         reasons = "; ".join(f"{one.label}: {one.reason}" for one in left[:_TOLD])
         reasons += f"; and {len(left) - _TOLD} more" if len(left) > _TOLD else ""
         raise DataError(f"no run can be compared ({reasons})")
-    made = design(runs, question.by)
-    found, repeated = cells(runs, made)
-    baseline = _baseline(contenders(found), question.baseline)
+    design = choose_design(runs, question.by)
+    cells, repeated = group_runs(runs, design)
+    baseline = _baseline(contenders(cells), question.baseline)
     return Comparison(
         question=question,
-        design=made,
-        cells=found,
+        design=design,
+        cells=cells,
         baseline=baseline,
-        differences=list(_differences(found, baseline)),
-        ranking=_ranking(found, lower_is_better=question.lower_is_better),
+        differences=list(_differences(cells, baseline)),
+        ranking=_ranking(cells, lower_is_better=question.lower_is_better),
         left_out=sorted([*left, *repeated], key=lambda one: one.label),
     )
 
 
-def contenders(found: Sequence[Cell]) -> list[str]:
+def contenders(cells: Sequence[Cell]) -> list[str]:
     """List what is compared.
 
     Parameters
     ----------
-    found : sequence of Cell
+    cells : sequence of Cell
         Cells of a comparison.
 
     Returns
@@ -315,7 +323,7 @@ def contenders(found: Sequence[Cell]) -> list[str]:
     list of str
         Levels of the first key, sorted.
     """
-    return sorted({cell.contender for cell in found}, key=order)
+    return sorted({cell.contender for cell in cells}, key=order)
 
 
 def doubt(runs: Sequence[Run]) -> str:
@@ -339,36 +347,36 @@ def doubt(runs: Sequence[Run]) -> str:
     return "federation not known" if None in hashes else ""
 
 
-def _baseline(known: Sequence[str], wanted: str | None) -> str:
-    if wanted is None:
+def _baseline(known: Sequence[str], name: str | None) -> str:
+    if name is None:
         return known[0]
     for text in known:
-        if show(text) == wanted:
+        if show(text) == name:
             return text
     names = ", ".join(show(text) for text in known)
-    raise ConfigError(f"--baseline {wanted} is not among what is compared: give one of {names}")
+    raise ConfigError(f"--baseline {name} is not among what is compared: give one of {names}")
 
 
-def _differences(found: Sequence[Cell], baseline: str) -> Iterator[Difference]:
-    by_place = {(cell.row, cell.contender): cell for cell in found}
-    rows = list(dict.fromkeys(cell.row for cell in found))
-    others = [name for name in contenders(found) if name != baseline]
-    every: dict[str, Pairs] = {name: [] for name in others}
+def _differences(cells: Sequence[Cell], baseline: str) -> Iterator[Difference]:
+    by_place = {(cell.row, cell.contender): cell for cell in cells}
+    rows = list(dict.fromkeys(cell.row for cell in cells))
+    others = [name for name in contenders(cells) if name != baseline]
+    pooled: dict[str, Pairs] = {name: [] for name in others}
     for row in rows:
         for name in others:
-            ours, theirs = by_place.get((row, name)), by_place.get((row, baseline))
-            if ours is None:
+            cell, base = by_place.get((row, name)), by_place.get((row, baseline))
+            if cell is None:
                 continue
-            pairs = _pairs(ours, theirs) if theirs else []
-            every[name] += pairs
+            pairs = _pairs(cell, base) if base else []
+            pooled[name] += pairs
             yield _difference(row, name, pairs)
     if len(rows) > 1:
         for name in others:
-            yield _difference(None, name, every[name])
+            yield _difference(None, name, pooled[name])
 
 
-def _pairs(ours: Cell, theirs: Cell) -> Pairs:
-    return [(run, theirs.runs[key]) for key, run in ours.runs.items() if key in theirs.runs]
+def _pairs(cell: Cell, base: Cell) -> Pairs:
+    return [(run, base.runs[key]) for key, run in cell.runs.items() if key in base.runs]
 
 
 def _difference(row: Levels | None, contender: str, pairs: Pairs) -> Difference:
@@ -377,19 +385,19 @@ def _difference(row: Levels | None, contender: str, pairs: Pairs) -> Difference:
     return Difference(row, contender, pairs, result, ", ".join(doubts))
 
 
-def _ranking(found: Sequence[Cell], *, lower_is_better: bool) -> Ranking:
-    names = contenders(found)
+def _ranking(cells: Sequence[Cell], *, lower_is_better: bool) -> Ranking:
+    names = contenders(cells)
     rows: list[Levels] = []
     places: list[list[float]] = []
-    for row in dict.fromkeys(cell.row for cell in found):
-        there = {cell.contender: cell.runs for cell in found if cell.row == row}
-        if len(there) < len(names):
+    for row in dict.fromkeys(cell.row for cell in cells):
+        runs = {cell.contender: cell.runs for cell in cells if cell.row == row}
+        if len(runs) < len(names):
             continue
-        common = set.intersection(*(set(runs) for runs in there.values()))
+        common = set.intersection(*map(set, runs.values()))
         if common:
             # fsum: the order of a set must not decide whether two means tie
             means = [
-                math.fsum(there[name][key].last for key in common) / len(common) for name in names
+                math.fsum(runs[name][key].last for key in common) / len(common) for name in names
             ]
             rows.append(row)
             places.append(ranks(means, lower_is_better=lower_is_better))

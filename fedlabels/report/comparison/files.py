@@ -72,7 +72,7 @@ def cell_rows(comparison: Comparison) -> list[Row]:
     against = {(one.row, one.contender): one for one in comparison.differences}
     return [
         {
-            **_asked(comparison),
+            **_question(comparison),
             **{k: show(v) for k, v in zip(keys, (cell.contender, *cell.row), strict=True)},
             "n": len(cell.runs),
             "seeds": " ".join(map(str, cell.seeds)),
@@ -101,7 +101,7 @@ def run_rows(comparison: Comparison) -> list[Row]:
     blank = dict.fromkeys(next(iter(rows.values())))
     for one in comparison.left_out:
         rows[one.label] = {**blank, "run": one.label, "left_out": one.reason}
-    shared = {**_asked(comparison), "held_fixed": "; ".join(fixed(comparison))}
+    shared = {**_question(comparison), "held_fixed": "; ".join(fixed(comparison))}
     return [{**rows[label], **shared} for label in sorted(rows)]
 
 
@@ -127,7 +127,7 @@ def csv_text(rows: Iterable[Row]) -> str:
     return buffer.getvalue()
 
 
-def _asked(comparison: Comparison) -> Row:
+def _question(comparison: Comparison) -> Row:
     return {"metric": comparison.question.metric, "evaluations": comparison.question.last}
 
 

@@ -80,11 +80,11 @@ def read_records(runs: Iterable[Run]) -> dict[str, Record]:
     }
 
 
-def _columns(path: Path, wanted: Iterable[str] | None = None) -> dict[str, Values]:
+def _columns(path: Path, only: Iterable[str] | None = None) -> dict[str, Values]:
     """Read the columns that have a number; none of a table that is missing or damaged."""
     try:
         table = read_table(path)
-        names = [name for name in wanted or table if name in table]
+        names = [name for name in only or table if name in table]
         columns = {name: read_column(table, name) for name in names if "round" in table}
     except (DataError, OSError):
         return {}
@@ -97,11 +97,11 @@ def _recall(path: Path) -> Values | None:
     numbers = [name.removeprefix(_RECALL) for name in names]
     if not names or not all(number.isdecimal() for number in numbers):
         return None
-    found = np.full((len(columns[names[0]]), int(numbers[-1]) + 1), np.nan)
+    recall = np.full((len(columns[names[0]]), int(numbers[-1]) + 1), np.nan)
     for name, number in zip(names, numbers, strict=True):
-        found[:, int(number)] = columns[name]
-    measured = np.flatnonzero(np.isfinite(found).any(axis=1))
-    last = found[measured[-1]]
+        recall[:, int(number)] = columns[name]
+    measured = np.flatnonzero(np.isfinite(recall).any(axis=1))
+    last = recall[measured[-1]]
     return np.asarray(last)
 
 

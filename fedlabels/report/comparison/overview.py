@@ -103,15 +103,15 @@ def _grids(
     """Make a heat map for every combination of the settings that are on neither axis."""
     across, down = (view.comparison.levels(place) for place in places)
     charts: dict[Levels, Chart | None] = {}
-    for kept in dict.fromkeys(_starred(row, *places) for row in values):
+    for others in dict.fromkeys(_starred(row, *places) for row in values):
         grid = np.full((len(down), len(across)), np.nan)
         written = [["" for _ in across] for _ in down]
         for i, j in np.ndindex(grid.shape):
-            row = _placed(kept, {places[0]: across[j], places[1]: down[i]})
+            row = _placed(others, {places[0]: across[j], places[1]: down[i]})
             if row in values:
                 grid[i, j], written[i][j] = values[row], texts[row]
         x, y = (view.level_axis(place) for place in places)
-        charts[kept] = Heatmap(x, y, grid, _apart(value), written, diverging)
+        charts[others] = Heatmap(x, y, grid, _apart(value), written, diverging)
     chart = choice(charts)
     assert chart is not None
     return chart
@@ -122,8 +122,7 @@ def _by_key(view: View) -> Cards:
     several = len(view.keys) > 1
     for index, key in enumerate(view.keys):
         others = dict.fromkeys(_starred(row, index) for row in view.rows)
-        charts: dict[Levels, Chart | None] = {kept: _over(view, index, kept) for kept in others}
-        chart = choice(charts)
+        chart = choice({levels: _over(view, index, levels) for levels in others})
         assert chart is not None
         at = " at the other settings chosen above" if several else ""
         yield Figure(
@@ -134,11 +133,11 @@ def _by_key(view: View) -> Cards:
         )
 
 
-def _over(view: View, index: int, kept: Levels) -> Lines:
+def _over(view: View, index: int, others: Levels) -> Lines:
     levels = view.comparison.levels(index)
     lines: list[Line] = []
     for name in view.contenders:
-        pairs = [view.last(_placed(kept, {index: level}), name) for level in levels]
+        pairs = [view.last(_placed(others, {index: level}), name) for level in levels]
         means, spreads = (np.array(column) for column in zip(*pairs, strict=True))
         if np.isfinite(means).any():
             places = np.arange(len(levels), dtype=np.float64)
@@ -185,8 +184,8 @@ def _starred(row: Levels, *places: int) -> Levels:
     return tuple(ANY if index in places else level for index, level in enumerate(row))
 
 
-def _placed(kept: Levels, levels: dict[int, str]) -> Levels:
-    return tuple(levels.get(index, level) for index, level in enumerate(kept))
+def _placed(others: Levels, levels: dict[int, str]) -> Levels:
+    return tuple(levels.get(index, level) for index, level in enumerate(others))
 
 
 def _apart(value: Axis) -> Axis:

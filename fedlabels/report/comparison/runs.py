@@ -128,10 +128,10 @@ class Run:
         tuple of float or None
             Rounds, bytes and seconds; None when it was not reached.
         """
-        there = self.metric <= target if lower_is_better else self.metric >= target
-        if not there.any():
+        reaching = self.metric <= target if lower_is_better else self.metric >= target
+        if not reaching.any():
             return None
-        first = int(np.argmax(there))
+        first = int(np.argmax(reaching))
         return float(self.rounds[first]), float(self.bytes_moved[first]), float(self.seconds[first])
 
 
@@ -167,7 +167,7 @@ def find_runs(folders: Sequence[Path], *, empty: bool = False) -> list[Path]:
     DataError
         If one of `folders` is no folder, or neither is nor holds a run, and that is not fine.
     """
-    found: set[Path] = set()
+    runs: set[Path] = set()
     for folder in folders:
         below = set(_walk(folder.resolve()))
         if not below and not empty:
@@ -176,8 +176,8 @@ def find_runs(folders: Sequence[Path], *, empty: bool = False) -> list[Path]:
                 f"{folder} {kind}: give folders that hold a {MANIFEST} at some depth, as runs"
                 " write it"
             )
-        found |= below
-    return sorted(found)
+        runs |= below
+    return sorted(runs)
 
 
 def read_runs(
@@ -351,11 +351,11 @@ def read_table(path: Path) -> dict[str, list[str]]:
 
 
 def _check_rounds(table: Mapping[str, list[str]], done: object) -> None:
-    got = table.get("round", [])
-    if got != [str(index) for index in range(1, len(got) + 1)]:
+    numbers = table.get("round", [])
+    if numbers != [str(index) for index in range(1, len(numbers) + 1)]:
         raise DataError(f"damaged: the rounds of {ROUNDS} do not count 1, 2, 3, ...")
-    if len(got) != done:
-        raise DataError(f"damaged: {ROUNDS} has {len(got)} rounds, its manifest says {done}")
+    if len(numbers) != done:
+        raise DataError(f"damaged: {ROUNDS} has {len(numbers)} rounds, its manifest says {done}")
 
 
 def _evaluated(table: Mapping[str, list[str]], metric: str) -> NDArray[np.bool_]:

@@ -169,10 +169,10 @@ def student_quantile(probability: float, degrees: int) -> float:
         raise ValueError(
             f"need 0.5 <= probability < 1 and degrees >= 1, got {probability} and {degrees}"
         )
-    wanted, low, high = 2 * probability - 1, 0.0, math.pi / 2
+    share, low, high = 2 * probability - 1, 0.0, math.pi / 2
     for _ in range(80):  # halved until neighboring floats are reached
         middle = (low + high) / 2
-        if _central(middle, degrees) < wanted:
+        if _central(middle, degrees) < share:
             low = middle
         else:
             high = middle

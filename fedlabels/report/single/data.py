@@ -158,10 +158,10 @@ def _recalls(data: RunData, last: int) -> Figure:
     names, held = _recall_classes(data), data.holdings
     counted = held is not None and held.num_classes == len(names)
     labels = held.labeled.sum(axis=0).tolist() if held and counted else []
-    shown = [f"{n} · {k:,}" for n, k in zip(names, labels, strict=True)] if labels else names
+    titles = [f"{n} · {k:,}" for n, k in zip(names, labels, strict=True)] if labels else names
     more = " The number behind a name counts the labels of that class in the federation."
     chart = Bars(
-        Axis("class", names=shown),
+        Axis("class", names=titles),
         Axis("recall", "percent", low=0.0, high=100.0),
         [Bar("recall", 1, 100 * data.recalls(last))],
     )
@@ -269,8 +269,8 @@ def _errors(data: RunData) -> Figure | None:
         (status, error or "no message", f"{number:,}", index, client)
         for status, error, number, index, client in lines[:_MOST_ERRORS]
     ]
-    shown = table(["status", "error", "times", "first in round", "client"], rows, texts=2)
+    errors = table(["status", "error", "times", "first in round", "client"], rows, texts=2)
     rest = len(lines) - len(rows)
     more = f" {rest:,} more kinds are in clients.csv." if rest > 0 else ""
     caption = f"The most frequent errors and where each came first.{more}"
-    return Figure("errors", "Errors", caption, shown)
+    return Figure("errors", "Errors", caption, errors)
