@@ -336,7 +336,7 @@ class SweepConfig:
     cpus : float
         CPUs of a cell on Ray, > 0.
     per_method : dict
-        Method -> list of overrides: steps and rates have other names in other methods.
+        Method -> list of overrides, for what one method alone should have.
     metric : str
         Column of ``rounds.csv`` by which its methods are compared.
     baseline : str or None

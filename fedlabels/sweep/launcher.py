@@ -105,7 +105,7 @@ class CellsLauncher(Launcher):
         root = self._root
         settings = configs[0][1]["sweep"]
         _pin_kernels([config["backend"]["portable"] for _, config in configs])
-        Console().finish(inequalities(configs, self._config.sweep.per_method))
+        Console().finish(inequalities(configs))
         self._set_folder(self._given_folder)
         started = OmegaConf.to_yaml(self._config)
         return run_sweep(make_cells(configs, root), root, settings, started)
@@ -137,17 +137,13 @@ def _pin_kernels(portable_cells: Sequence[bool]) -> None:
         portable.restart()
 
 
-def inequalities(
-    configs: Sequence[tuple[Sequence[str], Mapping[str, Any]]], per_method: Mapping[str, Any]
-) -> list[str]:
+def inequalities(configs: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> list[str]:
     """Say which rates, steps and batches the methods of a sweep do not share.
 
     Parameters
     ----------
     configs : sequence of (overrides, resolved settings)
         The cells.
-    per_method : mapping
-        Method -> what goes with it.
 
     Returns
     -------
@@ -158,12 +154,10 @@ def inequalities(
     lines = unequal(named)
     if not lines:
         return []
-    absent = [name for name in dict.fromkeys(name for name, _ in named) if name not in per_method]
-    hint = f" (it has no entry for {', '.join(absent)})" if per_method and absent else ""
     return [
         "warning: the methods do not share all settings, so a difference may come from these:",
         *(f"  {line}" for line in lines),
-        f"  sweep.per_method gives each method its own names for the same values{hint}",
+        "  training.KEY=VALUE gives all of them the same",
     ]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 import clients
 import strategies
+from fedlabels.cohort.training import own_names, training_names
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "methods"
@@ -39,7 +40,7 @@ def shown(page, server):
     for kind, other, body in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
         if ((kind or other).lower() == "server") == server:
             section = re.split(r"^## ", body, flags=re.M)[0]
-            rows.update(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", section, flags=re.M))
+            rows.update(re.findall(r"^\| `([\w.]+)` \| `([^`]+)` \|", section, flags=re.M))
     return rows
 
 
@@ -55,10 +56,12 @@ def defaults(kind):
 
 @pytest.mark.parametrize("page", CLIENTS)
 def test_client_settings_and_defaults(page):
-    true = defaults(clients.find(CLIENTS[page]))
+    kind = clients.find(CLIENTS[page])
+    values, trained = defaults(kind), training_names(kind)
+    true = {n: values[n] for n in own_names(kind)} | {f"training.{n}": values[n] for n in trained}
     rows = shown(page, server=False)
     assert rows.items() <= true.items()
-    inherited = {} if page in ("fedavg", "fedlabel") else shown("fedavg", server=False)
+    inherited = {} if page == "fedavg" else shown("fedavg", server=False)
     assert set(true) <= set(rows) | set(inherited)
 
 

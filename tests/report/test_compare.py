@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedlabels.errors import ConfigError, DataError
+from fedlabels.renamed import renamed
 from fedlabels.report.comparison.cells import level, show
 from fedlabels.report.comparison.compare import Comparison, Question, compare
 from fedlabels.report.comparison.files import cell_rows, run_rows
@@ -245,6 +246,21 @@ def test_methods_with_one_name_are_told_apart_by_their_settings(tmp_path: Path) 
     assert own == {"client.decay": "0.01", "training.lr": "0.1", "client.name": '"fedavg"'}
 
 
+def test_local_training_is_part_of_the_method(tmp_path: Path) -> None:
+    by_epochs = {"client.name": "fedproto", "training.lr": 0.01, "training.epochs": 1}
+    paths = [write_run(tmp_path / "a", [0.5]), write_run(tmp_path / "b", [0.6], by_epochs)]
+    found = compare(paths, Question())
+    assert found.design.keys == ("method",)
+    assert names([cell.contender for cell in found.cells]) == ["fedavg", "fedproto"]
+
+
+def test_runs_of_before_are_compared_with_those_of_now(tmp_path: Path) -> None:
+    before = {"client.lr": 0.1, "client.local_steps": 10}
+    now = write_run(tmp_path / "now", [0.5], renamed(before))
+    paths = [now, write_run(tmp_path / "old", [0.6], before | {"seed": 1})]
+    assert len(compare(paths, Question()).cells) == 1
+
+
 def test_a_client_with_a_foreign_strategy_is_named_by_both(tmp_path: Path) -> None:
     write_run(tmp_path / "a", [0.5], {"strategy.name": "fedadam"}, method=None)
     assert names(compare([tmp_path], Question()).contenders) == ["fedavg + fedadam"]
@@ -279,7 +295,7 @@ def test_by_pools_methods_only_when_told(golden: list[Path]) -> None:
 @pytest.mark.parametrize(
     ("by", "words"),
     [
-        (("alpha",), r"these differ: partition\.alpha, client\.name, client\.tau"),
+        (("alpha",), r"these differ: partition\.alpha, client\.name, client\.threshold"),
         (("seed",), "makes the replicates"),
         (("method", "method"), "twice"),
         (("",), "is no setting"),

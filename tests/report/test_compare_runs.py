@@ -37,7 +37,7 @@ FLAT: dict[str, Any] = {
     "strategy.name": "fedavg",
     "backend.name": "serial",
 }
-FIXMATCH = {"client.name": "fixmatch", "training.steps": 0.95}
+FIXMATCH = {"client.name": "fixmatch", "client.threshold": 0.95}
 SAVED = "checkpoints/round-00000003/manifest.json"
 MEGABYTE = 1_000_000
 

@@ -206,7 +206,8 @@ def choose_design(runs: Sequence[Run], by: Sequence[str] | None) -> Design:
     requested = tuple(by or ())
     table = _columns(runs, requested)
     _check_keys(requested, table)
-    own = [k for k in table if k.startswith(("client.", "strategy.")) and k not in requested]
+    groups = ("client.", "training.", "strategy.")
+    own = [k for k in table if k.startswith(groups) and k not in requested]
     table[METHOD] = _methods(runs, {key: table[key] for key in own if _differs(table[key])})
     own += _brought(table, requested)
     varied = [k for k in table if k not in own and _differs(table[k])]

@@ -160,7 +160,7 @@ def _unequal(comparison: Comparison) -> Iterator[str]:
     if lines:
         yield (
             f"The methods do not share all settings ({'; '.join(lines)}): a difference may come "
-            "from these. sweep.per_method gives each method its own names for the same values."
+            "from these. training.KEY=VALUE gives all of them the same."
         )
 
 
