@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fedlabels.errors import FedLabelsError
 from fedlabels.run.main import main, own_overrides, pin_kernels
-from fedlabels.settings.arguments import with_choices
+from fedlabels.settings.arguments import with_choices, with_current_names
 from fedlabels.settings.config import register
 from fedlabels.settings.mistakes import composition_done, handed_on
 
@@ -57,9 +57,9 @@ def _job(config: DictConfig) -> None:
 
 def _start(given: list[str]) -> None:
     """Run with what was given, after the overrides of a run to resume: the same groups then."""
-    own = _own(given)
-    sys.argv[1:] = [*own, *given]
     try:
+        own = _own(given)
+        sys.argv[1:] = [*own, *given]
         with handed_on(sys.argv[1:], own):
             _job()
     except FedLabelsError as error:
@@ -68,4 +68,8 @@ def _start(given: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _start(with_choices(sys.argv[1:]))
+    current = with_current_names(sys.argv[1:])
+    for before, now in zip(sys.argv[1:], current, strict=True):
+        if before != now:
+            sys.stderr.write(f"note: {before} is {now} now\n")
+    _start(with_choices(current))

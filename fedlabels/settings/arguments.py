@@ -1,4 +1,4 @@
-"""Arguments of a sweep as Hydra has to be given them."""
+"""Arguments of ``run_sim.py`` as Hydra has to be given them."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,36 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from fedlabels.renamed import RENAMED
+
 _MULTIRUN = ("-m", "--multirun")
 # Groups whose keys depend on the option that is chosen.
 _CHOSEN = (
     "client", "training", "strategy", "partition", "labels", "model", "dataset", "tracker",
     "callbacks",
 )  # fmt: skip
+
+
+def with_current_names(arguments: Sequence[str]) -> list[str]:
+    """Give settings of commands of before the names that they have now.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        What follows ``run_sim.py``.
+
+    Returns
+    -------
+    list of str
+        As many arguments.
+
+    Examples
+    --------
+    >>> with_current_names(["client.local_steps=10", "seed=1"])
+    ['training.steps=10', 'seed=1']
+    """
+    parts = [argument.partition("=") for argument in arguments]
+    return [f"{RENAMED.get(key, key)}{equals}{value}" for key, equals, value in parts]
 
 
 def with_choices(arguments: Sequence[str]) -> list[str]:
