@@ -46,10 +46,7 @@ from fedlabels.settings.mistakes import CONFIGS, plain
 from fedlabels.worker.state import verify
 
 # After a run on the data that come with scikit-learn: how to go on to others.
-NEXT = (
-    "next, after make data: python run_sim.py method=fedavg dataset=fashion_mnist"
-    " partition.alpha=0.3 labels.fraction=0.05"
-)
+NEXT = "next, after make data: python run_sim.py preset=fashion"
 _PLACES = ("resume=", "run_dir=")  # overrides that say where a run is, not what it is
 
 
