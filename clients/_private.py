@@ -171,9 +171,9 @@ class OwnNorm(LabeledClient):
         """Score the client's own model on its own test samples."""
         if not self.private(cohort.net("model").layout):
             return super().evaluate(cohort, request)
-        mine = self.start(cohort, request)
-        figures = score(cohort, mine, "test", own=True)
+        own_weights = self.start(cohort, request)
+        figures = score(cohort, own_weights, "test", own=True)
         if not self.recompute_statistics:
             return FitResult(metrics=figures)
-        anew = score(cohort, recomputed(cohort, mine), "test", own=True)
+        anew = score(cohort, recomputed(cohort, own_weights), "test", own=True)
         return FitResult(metrics={**anew, "accuracy_kept": figures["accuracy"]})

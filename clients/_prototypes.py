@@ -85,11 +85,11 @@ class PrototypeClient(OwnModelClient):
         table = request.shared["model"].get(name)
         width = cast(Any, cohort.net("model").skeleton.head).in_features
         if table is None or table.shape[-1] != width:
-            got = "nothing" if table is None else f"vectors of width {table.shape[-1]}"
+            received = "nothing" if table is None else f"vectors of width {table.shape[-1]}"
             raise ConfigError(
-                f"this client needs {name} of width {width} from the server, got {got}: use the "
-                "strategy of the same method, and one feature_dim for model and for every entry of "
-                "architectures.models"
+                f"this client needs {name} of width {width} from the server, got {received}: use "
+                "the strategy of the same method, and one feature_dim for model and for every "
+                "entry of architectures.models"
             )
         return table
 
@@ -105,8 +105,8 @@ class PrototypeClient(OwnModelClient):
             vectors = class_means(features, counts).to(like.dtype)
             return {"vectors": vectors, "counts": counts.to(like.dtype)}
 
-        made: Tree = cohort.map(means, sums["features"], sums["counts"])
-        return made
+        prototype_tree: Tree = cohort.map(means, sums["features"], sums["counts"])
+        return prototype_tree
 
     def term(self, cohort: Cohort, prototypes: Tree) -> Term:
         """Return what goes up: all rows of the table, with weight 0 for classes that stay here.

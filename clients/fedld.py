@@ -125,22 +125,22 @@ class FedLD(LabeledClient):
     def _loss(self, view: View, batch: Any, fixed: Any) -> tuple[Tensor, Mapping[str, Any]]:
         labeled: Batch = batch["labeled"] if self.margin_on_unlabeled else batch
         logits = view.net.at(view.tree, train=True, batch=labeled)(labeled.x)
-        made = margin_loss(
+        objective = margin_loss(
             logits, labeled.y, margin_lambda=self.margin_lambda, form=self._form, rows=labeled.rows
         )
         sums = {
-            "loss": labeled.sum(made.losses),
+            "loss": labeled.sum(objective.losses),
             "n": labeled.n,
-            "margin": made.margin,
+            "margin": objective.margin,
             "batches": (labeled.n > 0).to(labeled.n.dtype),
             "confidence": labeled.sum(logits.detach().softmax(-1).amax(-1)),
         }
         if not self.margin_lambda:
-            return labeled.mean(made.losses), sums  # FedAvg, bit for bit
+            return labeled.mean(objective.losses), sums  # FedAvg, bit for bit
         if not self.margin_on_unlabeled:
-            return made.total, sums
+            return objective.total, sums
         more = self._unlabeled_margin(view, batch["unlabeled"])
-        return made.total + self.margin_lambda * more, sums
+        return objective.total + self.margin_lambda * more, sums
 
     @property
     def _form(self) -> MarginForm:

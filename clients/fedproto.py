@@ -68,8 +68,8 @@ class FedProto(PrototypeClient):
             if self.lambda_reg:
                 total = total + self.lambda_reg * batch.mean(pull)
             sums = {"loss_labeled": batch.sum(values), "loss_reg": batch.sum(pull), "n": batch.n}
-            mine = self.prototype_sums(features.detach(), batch, table["vectors"].shape[0])
-            return total, {**sums, **mine}
+            feature_sums = self.prototype_sums(features.detach(), batch, table["vectors"].shape[0])
+            return total, {**sums, **feature_sums}
 
         shared = {PROTOTYPES: {"vectors": vectors, "present": present}}
         tree, epochs = self.train(cohort, request, loss, own={}, shared=shared)

@@ -79,8 +79,8 @@ class FedSA(PrototypeClient):
             )
             parts = zip(_LOSSES, (out.ce, out.reg, out.mcl, out.cc), strict=True)
             sums = {name: value * batch.n for name, value in parts}
-            mine = self.prototype_sums(features.detach(), batch, table.shape[0])
-            return out.total, {**sums, "n": batch.n, **mine}
+            feature_sums = self.prototype_sums(features.detach(), batch, table.shape[0])
+            return out.total, {**sums, "n": batch.n, **feature_sums}
 
         own = {"margin": {"value": margin.value}}
         shared = {ANCHORS: {"vectors": anchors}}
@@ -126,9 +126,9 @@ class FedSA(PrototypeClient):
     def tables(self, cohort: Cohort, request: FitRequest) -> Tables:
         """Return the global prototypes and the anchors."""
         anchors = self.sent(cohort, request, ANCHORS)
-        got = request.shared[PROTOTYPES]
+        global_prototypes = request.shared[PROTOTYPES]
         everywhere = torch.ones(anchors.shape[0], dtype=torch.bool, device=anchors.device)
         return {
-            **self.prototype_table(got["vectors"], got["present"]),
+            **self.prototype_table(global_prototypes["vectors"], global_prototypes["present"]),
             "anchor": {"vectors": anchors, "present": everywhere},
         }

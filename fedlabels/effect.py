@@ -129,8 +129,8 @@ def _has_default(entry: Any) -> bool:
 
 
 def _default(entry: Any) -> Any:
-    made = entry.default_factory
-    return entry.default if made is dataclasses.MISSING else made()
+    factory = entry.default_factory
+    return entry.default if factory is dataclasses.MISSING else factory()
 
 
 def _need(value: Any) -> Need:

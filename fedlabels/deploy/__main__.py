@@ -96,7 +96,7 @@ def _commands(given: argparse.Namespace) -> int:
 def _doctor(given: argparse.Namespace) -> int:
     from fedlabels.deploy import doctor, link
 
-    told = None if given.spec is None else _told(given.spec)
+    device_spec = None if given.spec is None else _read_spec(given.spec)
     way = None
     if given.superlink is not None:
         way = link.Link(parse_address(given.superlink), given.ca, given.insecure)
@@ -104,7 +104,7 @@ def _doctor(given: argparse.Namespace) -> int:
         raise ConfigError("--ca and --insecure say how to reach --superlink, which is missing")
     node = doctor.parse_node_config(given.node_config)
     problems = 0
-    for finding in doctor.examine(node, spec=told, link=way, key=given.key):
+    for finding in doctor.examine(node, spec=device_spec, link=way, key=given.key):
         problems += not finding.ok
         _say(f"{'ok     ' if finding.ok else 'PROBLEM'}  {finding.name}: {finding.text}")
         sys.stdout.flush()
@@ -112,7 +112,7 @@ def _doctor(given: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _told(file: Path) -> "DeviceSpec":
+def _read_spec(file: Path) -> "DeviceSpec":
     from fedlabels.deploy import spec
 
     try:

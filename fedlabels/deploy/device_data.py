@@ -162,22 +162,22 @@ def _dataset(
     x, y = part
     if x.shape[1:] != spec.shape or x.dtype != kind:
         last = x.shape[-1:] + x.shape[1:-1] == spec.shape
-        told = "store np.moveaxis(x, -1, 1), channels first" if last else "convert them"
+        remedy = "store np.moveaxis(x, -1, 1), channels first" if last else "convert them"
         raise DataError(
             f"data-dir {folder}: the federation's samples are {np.dtype(kind)} of shape "
-            f"{spec.shape}, these are {x.dtype} of shape {x.shape[1:]}; {told}"
+            f"{spec.shape}, these are {x.dtype} of shape {x.shape[1:]}; {remedy}"
         )
     return ArrayDataset(
         folder.name or "device", x, y, spec.num_classes, spec.class_names, spec.mean, spec.std
     )
 
 
-def check_dealt(told: Mapping[str, Any]) -> None:
+def check_dealt(dataset: Mapping[str, Any]) -> None:
     """Check that devices can read a data set that a server deals: none comes over the network.
 
     Parameters
     ----------
-    told : mapping
+    dataset : mapping
         Settings of the data set, with ``name`` and ``options``.
 
     Raises
@@ -185,16 +185,16 @@ def check_dealt(told: Mapping[str, Any]) -> None:
     ConfigError
         If it would.
     """
-    fetched = [key for key, value in told["options"].items() if key == "download" and value]
-    if told["name"] in _NETWORK or fetched:
+    fetched = [key for key, value in dataset["options"].items() if key == "download" and value]
+    if dataset["name"] in _NETWORK or fetched:
         raise ConfigError(
-            f"the server deals {told['name']}{' with download=true' if fetched else ''}, which "
+            f"the server deals {dataset['name']}{' with download=true' if fetched else ''}, which "
             "comes over the network: devices read only what they have; put it into a folder and "
             "let the server deal that (dataset=npz or image_folder)"
         )
 
 
-def _own_dataset(node: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+def _own_dataset(node: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, Any]:
     """Return which data set to read: its name and options from the server, its place from here.
 
     Raises
@@ -202,17 +202,17 @@ def _own_dataset(node: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, 
     ConfigError
         If it is not where this device says, or would come over the network.
     """
-    check_dealt(told)
-    name = told["name"]
+    check_dealt(dataset)
+    name = dataset["name"]
     root = data_root_of(node)
     if name in _IN_PACKAGES:
-        return {**told, "root": None}
+        return {**dataset, "root": None}
     if root is None:
         raise ConfigError(
             f"data-root {PACKAGED!r} does not exist for {name}, which the server deals, but for "
             f"{', '.join(_IN_PACKAGES)} alone: give the folder that holds it"
         )
-    return {**told, "root": str(root)}
+    return {**dataset, "root": str(root)}
 
 
 def _partition(client_id: int, node: Mapping[str, Any], spec: DeviceSpec) -> DeviceData:

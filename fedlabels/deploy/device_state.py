@@ -118,22 +118,22 @@ class DeviceState:
         known = (_read(file) or {}).get("mark")
         if isinstance(known, str) and known:
             return known
-        made = secrets.token_hex(16)
-        _write(file, {"format": FORMAT, "mark": made})
-        return made
+        identity = secrets.token_hex(16)
+        _write(file, {"format": FORMAT, "mark": identity})
+        return identity
 
     def _claim(self) -> None:
-        file, mine = self._folder / OWNER, self._identity()
+        file, own = self._folder / OWNER, self._identity()
         if file.exists() or states(self._folder):
             found = _read(file)
-            if found == mine:
+            if found == own:
                 return
             if found is None:
                 self._set_aside("of unknown origin", "of unknown origin")
             else:
                 text = f"of run {found.get('run')}, client {found.get('client_id')}"
                 self._set_aside("of another run or client", text)
-        _write(file, mine)
+        _write(file, own)
 
     def _identity(self) -> dict[str, object]:
         return {"format": FORMAT, "run": self._run, "client_id": self._client}

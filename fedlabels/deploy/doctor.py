@@ -251,13 +251,13 @@ def _state(node: Mapping[str, Any], spec: DeviceSpec | None) -> Iterator[Finding
     if owner is None or problem:
         yield Finding("state", False, problem)
         return
-    mine = [path for path in files if path.parent.name == str(client_id)]
-    damaged = [path for path in mine[-1:] if not _loads(path)]
+    kept_files = [path for path in files if path.parent.name == str(client_id)]
+    damaged = [path for path in kept_files[-1:] if not _loads(path)]
     if damaged:
         text = f"{damaged[0]} is damaged: {aside}put a copy back if there is one"
         yield Finding("state", False, text)
     else:
-        last = f"after round {int(mine[-1].stem)}" if mine else "no round yet"
+        last = f"after round {int(kept_files[-1].stem)}" if kept_files else "no round yet"
         yield Finding("state", True, f"of run {owner.get('run')}, client {client_id}, {last}")
 
 
@@ -288,7 +288,7 @@ def _data(node: Mapping[str, Any], spec: DeviceSpec | None) -> Iterator[Finding]
         yield _found(node)
         return
     data = device_data.read(node, spec)
-    yield _counted(**data.counts(), more="as the model wants them")
+    yield _holdings(**data.counts(), more="as the model wants them")
     yield from _guarded("method", lambda: _method(node, spec, data))
 
 
@@ -318,7 +318,7 @@ def _found(node: Mapping[str, Any]) -> Finding:
     tests = test_folder(folder) if kind == "image_folder" else "test"
     test, _ = count(folder, tests, kind)  # nobody is scored on those without a label
     more = f"{kind} in {folder}; give --spec to hold them against the model"
-    return _counted(labeled, unlabeled, test, more=more)
+    return _holdings(labeled, unlabeled, test, more=more)
 
 
 def _count_images(folder: Path, split: str, kind: str) -> tuple[int, int]:
@@ -341,7 +341,7 @@ def _count_arrays(folder: Path, split: str, kind: str) -> tuple[int, int]:
     return labeled, len(found.y) - labeled
 
 
-def _counted(labeled: int, unlabeled: int, test: int, more: str) -> Finding:
+def _holdings(labeled: int, unlabeled: int, test: int, more: str) -> Finding:
     counts = f"{labeled} labeled, {unlabeled} unlabeled, {test} test samples"
     if labeled + unlabeled == 0:
         text = f"{counts}: there is nothing to train on; put data into train ({more})"

@@ -40,11 +40,11 @@ def write_example(folder: Path, labels: Sequence[int]) -> list[Path]:
         raise ConfigError(f"the digits are enough for 1 to {most} devices, got {len(labels)}")
     if not all(0 <= count <= SAMPLES for count in labels):
         raise ConfigError(f"labels must be in 0..{SAMPLES}, got {list(labels)}")
-    made = [folder / f"device-{number}" for number in range(len(labels))]
-    for path in made:
+    folders = [folder / f"device-{number}" for number in range(len(labels))]
+    for path in folders:
         if path.exists():
             raise ConfigError(f"{path} exists already: nothing was written, give another folder")
-    for number, (path, count) in enumerate(zip(made, labels, strict=True)):
+    for number, (path, count) in enumerate(zip(folders, labels, strict=True)):
         path.mkdir(parents=True)
         rows = slice(number * SAMPLES, (number + 1) * SAMPLES)
         y = source.train.y[rows].copy()
@@ -52,4 +52,4 @@ def write_example(folder: Path, labels: Sequence[int]) -> list[Path]:
         np.savez(path / "train.npz", x=source.train.x[rows], y=y)
         rows = slice(number * TESTS, (number + 1) * TESTS)
         np.savez(path / "test.npz", x=source.test.x[rows], y=source.test.y[rows])
-    return made
+    return folders

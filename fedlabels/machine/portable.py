@@ -83,10 +83,10 @@ def check_pinned() -> None:
     """
     check_processor()
     if not pinned():
-        told = " ".join(f"{name}='{value}'" for name, value in environment().items())
+        variables = " ".join(f"{name}='{value}'" for name, value in environment().items())
         raise ConfigError(
             "backend.portable=true counts from the start of a process on: run it with run_sim.py, "
-            f"or start this program with {told}"
+            f"or start this program with {variables}"
         )
 
 

@@ -106,10 +106,10 @@ class Recipe:
     @staticmethod
     def of(norm: "Norm | Recipe", gain: Gain = "none") -> "Recipe":
         """Complete what a network was given by its own choice of the gain."""
-        made = norm if isinstance(norm, Recipe) else Recipe(norm)
-        if made.standardized and made.nonlinearity_gain is None:
-            made = replace(made, nonlinearity_gain=gain)
-        return made
+        recipe = norm if isinstance(norm, Recipe) else Recipe(norm)
+        if recipe.standardized and recipe.nonlinearity_gain is None:
+            recipe = replace(recipe, nonlinearity_gain=gain)
+        return recipe
 
     @property
     def standardized(self) -> bool:

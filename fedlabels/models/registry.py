@@ -112,7 +112,7 @@ def _check_types(name: str, settings: Mapping[str, Any]) -> None:
     for key, value in settings.items():
         hint = hints.get(key, Any)
         if not _fits(value, hint):
-            raise ConfigError(f"model.{key} must be {_said(hint)}, got {value!r}")
+            raise ConfigError(f"model.{key} must be {_type_text(hint)}, got {value!r}")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -132,11 +132,11 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint) if isinstance(hint, type) else True
 
 
-def _said(hint: Any) -> str:
+def _type_text(hint: Any) -> str:
     kind, inner = get_origin(hint), get_args(hint)
     if kind in (Union, UnionType):
-        return " or ".join(dict.fromkeys(_said(one) for one in inner if one is not Recipe))
+        return " or ".join(dict.fromkeys(_type_text(one) for one in inner if one is not Recipe))
     if kind in (tuple, list, Sequence):
-        return f"a list of {_said(inner[0]).removeprefix('a ')}s"
+        return f"a list of {_type_text(inner[0]).removeprefix('a ')}s"
     words = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
     return words.get(hint, "a text")

@@ -133,8 +133,8 @@ def explained(error: Exception, given: Sequence[str], own: Sequence[str] = ()) -
     kind = re.search(r"(?:converted to|field of type|is not a valid) '?(\w+)", str(cause))
     if isinstance(cause, OmegaConfBaseException) and kind and kind[1] in _TYPES:
         key = str(cause.full_key)
-        got = _value_of(error, key)
-        return f"{key} must be {_TYPES[kind[1]]}, got {got}"
+        refused = _value_of(error, key)
+        return f"{key} must be {_TYPES[kind[1]]}, got {refused}"
     taken = re.search(r"An item is already at '([^']+)'", str(error))
     if taken:
         return f"{taken[1]} is a setting already: give it as {taken[1]}=VALUE, without the plus"
@@ -186,18 +186,18 @@ def _no_key(cause: OmegaConfBaseException, key: str) -> str:
     above, _, last = str(cause.full_key).rpartition(".")
     known = _keys(cause.parent_node)
     prefix = f"{above}." if above else ""
-    told = _near(last, known, prefix)
+    hint = _near(last, known, prefix)
     option, group = _chosen(above, cause.parent_node)
     of = f" of {group}={option}" if option else ""
     if key in RENAMED:
         return f"{key} is {RENAMED[key]} now, for every method; docs/settings.md lists all"
     others = options_with(above, last) if above else []
     if others:
-        told = f" ({', '.join(f'{group}={name}' for name in others)} would have it)"
+        hint = f" ({', '.join(f'{group}={name}' for name in others)} would have it)"
     if not above:  # all of them would be a page
-        return f"{key} is no setting{told}; docs/settings.md lists all"
+        return f"{key} is no setting{hint}; docs/settings.md lists all"
     listed = _listed(f"{prefix}{entry}" for entry in known)
-    return f"{key} is no setting{of}{told}; allowed: {listed}"
+    return f"{key} is no setting{of}{hint}; allowed: {listed}"
 
 
 def _misfit(group: str, name: str, cause: OmegaConfBaseException) -> str:

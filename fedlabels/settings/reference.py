@@ -384,8 +384,8 @@ def _presets() -> Iterator[str]:
         yield from (f"### `{group}=`", "", "| preset | what it is | sets |", "|---|---|---|")
         for name in _options(group):
             text = (CONFIGS / group / f"{name}.yaml").read_text(encoding="utf-8")
-            said = _comment(text) or _namesake(name)
-            yield f"| `{group}={name}` | {said} | {', '.join(_sets(group, text))} |"
+            comment = _comment(text) or _namesake(name)
+            yield f"| `{group}={name}` | {comment} | {', '.join(_sets(group, text))} |"
         yield ""
 
 

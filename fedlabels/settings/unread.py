@@ -56,8 +56,8 @@ def refuse_unknown(config: Config, schema: type) -> None:
         above = unknown[0].rpartition(".")[0]
         beside = [path for path in paths if path.rpartition(".")[0] == above]
         near = _near(unknown[0], beside) or _near(unknown[0], paths)
-        told = f"; did you mean {near}?" if near else "; docs/settings.md lists all"
-        raise ConfigError(f"{unknown[0]} is no setting, nothing would read it{told}")
+        hint = f"; did you mean {near}?" if near else "; docs/settings.md lists all"
+        raise ConfigError(f"{unknown[0]} is no setting, nothing would read it{hint}")
 
 
 def _near(path: str, known: list[str]) -> str | None:

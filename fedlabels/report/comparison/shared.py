@@ -40,8 +40,8 @@ def unequal(runs: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
     lines = []
     for meaning, by_method in values.items():
         if len({frozenset(given) for given in by_method.values()}) > 1:
-            told = (f"{name} {'/'.join(sorted(given))}" for name, given in by_method.items())
-            lines.append(f"{meaning}: {', '.join(told)}")
+            listed = (f"{name} {'/'.join(sorted(given))}" for name, given in by_method.items())
+            lines.append(f"{meaning}: {', '.join(listed)}")
     return lines
 
 

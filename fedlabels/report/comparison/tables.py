@@ -36,14 +36,14 @@ def tables(comparison: Comparison) -> list[Table]:
     list of Table
         Cells, overview with ranks, differences, the way to the target, and heat maps.
     """
-    made = [_cells(comparison)]
+    listings = [_cells(comparison)]
     if len(comparison.cells) > 1:
-        made += _overviews(comparison)
+        listings += _overviews(comparison)
     if comparison.differences:
-        made.append(_differences(comparison))
+        listings.append(_differences(comparison))
     if comparison.question.target is not None:
-        made.append(_target(comparison, comparison.question.target))
-    return [*made, *pivots(comparison)]
+        listings.append(_target(comparison, comparison.question.target))
+    return [*listings, *pivots(comparison)]
 
 
 def pivots(comparison: Comparison) -> list[Table]:

@@ -106,11 +106,11 @@ class MLflow:
 
     def _describe(self, subject: Subject, known: dict[str, str]) -> None:
         """Add the settings; MLflow changes none that it has, so those become tags."""
-        told = {key: text_of(value)[:_LONGEST] for key, value in subject.settings.items()}
-        new = [self._entities.Param(k, v) for k, v in told.items() if k not in known]
+        run_parameters = {key: text_of(value)[:_LONGEST] for key, value in subject.settings.items()}
+        new = [self._entities.Param(k, v) for k, v in run_parameters.items() if k not in known]
         for batch in _batches(new):
             self._client.log_batch(self._run, params=batch)
-        for key, text in told.items():
+        for key, text in run_parameters.items():
             if known.get(key, text) != text:
                 self._client.set_tag(self._run, f"resumed.{key}", text)
 
