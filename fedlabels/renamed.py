@@ -40,7 +40,13 @@ _AS_LABELED = {
 
 
 def is_of_before(settings: Mapping[str, Any]) -> bool:
-    """Say whether settings, by dotted key, are those of a run that had other names for them."""
+    """Say whether settings, by dotted key, are those of a run that had other names for them.
+
+    A run of now has the group ``training``, if only an empty one, beside which a client may have
+    settings of such names for itself.
+    """
+    if any(key.partition(".")[0] == "training" for key in settings):
+        return False
     return not RENAMED.keys().isdisjoint(settings)
 
 
@@ -68,4 +74,8 @@ def renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
     for key, (labeled, unlabeled) in _AS_LABELED.items():
         if key in settings and values[unlabeled] == values[labeled]:
             values[unlabeled] = None
+    if settings.get("client.variant") == "joint":
+        values["training.lr_unlabeled"] = None  # nothing reads it there
+    if settings.get("client.name") == "fixmatch" and values.get("training.epochs") is None:
+        values.pop("training.epochs", None)  # it had to be null, and is no setting of it any more
     return dict(sorted(values.items()))

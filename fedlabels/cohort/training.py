@@ -93,6 +93,12 @@ class Training:
                 f"by {', '.join(f'training.{key}' for key in training_names(type(self)))}; leave "
                 "it out",
             )
+        for name, other in (("steps", "epochs"), ("epochs", "steps")):
+            require(
+                other not in self.without or getattr(self, name) is not None,
+                f"training.{name} must be a number for this client ({type(self).__name__}), which "
+                f"has no training.{other}, got None",
+            )
         require(
             (self.steps is None) != (self.epochs is None),
             "give exactly one of training.steps and training.epochs (the other null), got "

@@ -238,6 +238,11 @@ def check(config: Mapping[str, Any], *, runs: bool = True) -> None:
     ConfigError
         If a number is out of range, settings contradict each other, or nothing would read one.
     """
+    if not isinstance(config["training"], Mapping):
+        raise ConfigError(
+            f"training is a group, whose settings come with client=, got {config['training']}: "
+            "give training.lr=VALUE and so on"
+        )
     refuse_unknown(config, RunConfig)
     _check_deploy(config["deploy"])
     _check_tracker(config.get("tracker") or {})  # a run from before there were trackers has none

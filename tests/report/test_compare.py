@@ -29,7 +29,7 @@ from fedlabels.report.comparison.compare import Comparison, Question, compare
 from fedlabels.report.comparison.files import cell_rows, run_rows
 from fedlabels.report.comparison.notes import notes
 from fedlabels.report.comparison.text import latex, markdown
-from tests.report.test_compare_runs import FIXMATCH, write_run
+from tests.report.test_compare_runs import FIXMATCH, FLAT, write_run
 
 GOLDEN = {
     (0.3, "fedavg"): (0.70, 0.72, 0.74),
@@ -254,11 +254,25 @@ def test_local_training_is_part_of_the_method(tmp_path: Path) -> None:
     assert names([cell.contender for cell in found.cells]) == ["fedavg", "fedproto"]
 
 
-def test_runs_of_before_are_compared_with_those_of_now(tmp_path: Path) -> None:
+def test_runs_of_before_are_compared_with_those_of_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = {"client.lr": 0.1, "client.local_steps": 10}
     now = write_run(tmp_path / "now", [0.5], renamed(before))
+    monkeypatch.delitem(FLAT, "training.lr")
     paths = [now, write_run(tmp_path / "old", [0.6], before | {"seed": 1})]
     assert len(compare(paths, Question()).cells) == 1
+
+
+def test_a_method_without_local_training_shares_the_settings_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"client.name": "teacher", "client.lr": 0.1, "training": {}}
+    plain = write_run(tmp_path / "a", [0.5])
+    monkeypatch.delitem(FLAT, "training.lr")
+    found = compare([plain, write_run(tmp_path / "b", [0.6], own)], Question())
+    assert found.design.keys == ("method",)
+    assert names([cell.contender for cell in found.cells]) == ["fedavg", "teacher"]
 
 
 def test_a_client_with_a_foreign_strategy_is_named_by_both(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 import clients
+import run_sim
 from fedlabels.cohort import SGD, Adam, Client, DataSpec, FitRequest, Layout
 from fedlabels.cohort.training import own_names, training_names
 from fedlabels.errors import CheckpointError, ConfigError
@@ -13,6 +14,7 @@ from fedlabels.models import build as build_model
 from fedlabels.renamed import RENAMED, renamed
 from fedlabels.run.main import own_overrides
 from fedlabels.settings.config import check
+from fedlabels.settings.hashing import flatten
 from fedlabels.settings.mistakes import composing
 from tests.end_to_end.harness import config_of
 
@@ -92,6 +94,9 @@ def test_steps_and_epochs_take_each_others_place(
         ("method=fedsa training.lr=-1", "training.lr must be > 0, got -1"),
         ("method=fedld training.momentum=1", "training.momentum must be in"),
         ("method=fedavg training.steps=1 training.epochs=1", "exactly one of training.steps"),
+        ("method=fedlabel training.steps=null", "which has no training.epochs, got None"),
+        ("method=fedavg training=fedprox", "training is a group"),
+        ("method=fedavg training=null", "training is a group"),
     ],
 )
 def test_what_is_of_no_use_is_refused_by_name(given: str, said: str) -> None:
@@ -120,6 +125,32 @@ class TestRunsOfBefore:
     def test_of_now_stay_as_they_are(self) -> None:
         now = {"client.name": "fedavg", "training.lr": 0.1}
         assert renamed(now) == now
+
+    def test_of_now_may_have_settings_of_such_names(self, tmp_path: Path) -> None:
+        config = {"client": {"name": "teacher", "lr": 0.1}, "training": {}, "seed": 0}
+        flat = flatten(config)
+        assert renamed(flat) == flat
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+        assert own_overrides(str(tmp_path)) == []
+
+    def test_of_fixmatch_have_no_epochs(self) -> None:
+        before = {"client.name": "fixmatch", "client.local_steps": 10, "client.local_epochs": None}
+        assert "training.epochs" not in renamed(before)
+        assert "training.epochs" in renamed({**before, "client.name": "fedavg"})
+
+    def test_of_one_live_model_have_one_rate(self) -> None:
+        before = {"client.variant": "joint", "client.lr_labeled": 0.1, "client.lr_unlabeled": 0.003}
+        settings = renamed(before)
+        assert (settings["training.lr"], settings["training.lr_unlabeled"]) == (0.1, None)
+
+    def test_are_refused_in_one_line(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        config = {"client": {"name": "fedavg", "lr": 0.1}, "seed": 0}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+        with pytest.raises(SystemExit, match="1"):
+            run_sim._start([f"resume={tmp_path}"])
+        assert capsys.readouterr().err.startswith(f"error: resume={tmp_path} was made when")
 
     def test_are_not_resumed_but_told_who_can(self, tmp_path: Path) -> None:
         config = {"client": {"name": "fedavg", "lr": 0.1}, "seed": 0}

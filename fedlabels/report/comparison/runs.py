@@ -285,8 +285,8 @@ def _settings(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
             break
         if values.get("config_hash") != manifest.get("config_hash"):
             raise DataError("damaged: its manifest and its newest checkpoint have other settings")
-        return renamed(dict(_leaves(config, "")))
-    return renamed(dict(_leaves(_yaml(path / "config.yaml"), "")))
+        return _named(config)
+    return _named(_yaml(path / "config.yaml"))
 
 
 def _yaml(path: Path) -> Mapping[str, Any]:
@@ -306,6 +306,14 @@ def _yaml(path: Path) -> Mapping[str, Any]:
     if not isinstance(values, dict):
         raise DataError("damaged: config.yaml holds no settings")
     return values
+
+
+def _named(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by dotted key, as they are called now; a method may lack ``training``."""
+    settings = renamed(dict(_leaves(config, "")))
+    if settings.get("training") == {}:
+        del settings["training"]
+    return settings
 
 
 def _leaves(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
