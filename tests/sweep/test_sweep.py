@@ -20,7 +20,7 @@ from tests.waiting import LIMIT, wait_for
 TINY = (
     "sweep=smoke", "rounds=60", "evaluate_every=20", "clients=8", "per_round=4", "model=mlp",
     "model.hidden=[16]", "seed=0,1", "partition.alpha=1.0", "method=labeled_only,fedlabel_stable",
-    "checkpoint_every=5",
+    "checkpoint_every=5", "training.steps=30",
 )  # fmt: skip
 
 
