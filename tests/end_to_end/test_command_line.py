@@ -25,7 +25,7 @@ WRONG = {
     "roundz=3": "roundz is no setting (did you mean rounds?)",
     "methd=fedavg": "methd is no setting (did you mean method?)",
     "client.nonsense=1": "client.nonsense is no setting of client=fedavg; allowed: client.name, cl",
-    "client.momentun=1": "of client=fedavg (did you mean training.momentum?); allowed: client.name",
+    "training.momentun=1": "of client=fedavg (did you mean training.momentum?); allowed: training",
     "labels.fraktion=3": "labels.fraktion is no setting of labels=uniform (did you mean labels.fr",
     "strategy.rule=Krum": "strategy.rule is no setting of strategy=fedavg (strategy=stock would ha",
     "training.lr=abc": "training.lr must be a number, got 'abc'",

@@ -176,7 +176,7 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Run with a plain rejection of the odd client, and return the model's hash."""
     folder = tmp_path_factory.mktemp("without")
     change = with_term(lambda t: Term(first(t, lambda v: v * torch.nan)))
-    simulate(folder, config_of(*ONE), with_client(Odd(0.1, steps=2, change=change)))
+    simulate(folder, config_of(*ONE), with_client(Odd(lr=0.1, steps=2, change=change)))
     return file_sha256(folder / "model.safetensors")
 
 
@@ -184,7 +184,7 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_malformed_result_is_rejected_by_name(fault: str, tmp_path: Path, without: str) -> None:
     change, text = MALFORMED[fault]
     with ranges(1 + len(fault) % 2):
-        simulate(tmp_path, config_of(*ONE), with_client(Odd(0.1, steps=2, change=change)))
+        simulate(tmp_path, config_of(*ONE), with_client(Odd(lr=0.1, steps=2, change=change)))
     rows = {row["client_id"]: row for row in table(tmp_path, "clients")}
     assert rows[str(BAD)]["status"] == "rejected"
     assert text in rows[str(BAD)]["error"]
@@ -201,7 +201,7 @@ def test_in_a_stack_as_alone(fault: str, tmp_path: Path) -> None:
     config = config_of(
         *SHORT, "rounds=1", "per_round=10", "backend.execution=stacked", "backend.block_size=4"
     )
-    simulate(tmp_path, config, with_client(Odd(0.1, steps=2, change=change)))
+    simulate(tmp_path, config, with_client(Odd(lr=0.1, steps=2, change=change)))
     rows = {row["client_id"]: row for row in table(tmp_path, "clients")}
     assert rows[str(BAD)]["status"] == "rejected"
     assert text in rows[str(BAD)]["error"]
@@ -220,7 +220,7 @@ def test_a_term_for_arrays_has_a_type_of_arrays(kind: torch.dtype, tmp_path: Pat
         return replace(result, terms={**result.terms, "extra": Term({"x": made})})
 
     def watched(world: Any) -> Any:
-        world = with_client(Odd(0.1, steps=2, change=change, bad=(BAD, 4)))(world)
+        world = with_client(Odd(lr=0.1, steps=2, change=change, bad=(BAD, 4)))(world)
         return replace(world, strategy=Apart())
 
     simulate(tmp_path, config_of(*ONE), watched)
@@ -242,7 +242,7 @@ def test_a_state_comes_back_as_it_was_given(execution: str, tmp_path: Path) -> N
             return replace(result, state={"a": named, "none": {}})
 
     config = config_of(*SHORT, "per_round=10", f"backend.execution={execution}")
-    simulate(tmp_path, config, with_client(Keeper(0.1, steps=2)))
+    simulate(tmp_path, config, with_client(Keeper(lr=0.1, steps=2)))
     half = len(seen) // 2
     assert seen[:half] == [{}] * half
     assert seen[half:] == [{"a": ["b/c", "x"], "none": []}] * half
@@ -259,7 +259,7 @@ def test_who_leaves_the_program_fails_alone(
         return result
 
     config = config_of(*ONE, f"backend.execution={execution}")
-    simulate(tmp_path, config, with_client(Odd(0.1, steps=2, change=leaves)))
+    simulate(tmp_path, config, with_client(Odd(lr=0.1, steps=2, change=leaves)))
     rows = {row["client_id"]: row for row in table(tmp_path, "clients")}
     assert [k for k, row in rows.items() if row["status"] != "ok"] == [str(BAD)]
     assert rows[str(BAD)]["status"] == "failed"
@@ -273,7 +273,7 @@ def test_an_interrupt_in_a_client_ends_the_run(tmp_path: Path) -> None:
         return result
 
     with pytest.raises(KeyboardInterrupt):
-        simulate(tmp_path, config_of(*ONE), with_client(Odd(0.1, steps=2, change=interrupted)))
+        simulate(tmp_path, config_of(*ONE), with_client(Odd(lr=0.1, steps=2, change=interrupted)))
 
 
 def test_numbers_and_histories_are_taken(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_numbers_and_histories_are_taken(tmp_path: Path) -> None:
 
     config = config_of(*SHORT)
     simulate(tmp_path / "plain", config)
-    simulate(tmp_path / "odd", config, with_client(Odd(0.1, steps=2, change=change)))
+    simulate(tmp_path / "odd", config, with_client(Odd(lr=0.1, steps=2, change=change)))
     assert column(tmp_path / "odd", "rejected") == [0, 0]
     assert column(tmp_path / "odd", "seen") == [2, 2]
     both = [file_sha256(tmp_path / name / "model.safetensors") for name in ("plain", "odd")]
@@ -319,7 +319,7 @@ def extra(
     Watching.seen.clear()
 
     def change(world: Any) -> Any:
-        return replace(with_client(Sender(0.1, steps=2))(world), strategy=Watching())
+        return replace(with_client(Sender(lr=0.1, steps=2))(world), strategy=Watching())
 
     with ranges(count):
         simulate(folder, config_of(*SHORT, *more), change)
@@ -374,7 +374,7 @@ def test_a_state_that_is_not_finite_leaves_the_old_one(count: int, tmp_path: Pat
             return replace(result, state={**result.state, "memory": tree})
 
     with ranges(count):
-        simulate(tmp_path, config_of(*SHORT, "per_round=10"), with_client(Spoiled(0.1, steps=2)))
+        simulate(tmp_path, config_of(*SHORT, "per_round=10"), with_client(Spoiled(lr=0.1, steps=2)))
     assert column(tmp_path, "rejected") == [0, 10]
     for folder in (tmp_path / "state").iterdir():
         (state,) = folder.glob("*.safetensors")
@@ -399,13 +399,13 @@ def test_who_writes_into_what_all_share_is_named(
 ) -> None:
     config = config_of(*SHORT, "per_round=10", f"backend.execution={execution}")
     with ranges(count):
-        simulate(tmp_path, config, with_client(Leaky(0.1, steps=2)))
+        simulate(tmp_path, config, with_client(Leaky(lr=0.1, steps=2)))
     failed = [row for row in table(tmp_path, "clients") if row["status"] == "failed"]
     assert [row["client_id"] for row in failed] == ["1", "6"] * 2
     assert all("cohort.start" in row["error"] for row in failed)
     if execution == "looped":  # the others have learned nothing of it
         clean = tmp_path / "clean"
-        plain = Odd(0.1, steps=2, bad=(1, 6), change=with_term(lambda t: Term({})))
+        plain = Odd(lr=0.1, steps=2, bad=(1, 6), change=with_term(lambda t: Term({})))
         simulate(clean, config, with_client(plain))
         both = [file_sha256(folder / "model.safetensors") for folder in (tmp_path, clean)]
         assert both[0] == both[1]
@@ -429,7 +429,7 @@ def test_who_writes_into_the_initial_weights_is_named(execution: str, tmp_path: 
     found = []
     for count in (1, 3):
         with ranges(count):
-            simulate(tmp_path / str(count), config, with_client(Drawn(0.1, steps=2)))
+            simulate(tmp_path / str(count), config, with_client(Drawn(lr=0.1, steps=2)))
         rows = table(tmp_path / str(count), "clients")
         failed = [row for row in rows if row["status"] == "failed"]
         assert [row["client_id"] for row in failed] == ["1", "6"] * 2
@@ -459,8 +459,8 @@ def test_what_a_client_returned_is_its_own_whatever_it_does_later(
 
     # so large a model is added up later, with its neighbours
     config = config_of(*SHORT, "rounds=1", "model.hidden=[4000]", *more)
-    simulate(tmp_path / "plain", config, with_client(FedAvg(0.1, steps=2)))
-    simulate(tmp_path / "thrifty", config, with_client(Thrifty(0.1, steps=2)))
+    simulate(tmp_path / "plain", config, with_client(FedAvg(lr=0.1, steps=2)))
+    simulate(tmp_path / "thrifty", config, with_client(Thrifty(lr=0.1, steps=2)))
     both = [file_sha256(tmp_path / name / "model.safetensors") for name in ("plain", "thrifty")]
     assert both[0] == both[1]
     states = [file_sha256(path) for path in (tmp_path / "thrifty").glob("state/*/*.safetensors")]
@@ -469,7 +469,7 @@ def test_what_a_client_returned_is_its_own_whatever_it_does_later(
 
 def test_who_sends_nothing_that_is_wanted_does_not_count(tmp_path: Path) -> None:
     change = sends(terms=lambda r: {"other": Term({"x": torch.ones(())}, 1e9)})  # type: ignore[arg-type]
-    simulate(tmp_path, config_of(*ONE), with_client(Odd(0.1, steps=2, change=change)))
+    simulate(tmp_path, config_of(*ONE), with_client(Odd(lr=0.1, steps=2, change=change)))
     (odd,) = [row for row in table(tmp_path, "clients") if row["client_id"] == str(BAD)]
     assert (odd["status"], odd["weight"], odd["bytes_up"]) == ("empty", "0.0", "0")
     assert column(tmp_path, "weight")[0] < 1e4
@@ -509,7 +509,7 @@ def test_a_run_that_diverges_is_seen_to_diverge(tmp_path: Path) -> None:
         value = {k: v * 1e6 for k, v in model(result).value.items()}
         return replace(result, terms={"model": Term(value, model(result).weight)})
 
-    simulate(tmp_path, config_of(*ONE), with_client(Odd(0.1, steps=2, change=change)))
+    simulate(tmp_path, config_of(*ONE), with_client(Odd(lr=0.1, steps=2, change=change)))
     assert column(tmp_path, "ok") == [10]
     assert column(tmp_path, "test_loss")[0] > 1e6
     assert "model_refused" not in table(tmp_path)[0]
@@ -526,7 +526,7 @@ def test_rounds_without_a_usable_update_end_the_run(tmp_path: Path) -> None:
 
 def test_updates_without_a_tensor_are_no_updates(tmp_path: Path) -> None:
     config, every = config_of(*SHORT, "rounds=9"), tuple(range(10))
-    hollow = Odd(0.1, steps=2, bad=every, change=with_term(lambda t: Term({})))
+    hollow = Odd(lr=0.1, steps=2, bad=every, change=with_term(lambda t: Term({})))
     with pytest.raises(RunError, match=r"3 rounds in a row gave no new model.* without a tensor"):
         simulate(tmp_path, config, with_client(hollow))
     assert column(tmp_path, "model_kept") == [1, 1, 1]

@@ -153,7 +153,7 @@ class Damped(FedAvg):
 def test_who_reads_what_does_not_come_is_told_what_does(
     tmp_path: Path, of: str, told: str, execution: str
 ) -> None:
-    client = Damped(0.1, steps=2, of=of)
+    client = Damped(lr=0.1, steps=2, of=of)
     more = "method=fedavg", "rounds=1", f"backend.execution={execution}"
     with pytest.raises(RunError, match=rf"{told}\. .*\.get\(\)"):
         simulate(tmp_path / "run", config_of(*TINY, *more), with_client(client))

@@ -19,7 +19,7 @@ from fedlabels.run import (
     write_model,
 )
 
-CONFIG = {"seed": 1, "rounds": 10, "client": {"lr": 0.1}, "backend": {"num_workers": 2}}
+CONFIG = {"seed": 1, "rounds": 10, "training": {"lr": 0.1}, "backend": {"num_workers": 2}}
 ARRAYS = {
     "w": np.arange(12, dtype=np.float32).reshape(3, 4),
     "transposed": np.arange(6.0).reshape(2, 3).T,
@@ -127,7 +127,7 @@ def test_a_missing_or_short_file_is_found(tmp_path: Path, name: str) -> None:
 
 def test_a_foreign_config_is_refused_with_its_keys(tmp_path: Path) -> None:
     path = write(tmp_path, 1)
-    other = CONFIG | {"seed": 2, "client": {"lr": 0.1, "mu": 1.0}, "rounds": 99}
+    other = CONFIG | {"seed": 2, "client": {"mu": 1.0}, "rounds": 99}
     with pytest.raises(CheckpointError) as caught:
         read_checkpoint(path, config=other)
     text = str(caught.value)

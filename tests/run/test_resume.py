@@ -204,7 +204,7 @@ def test_a_checkpoint_of_an_earlier_version_names_no_states(
 
 def test_other_settings_are_named(copy: Path) -> None:
     before = contents(copy)
-    with pytest.raises(CheckpointError, match=r"client\.lr: 0\.1 -> 0\.2") as caught:
+    with pytest.raises(CheckpointError, match=r"training\.lr: 0\.1 -> 0\.2") as caught:
         simulate(copy, config_of(*SETTINGS, "training.lr=0.2"), REMEMBER, resume=True)
     assert str(caught.value).count("->") == 2  # the heading, and one key
     assert contents(copy) == before
