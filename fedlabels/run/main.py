@@ -46,7 +46,7 @@ from fedlabels.settings.mistakes import CONFIGS, plain
 from fedlabels.worker.state import verify
 
 # After a run on the data that come with scikit-learn: how to go on to others.
-NEXT = "next, after make data: python run_sim.py preset=fashion"
+NEXT = "next, after make data: python run_sim.py preset=fashion method=fixmatch"
 _PLACES = ("resume=", "run_dir=")  # overrides that say where a run is, not what it is
 
 

@@ -205,9 +205,9 @@ def test_settings_of_a_method_reach_its_cells_alone(tmp_path):
     assert status == 0, output
     found = {}
     for path in folder.glob("*/config.yaml"):
-        client = yaml.safe_load(path.read_text())["client"]
-        found[client["name"]] = client.get("lr")
-    assert found == {"fedavg": 0.01, "fedlabel": None}
+        config = yaml.safe_load(path.read_text())
+        found[config["client"]["name"]] = config["training"]["lr"]
+    assert found == {"fedavg": 0.01, "fedlabel": 0.1}
 
 
 @pytest.mark.ray
