@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_dir
 
 import clients
 from fedlabels.data import ArrayDataset, DataSource
@@ -17,8 +16,8 @@ from fedlabels.federation.summary import class_counts
 from fedlabels.report import Holdings, write_preview
 from fedlabels.run.data import build_data, read_data, sample_of, samples_of, views_of
 from fedlabels.run.signals import INTERRUPTED, terminable
-from fedlabels.settings.config import check, register
-from fedlabels.settings.mistakes import CONFIGS, composing, plain
+from fedlabels.settings.config import check
+from fedlabels.settings.mistakes import CONFIGS, composed
 
 USAGE = """usage: python -m fedlabels.preview [KEY=VALUE ...] [picture=FILE.html]
 
@@ -195,10 +194,7 @@ def _composed(overrides: Sequence[str]) -> dict[str, Any]:
         folder = Path("configs").resolve()
     if not folder.is_dir():
         raise ConfigError("no folder configs/ here: run this in the project's folder")
-    register()
-    with composing(overrides), initialize_config_dir(str(folder), version_base="1.3"):
-        composed = compose("config", list(overrides))
-    settings = plain(composed)
+    settings = composed(overrides, configs=folder)
     check(settings, runs=False)
     return settings
 

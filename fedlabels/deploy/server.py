@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 from flwr.serverapp import Grid
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
 import clients
 from fedlabels.data.content import content_hash
@@ -42,8 +40,8 @@ from fedlabels.run.place import Elsewhere, RoundPlan, usable
 from fedlabels.run.setup import build_world
 from fedlabels.run.signals import terminable
 from fedlabels.run.world import World
-from fedlabels.settings.config import check, register
-from fedlabels.settings.mistakes import CONFIGS, composing, plain
+from fedlabels.settings.config import check
+from fedlabels.settings.mistakes import CONFIGS, composed
 from strategies.support.replies import Limits
 
 LOG = logging.getLogger(__name__)
@@ -88,12 +86,8 @@ def settings(run_config: Mapping[str, Any], configs: Path = CONFIGS) -> dict[str
             raise CheckpointError(f"resume={folder} holds no run (no config.yaml there)")
         own = own_overrides(str(folder))
         overrides = [*own, *overrides]
-    register()
-    GlobalHydra.instance().clear()
     name = str(run_config.get("config-name", "config"))
-    with composing(overrides, own), initialize_config_dir(str(configs), version_base="1.3"):
-        composed = compose(name, overrides=overrides)
-    config = plain(composed)
+    config = composed(overrides, own, name=name, configs=configs)
     check(config)
     return config
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -26,6 +28,7 @@ from omegaconf.errors import (
 import fedlabels
 from fedlabels.errors import ConfigError
 from fedlabels.renamed import RENAMED
+from fedlabels.settings.config import register
 from fedlabels.settings.unread import BESIDE, CHOOSER, options_with
 
 CONFIGS = Path(fedlabels.__file__).resolve().parents[1] / "configs"
@@ -63,6 +66,36 @@ def composing(given: Sequence[str], own: Sequence[str] = ()) -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explained(error, given, own)) from error
+
+
+def composed(
+    overrides: Sequence[str],
+    own: Sequence[str] = (),
+    *,
+    name: str = "config",
+    configs: Path = CONFIGS,
+) -> dict[str, Any]:
+    """Compose settings outside of ``hydra.main``; they are not checked yet.
+
+    Parameters
+    ----------
+    overrides, own : sequence of str
+        As for `composing`.
+    name : str
+        Of the YAML file to begin with.
+    configs : Path
+        Folder of the YAML files.
+
+    Raises
+    ------
+    ConfigError
+        If the settings cannot be composed, or one has no value.
+    """
+    register()
+    GlobalHydra.instance().clear()
+    with composing(overrides, own), initialize_config_dir(str(configs), version_base="1.3"):
+        config = compose(name, overrides=list(overrides))
+    return plain(config)
 
 
 @contextmanager

@@ -463,7 +463,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     text = page()
     if not given.check:
-        write_atomic(given.file, text.encode())
+        write_atomic(given.file, text)
         return 0
     current = given.file.read_text(encoding="utf-8") if given.file.exists() else ""
     if current == text:

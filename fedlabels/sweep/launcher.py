@@ -213,7 +213,7 @@ def run_sweep(
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
     if started:
-        write_atomic(root / MULTIRUN, started.encode())
+        write_atomic(root / MULTIRUN, started)
     console = Console()
     todo = [cell for cell in cells if cell.status() != "finished"]
     begun = sum(cell.status() == "begun" for cell in todo)
@@ -295,7 +295,7 @@ def write_index(cells: Sequence[Cell], root: Path) -> None:
         for name, overrides in index.items():
             row = [name, status_of(root / name), accuracy_of(root / name), overrides]
             writer.writerow(["" if value is None else value for value in row])
-        write_atomic(root / INDEX, text.getvalue().encode())
+        write_atomic(root / INDEX, text.getvalue())
 
 
 def _index(path: Path) -> dict[str, str]:

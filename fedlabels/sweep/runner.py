@@ -212,7 +212,7 @@ def _child(
 
 def _leave_word(log: Path, text: str) -> None:
     with contextlib.suppress(OSError):  # on a full disk the exit status has to do
-        write_atomic(log, text.encode())
+        write_atomic(log, text)
 
 
 def _problem(exitcode: int | None, cell: Cell) -> str | None:

@@ -59,7 +59,7 @@ class Study:
         hardware = {"machine": platform.machine(), "cores": allowed_cores()}
         self.results.parent.mkdir(parents=True, exist_ok=True)
         content = json.dumps({"hardware": hardware, **self.facts, "rows": rows}, indent=1)
-        write_atomic(self.results, f"{content}\n".encode())
+        write_atomic(self.results, f"{content}\n")
 
     def run(
         self,

@@ -217,7 +217,7 @@ class RunFolder:
         text : str
             The resolved settings as YAML.
         """
-        write_atomic(self.config, text.encode())
+        write_atomic(self.config, text)
 
     def _refuse_existing(self) -> None:
         checkpoints = self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
