@@ -57,7 +57,7 @@ def installed(package: str = "fedlabels") -> dict[str, float]:
         paths = [dist.locate_file(file) for file in dist.files or ()]
         sizes = [os.path.getsize(str(path)) for path in paths if os.path.isfile(str(path))]
         if name == package:  # installed from a checkout: its files lie there
-            code = [p for f in (package, "clients", "strategies") for p in (ROOT / f).rglob("*.py")]
+            code = (ROOT / package).rglob("*.py")
             sizes = [p.stat().st_size for p in code]
         found[name] = sum(sizes) / 1e6
         todo += [r for r in dist.requires or () if "extra ==" not in r]

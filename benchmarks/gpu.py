@@ -36,8 +36,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clients.fedavg import FedAvg
-from clients.fedlabel import FedLabel
+from fedlabels.clients.fedavg import FedAvg
+from fedlabels.clients.fedlabel import FedLabel
 from fedlabels.cohort import Client, DataSpec, FitRequest, Nets, Shard, TensorSource
 from fedlabels.cohort.device import choose_device, scope, tune
 from fedlabels.cohort.engine import Engine, Made, Member

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-import clients
+from fedlabels import clients
 from fedlabels.cohort.types import DataSpec
 from fedlabels.data.dataset import pair
 from fedlabels.federation import PARTITIONS, POLICIES, Samples, build, make

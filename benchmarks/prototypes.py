@@ -25,8 +25,8 @@ from fedlabels.rounds.job import Job, Task
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.folder.checkpoint import latest_checkpoint, read_checkpoint
 from fedlabels.run.setup import build_backend, build_world
+from fedlabels.strategies.support import Server, State
 from fedlabels.sweep.study import Key, Row, Study
-from strategies.support import Server, State
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = Study(

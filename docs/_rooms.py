@@ -3,9 +3,9 @@
     python docs/_rooms.py                    # and writes docs/pictures/rooms.svg
     python docs/_rooms.py --root ../older    # of another checkout
 
-A room is a package below ``fedlabels``, a module beside them, ``clients`` or ``strategies``; a
-command that lies in a room and stands above it is one of its own. All of it is read from the
-sources, nothing is imported. tests/test_layers.py judges by the same functions.
+A room is a package below ``fedlabels`` or a module beside them; a command that lies in a room and
+stands above it is one of its own. All of it is read from the sources, nothing is imported.
+tests/test_layers.py judges by the same functions.
 """
 
 import argparse
@@ -16,7 +16,6 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-PACKAGES = ("fedlabels", "strategies", "clients")
 SCRIPTS = ("run_sim",)
 # Every room may import these; they are drawn as the ground that all stand on.
 GROUND = frozenset(
@@ -57,11 +56,10 @@ def imports(node: ast.AST, when: str = LOADED) -> Iterator[Import]:
 
 
 def room_of(module: str) -> str:
-    """Return the room of a module: its package, below fedlabels the one below."""
+    """Return the room of a module: the package below fedlabels."""
     if module in COMMANDS:
         return module
-    names = module.split(".")
-    return ".".join(names[: 2 if names[0] == "fedlabels" else 1])
+    return ".".join(module.split(".")[:2])
 
 
 class Project:
@@ -74,7 +72,7 @@ class Project:
     """
 
     def __init__(self, root: Path) -> None:
-        paths = [path for package in PACKAGES for path in sorted((root / package).rglob("*.py"))]
+        paths = [*sorted((root / "fedlabels").rglob("*.py"))]
         paths += [root / f"{script}.py" for script in SCRIPTS]
         self.root = root
         self.files = {name_of(path.relative_to(root)): path for path in paths}

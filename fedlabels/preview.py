@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-import clients
+from fedlabels import clients
 from fedlabels.data import ArrayDataset, DataSource
 from fedlabels.errors import ConfigError, FedLabelsError
 from fedlabels.federation import Federation, suspicions

@@ -33,7 +33,7 @@ class Same:
 def import_all() -> int:
     """Import every module of the pure layers and of the clients; return how many."""
     count = 0
-    for name in [*(f"fedlabels.{part}" for part in PURE), "clients"]:
+    for name in [*(f"fedlabels.{part}" for part in PURE), "fedlabels.clients"]:
         package = importlib.import_module(name)
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):
             importlib.import_module(module.name)
@@ -46,7 +46,7 @@ def train(name: str) -> tuple[Any, Any, Any]:
     import numpy as np
     import torch
 
-    import clients
+    from fedlabels import clients
     from fedlabels import cohort as contract
     from fedlabels.models import build
 

@@ -52,8 +52,8 @@ ARROWS = {
         "fedlabels.rounds",
         "fedlabels.worker",
     },
-    "clients": {"fedlabels.cohort", "fedlabels.losses", "fedlabels.models"},
-    "strategies": {
+    "fedlabels.clients": {"fedlabels.cohort", "fedlabels.losses", "fedlabels.models"},
+    "fedlabels.strategies": {
         "fedlabels.aggregation",
         "fedlabels.cohort",
         "fedlabels.losses",
@@ -61,8 +61,8 @@ ARROWS = {
         "fedlabels.rounds",
     },
     "fedlabels.settings": {
-        "clients",
-        "strategies",
+        "fedlabels.clients",
+        "fedlabels.strategies",
         "fedlabels.cohort",
         "fedlabels.data",
         "fedlabels.federation",
@@ -71,8 +71,8 @@ ARROWS = {
     },
     "fedlabels.report": set(),
     "fedlabels.run": {
-        "clients",
-        "strategies",
+        "fedlabels.clients",
+        "fedlabels.strategies",
         "fedlabels.aggregation",
         "fedlabels.cohort",
         "fedlabels.data",
@@ -86,8 +86,8 @@ ARROWS = {
     },
     # A device is a worker with one shard; the server is the round loop with another grid.
     "fedlabels.deploy": {
-        "clients",
-        "strategies",
+        "fedlabels.clients",
+        "fedlabels.strategies",
         "fedlabels.cohort",
         "fedlabels.data",
         "fedlabels.federation",
@@ -106,7 +106,7 @@ ARROWS = {
     "run_sim": {"fedlabels.run", "fedlabels.settings"},
     # Commands: they stand above all that they show.
     "fedlabels.preview": {
-        "clients",
+        "fedlabels.clients",
         "fedlabels.data",
         "fedlabels.federation",
         "fedlabels.report",
@@ -114,8 +114,8 @@ ARROWS = {
         "fedlabels.settings",
     },
     "fedlabels.settings.reference": {
-        "clients",
-        "strategies",
+        "fedlabels.clients",
+        "fedlabels.strategies",
         "fedlabels.cohort",
         "fedlabels.data",
         "fedlabels.federation",
@@ -158,12 +158,12 @@ ONLY_IN = {
         "fedlabels/worker/",
         "fedlabels/run/",
         "fedlabels/deploy/",
-        "strategies/",
+        "fedlabels/strategies/",
     ),
 }
 PRINTS = ("fedlabels/run/console.py", "fedlabels/deploy/__main__.py")
 # Functions with a global effect on random numbers -> the files that may call them.
-SEEDED_NETS, STOCK_GUARD = "fedlabels/cohort/net.py", "strategies/support/guard.py"
+SEEDED_NETS, STOCK_GUARD = "fedlabels/cohort/net.py", "fedlabels/strategies/support/guard.py"
 # Draws of a published code, from a legacy generator of its own.
 LEGACY_DRAWS = "fedlabels/federation/partitions/fedloge.py"
 NUMPY_RANDOM_TYPES = {"default_rng", "SeedSequence", "Generator", "PCG64", "Philox", "BitGenerator"}

@@ -14,9 +14,9 @@ import numpy as np
 from safetensors.numpy import load_file
 from torch import nn
 
-from clients.fedavg import FedAvg
 from engines import work
 from engines.work import BATCH, CLIENTS, COHORT, LR, MEAN, STD, Job, Laps
+from fedlabels.clients.fedavg import FedAvg
 from fedlabels.cohort import Cohort, FitRequest, FitResult, Term
 from fedlabels.cohort.net import build_seeded
 from fedlabels.cohort.types import DataSpec

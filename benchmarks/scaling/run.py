@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 from unittest import mock
 
-from clients.fedavg import FedAvg
+from fedlabels.clients.fedavg import FedAvg
 from fedlabels.cohort import Cohort, FitRequest, FitResult, Term, Tree
 from fedlabels.federation import Federation, Ragged
 from fedlabels.report import write_report

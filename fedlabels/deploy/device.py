@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-import clients
+from fedlabels import clients
 from fedlabels.cohort.data import Shard
 from fedlabels.deploy.device_data import DeviceData
 from fedlabels.deploy.spec import DeviceSpec

@@ -28,7 +28,7 @@ from fedlabels.rounds.flower_compat import LazyArray, error_reply, lazy_record, 
 from fedlabels.rounds.grid import RoundGrid
 from fedlabels.rounds.job import Arrays, ClientRow, JobResult, Need, num_bytes
 from fedlabels.rounds.judge import MAX_WEIGHT, Form, Votes, difference, vote, winners
-from strategies.support.replies import (
+from fedlabels.strategies.support.replies import (
     SLACK,
     Due,
     Expected,
@@ -36,7 +36,7 @@ from strategies.support.replies import (
     ToldError,
     check_uplink,
 )
-from strategies.support.sampling import GridBefore
+from fedlabels.strategies.support.sampling import GridBefore
 
 LOG = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from flwr.serverapp import Grid
 
-import clients
+from fedlabels import clients
 from fedlabels.data.content import content_hash
 from fedlabels.data.dataset import ArrayDataset, DataSource
 from fedlabels.deploy.bindings import FILE, Bindings
@@ -42,7 +42,7 @@ from fedlabels.run.signals import terminable
 from fedlabels.run.world import World
 from fedlabels.settings.config import check
 from fedlabels.settings.mistakes import CONFIGS, composed
-from strategies.support.replies import Limits
+from fedlabels.strategies.support.replies import Limits
 
 LOG = logging.getLogger(__name__)
 _DEALT = (

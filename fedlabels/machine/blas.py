@@ -17,7 +17,7 @@ ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "
 def one_blas_thread() -> Iterator[None]:
     """Let numpy multiply and decompose on one thread of this process, whatever it was told.
 
-    torch has threads of its own, see `strategies.support.one_thread`.
+    torch has threads of its own, see `fedlabels.strategies.support.one_thread`.
     """
     with _libraries().limit(limits=1, user_api="blas"):
         yield

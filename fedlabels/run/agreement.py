@@ -11,16 +11,15 @@ from typing import Any
 
 from flwr.app import ConfigRecord, Message
 
-import clients
-import strategies
+from fedlabels import clients, strategies
 from fedlabels.cohort import Client, Reads
 from fedlabels.errors import ConfigError, FedLabelsError, RunError
 from fedlabels.rounds import wire
 from fedlabels.rounds.job import Arrays, Job, JobResult
 from fedlabels.run.world import World
 from fedlabels.simulation.grid import FIRST_NODE_ID, CohortGrid
+from fedlabels.strategies.base import Server, ServerStrategy
 from fedlabels.worker.mods import MODS
-from strategies.base import Server, ServerStrategy
 
 _OF_THE_ROUND = {wire.ROUND, wire.ROUNDS}
 

@@ -16,7 +16,7 @@ from fedlabels import __version__
 ROOT = Path(__file__).resolve().parents[2]
 _SECONDS = 5.0  # for git, which answers in some milliseconds
 _SUFFIXES = (".py", ".yaml")
-_FOLDERS = ("fedlabels", "clients", "strategies", "configs")  # where a new file is found by itself
+_FOLDER = "fedlabels"  # where a new file is found by itself
 
 
 @cache
@@ -50,7 +50,7 @@ def code_version(root: Path = ROOT) -> dict[str, str]:
 
 def _new(root: Path) -> bytes:
     """Return names and hashes of files that git does not know yet, such as an own client."""
-    within = [f"{folder}/*{suffix}" for folder in _FOLDERS for suffix in _SUFFIXES]
+    within = [f"{_FOLDER}/*{suffix}" for suffix in _SUFFIXES]
     names = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *within)
     found = b""
     for name in sorted(name for name in names.split(b"\0") if name):

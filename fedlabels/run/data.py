@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-import clients
+from fedlabels import clients
 from fedlabels.cohort import Client
 from fedlabels.data import ArrayDataset, DataSource, load
 from fedlabels.data.content import content_hash

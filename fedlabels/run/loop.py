@@ -24,7 +24,7 @@ from fedlabels.run.signals import undisturbed
 from fedlabels.run.world import World
 from fedlabels.settings.hashing import config_hash, schedule_of
 from fedlabels.simulation.backend import SimulationBackend
-from strategies.support.contract import Server, State
+from fedlabels.strategies.support.contract import Server, State
 
 Settings = Mapping[str, Any]
 

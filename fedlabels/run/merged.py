@@ -8,7 +8,7 @@ from flwr.app import ArrayRecord, Message
 
 from fedlabels.rounds.flower_compat import peek
 from fedlabels.rounds.judge import broken, infinite
-from strategies.base import MODEL_KEPT, MODEL_REFUSED, Outcome, ServerStrategy, State
+from fedlabels.strategies.base import MODEL_KEPT, MODEL_REFUSED, Outcome, ServerStrategy, State
 
 LOG = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from fedlabels.run.personal import personal_answers, personal_scores
 from fedlabels.run.place import Place, RoundPlan, usable
 from fedlabels.run.world import World
 from fedlabels.simulation.backend import SimulationBackend
-from strategies.base import MODEL_REFUSED
+from fedlabels.strategies.base import MODEL_REFUSED
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from fedlabels.run.manifest import Manifest, own_settings
 from fedlabels.run.place import Place
 from fedlabels.settings.hashing import flatten
 from fedlabels.simulation.backend import SimulationBackend
+from fedlabels.strategies.support.contract import State
 from fedlabels.worker.state import Version
-from strategies.support.contract import State
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from typing import Any, cast
 
 from torch.nn import Module
 
-import clients
-import strategies
+from fedlabels import clients, strategies
 from fedlabels.cohort import Client, DataSpec, Layout
 from fedlabels.cohort.net import build_seeded
 from fedlabels.errors import ConfigError
@@ -25,10 +24,10 @@ from fedlabels.run.world import World
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.process_backend import ProcessBackend
 from fedlabels.simulation.serial import SerialBackend
+from fedlabels.strategies.base import ServerStrategy
 from fedlabels.worker.population import Group, Population
 from fedlabels.worker.state import StateStore, Version
 from fedlabels.worker.worker import WorkerSpec
-from strategies.base import ServerStrategy
 
 Settings = Mapping[str, Any]
 

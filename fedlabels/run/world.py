@@ -7,8 +7,8 @@ from typing import Any
 from fedlabels.cohort import Client, Layout
 from fedlabels.data import DataSource
 from fedlabels.federation import Federation
+from fedlabels.strategies.base import ServerStrategy
 from fedlabels.worker.population import Population
-from strategies.base import ServerStrategy
 
 
 @dataclass(frozen=True)

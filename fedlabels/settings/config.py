@@ -15,8 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-import clients
-import strategies
+from fedlabels import clients, strategies
 from fedlabels.cohort.device import DEVICES
 from fedlabels.cohort.training import own_names, training_names
 from fedlabels.cohort.types import EMPTY

@@ -31,7 +31,7 @@ from fedlabels.renamed import RENAMED
 from fedlabels.settings.config import register
 from fedlabels.settings.unread import BESIDE, CHOOSER, options_with
 
-CONFIGS = Path(fedlabels.__file__).resolve().parents[1] / "configs"
+CONFIGS = Path(fedlabels.__file__).resolve().parent / "configs"
 _FULL = "HYDRA_FULL_ERROR"
 _TYPES = {
     "Integer": "a whole number",

@@ -19,9 +19,8 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
-import clients
 import fedlabels
-import strategies
+from fedlabels import clients, strategies
 from fedlabels.cohort.types import EMPTY
 from fedlabels.data.registry import READERS
 from fedlabels.data.shift import Shift
@@ -48,14 +47,13 @@ from fedlabels.settings import config as schema
 from fedlabels.settings import groups
 from fedlabels.settings.docstrings import Docs, explained, markdown, parameters, summary
 from fedlabels.settings.hashing import flatten
+from fedlabels.settings.mistakes import CONFIGS
 from fedlabels.settings.unread import CHOOSER
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.ray_backend import RaySettings
 from fedlabels.worker.worker import WorkerSpec
 
-ROOT = Path(fedlabels.__file__).parents[1]
-CONFIGS = ROOT / "configs"
-PAGE = ROOT / "docs" / "settings.md"
+PAGE = Path(fedlabels.__file__).parents[1] / "docs" / "settings.md"
 COMMAND = "python -m fedlabels.settings.reference"
 
 # A schema whose fields are handed on as they are: the class that takes them says what they mean.

@@ -13,9 +13,8 @@ from typing import Any, get_type_hints
 
 import yaml
 
-import clients
 import fedlabels
-import strategies
+from fedlabels import clients, strategies
 from fedlabels.cohort.training import own_names, training_names
 from fedlabels.cohort.types import EMPTY
 from fedlabels.data import make_views
@@ -31,7 +30,7 @@ BESIDE = ("method", "preset", "hydra")  # names of presets, not settings
 CHOOSER = {"training": "client"}  # group -> the one whose choice decides its keys
 _PARTITION_USUAL = {"reuse": False, "samples_per_client": None, "keep": 1.0}
 PARTITION_EXTRA = tuple(_PARTITION_USUAL)
-_METHODS = Path(fedlabels.__file__).parents[1] / "configs" / "method"
+_METHODS = Path(fedlabels.__file__).parent / "configs" / "method"
 
 
 def refuse_unknown(config: Config, schema: type) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clients import build
+from fedlabels.clients import build
 from tests.cohort.harness import SIZES, World, check
 
 QUICK = {"batch_size": 4, "batch_unlabeled": 5, "steps": 3, "steps_unlabeled": 3,

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.func import grad, vmap
 
-from clients import build
-from clients._private import STATE, recomputed
+from fedlabels.clients import build
+from fedlabels.clients._private import STATE, recomputed
 from fedlabels.cohort import Layout, Net, statistics
 from fedlabels.cohort.context import primitive
 from fedlabels.cohort.tree import row

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from clients import build
+from fedlabels.clients import build
 from fedlabels import losses
 from fedlabels.cohort import (
     DataSpec,

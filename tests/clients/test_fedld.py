@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from clients import build
-from clients.fedld import warmup_rate
+from fedlabels.clients import build
+from fedlabels.clients.fedld import warmup_rate
 from fedlabels.errors import ConfigError
 from fedlabels.losses import margin_term
 from tests.cohort.harness import SIZES, World, check

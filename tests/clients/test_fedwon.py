@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from clients import build
+from fedlabels.clients import build
 from fedlabels.aggregation import weighted_mean
 from fedlabels.models import LeNet, standardize_weight
 from tests.cohort.harness import SIZES, SPEC, World, check

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clients import build
+from fedlabels.clients import build
 from fedlabels.cohort import SGD, FitRequest, Layout
 from fedlabels.cohort.optimizers import clip_adaptive, clip_units
 from fedlabels.models import build as build_model

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from clients import build
+from fedlabels.clients import build
 from fedlabels.cohort import FitRequest, FitResult, Nets, TensorSource, tree_map
 from fedlabels.cohort import device as devices
 from fedlabels.cohort.device import CPU, choose_device, numbers, scope, tune, upload

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from clients import build
+from fedlabels.clients import build
 from fedlabels.cohort import (
     SGD,
     Client,

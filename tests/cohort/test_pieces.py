@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from clients import build
+from fedlabels.clients import build
 from fedlabels.cohort import SGD, Adam, Layout, LoopedCohort, Shard
 from fedlabels.cohort.context import primitive
 from tests.cohort.harness import CLASSES, SIZES, SPEC, Probe, World, check, largest_gap

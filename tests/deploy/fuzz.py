@@ -24,7 +24,7 @@ from fedlabels.run.folder import RunFolder
 from fedlabels.run.loop import Loop
 from fedlabels.run.merged import aggregated
 from fedlabels.run.setup import build_world
-from strategies.base import ServerStrategy
+from fedlabels.strategies.base import ServerStrategy
 from tests.deploy.loopback import Loopback, error, nodes_of, write_devices
 from tests.end_to_end.harness import REPO
 

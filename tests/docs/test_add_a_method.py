@@ -14,7 +14,11 @@ from fedlabels.run import file_sha256, rounds_hash
 from tests.waiting import LIMIT, wait_for
 
 REPO = Path(__file__).resolve().parents[2]
-FILES = ("clients/weighted.py", "strategies/momentum.py", "configs/method/weighted.yaml")
+FILES = (
+    "fedlabels/clients/weighted.py",
+    "fedlabels/strategies/momentum.py",
+    "fedlabels/configs/method/weighted.yaml",
+)
 TINY = (
     "method=weighted", "dataset=digits", "model=mlp", "model.hidden=[16]", "clients=8",
     "per_round=4", "rounds=40", "labels.fraction=0.3", "checkpoint_every=1",
@@ -27,7 +31,7 @@ def checkout(tmp_path_factory):
     text = (REPO / "docs" / "add-a-method.md").read_text(encoding="utf-8")
     root = tmp_path_factory.mktemp("checkout")
     ignore = shutil.ignore_patterns("__pycache__")
-    for package in ("clients", "strategies", "configs", "fedlabels"):
+    for package in ("fedlabels",):
         shutil.copytree(REPO / package, root / package, ignore=ignore)
     shutil.copy(REPO / "run_sim.py", root)
     for name in FILES:

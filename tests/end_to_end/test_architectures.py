@@ -9,8 +9,8 @@ from fedlabels.errors import ConfigError
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.setup import build_world
 from fedlabels.run.world import World
+from fedlabels.strategies.fedavg import FedAvg
 from fedlabels.worker.state import StateStore
-from strategies.fedavg import FedAvg
 from tests.end_to_end.harness import FEDAVG, config_of, simulate
 from tests.end_to_end.toys import OwnModel
 

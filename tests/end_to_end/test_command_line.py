@@ -354,7 +354,7 @@ def test_one_interrupt_ends_a_run_in_order(
 def test_a_failed_run_ends_with_status_1(tmp_path: Path) -> None:
     """In a process of its own: no traceback, and the checkpoint of the last good round."""
     script = (
-        "import runpy, clients.fedavg as f; fit = f.FedAvg.fit\n"
+        "import runpy, fedlabels.clients.fedavg as f; fit = f.FedAvg.fit\n"
         "def bad(self, cohort, request):\n"
         "    if request.round > 1: raise OSError('no luck')\n"
         "    return fit(self, cohort, request)\n"

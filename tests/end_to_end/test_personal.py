@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from clients.fedavg import FedAvg
+from fedlabels.clients.fedavg import FedAvg
 from fedlabels.cohort import FitResult, Ratio
 from fedlabels.data import ArrayDataset
 from fedlabels.errors import ConfigError

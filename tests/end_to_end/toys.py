@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from clients.fedavg import FedAvg
+from fedlabels.clients.fedavg import FedAvg
 from fedlabels.cohort import Cohort, FitRequest, FitResult, Ratio, Term
 from fedlabels.losses import cross_entropy
 

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-import clients
-from fedlabels import aggregation, federation, losses
+from fedlabels import aggregation, clients, federation, losses
 from fedlabels.cohort import (
     DataSpec,
     FitRequest,

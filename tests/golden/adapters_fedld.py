@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from clients.fedld import warmup_rate
 from fedlabels import aggregation, losses
+from fedlabels.clients.fedld import warmup_rate
 from tests.golden.convert import array, floats, gradients, integers, variable
 from tests.golden.registry import adapter
 

@@ -3,12 +3,11 @@
 import numpy as np
 import torch
 
-import clients
-from fedlabels import aggregation, losses
+from fedlabels import aggregation, clients, losses
 from fedlabels.cohort import FitRequest, Tree
 from fedlabels.rounds import wire
-from strategies.fedtgp import FedTGP, FedTGPSettings
-from strategies.support.prototypes import mean_prototypes
+from fedlabels.strategies.fedtgp import FedTGP, FedTGPSettings
+from fedlabels.strategies.support.prototypes import mean_prototypes
 from tests.golden.convert import floats, gradients, integers, variable
 from tests.golden.prototypes import (
     Given,

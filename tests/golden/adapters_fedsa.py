@@ -6,13 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import clients
-from fedlabels import aggregation, losses
+from fedlabels import aggregation, clients, losses
 from fedlabels.cohort import FitRequest
 from fedlabels.rounds import wire
-from strategies.fedsa import FedSA, FedSASettings
-from strategies.support import Server
-from strategies.support.prototypes import PROTOTYPES, mean_prototypes
+from fedlabels.strategies.fedsa import FedSA, FedSASettings
+from fedlabels.strategies.support import Server
+from fedlabels.strategies.support.prototypes import PROTOTYPES, mean_prototypes
 from tests.golden.convert import array, floats, gradients, integers, variable
 from tests.golden.prototypes import (
     Given,

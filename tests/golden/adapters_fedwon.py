@@ -6,14 +6,13 @@ import numpy as np
 import torch
 from flwr.app import Message
 
-import strategies
-from clients._private import merged, private_names
-from fedlabels import aggregation, models
+from fedlabels import aggregation, models, strategies
+from fedlabels.clients._private import merged, private_names
 from fedlabels.cohort import SGD
 from fedlabels.cohort.optimizers import clip_units
 from fedlabels.rounds import flower_compat, wire
 from fedlabels.simulation.grid import CohortGrid
-from strategies.base import Server
+from fedlabels.strategies.base import Server
 from tests.golden.convert import array, floats, integers, tree
 from tests.golden.registry import adapter
 

@@ -14,8 +14,8 @@ from fedlabels.cohort import DataSpec, FitResult, Nets, ScriptedCohort, Shard, T
 from fedlabels.models.base import Classifier
 from fedlabels.rounds import wire
 from fedlabels.rounds.flower_compat import identify
-from strategies.support import Collected, collect
-from strategies.support.prototypes import PRESENT, PROTOTYPES, VECTORS
+from fedlabels.strategies.support import Collected, collect
+from fedlabels.strategies.support.prototypes import PRESENT, PROTOTYPES, VECTORS
 from tests.golden.convert import floats, gradients, integers
 
 Given = dict[str, Any]

@@ -3,7 +3,7 @@
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from fedlabels.machine.blas import blas, one_blas_thread
-from strategies.fedld import FedLD
+from fedlabels.strategies.fedld import FedLD
 from tests.end_to_end.harness import TINY, config_of, simulate
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from clients import build
+from fedlabels.clients import build
 from fedlabels.cohort import DataSpec, TensorSource
 from fedlabels.data import make_views
 from tests.cohort.harness import CLASSES, SIZES, World

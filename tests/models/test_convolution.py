@@ -84,7 +84,7 @@ def test_models_are_made_of_it(name):
 
 
 def test_a_round_of_stacked_clients_by_patches_equals_looped():
-    from clients import build as client
+    from fedlabels.clients import build as client
     from fedlabels.models import LeNet
 
     world = World(

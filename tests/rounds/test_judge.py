@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from clients.fedavg import FedAvg
+from fedlabels.clients.fedavg import FedAvg
 from fedlabels.cohort import Cohort, FitRequest, FitResult, Layout, Ratio, Term
 from fedlabels.errors import RunError
 from fedlabels.rounds.job import Need, SumTerm
@@ -21,9 +21,9 @@ from fedlabels.run import file_sha256
 from fedlabels.run import main as entry
 from fedlabels.run.folder.folder import CLIENT_FIRST, ROUND_FIRST, ROUND_LAST
 from fedlabels.simulation.serial import SerialBackend
-from strategies.base import Merged
-from strategies.fedavg import FedAvg as Average
-from strategies.support import Collected
+from fedlabels.strategies.base import Merged
+from fedlabels.strategies.fedavg import FedAvg as Average
+from fedlabels.strategies.support import Collected
 from tests.end_to_end.harness import TINY, column, config_of, simulate, table, with_client
 from tests.end_to_end.toys import Rememberer
 

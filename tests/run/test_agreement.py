@@ -9,17 +9,17 @@ from unittest import mock
 import numpy as np
 import pytest
 
-import clients
-from clients.fedavg import FedAvg
-from clients.fedprox import FedProx
+from fedlabels import clients
+from fedlabels.clients.fedavg import FedAvg
+from fedlabels.clients.fedprox import FedProx
 from fedlabels.cohort import Client, Cohort, FitRequest, FitResult, Reads
 from fedlabels.errors import ConfigError, RunError
 from fedlabels.rounds.job import Arrays
 from fedlabels.run.agreement import makes_of, reads_of
 from fedlabels.run.setup import build_world
 from fedlabels.run.world import World
+from fedlabels.strategies.fedavg import FedAvg as FedAvgServer
 from fedlabels.worker.trainer import Trainer
-from strategies.fedavg import FedAvg as FedAvgServer
 from tests.end_to_end.harness import TINY, config_of, simulate, with_client
 
 CLIP = "strategy.options={noise_multiplier: 0.0, clipping_norm: 0.01, num_sampled_clients: 5,"
@@ -254,7 +254,7 @@ def test_what_a_later_round_sends_is_refused_before_anybody_trains(tmp_path: Pat
 
 def test_an_exchange_that_the_client_lacks_is_refused(tmp_path: Path) -> None:
     with (
-        mock.patch("strategies.build", return_value=Asking()),
+        mock.patch("fedlabels.strategies.build", return_value=Asking()),
         pytest.raises(ConfigError, match="the exchange weigh"),
     ):
         build_world(config_of(*TINY, "method=fedavg"))

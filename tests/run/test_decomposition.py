@@ -11,8 +11,8 @@ import torch
 from safetensors.numpy import load_file
 from torch import Tensor, nn
 
-from clients import build as build_client
-from clients.fedavg import FedAvg
+from fedlabels.clients import build as build_client
+from fedlabels.clients.fedavg import FedAvg
 from fedlabels.cohort import DataSpec
 from fedlabels.errors import ConfigError
 from fedlabels.report import write_report

@@ -164,17 +164,17 @@ def test_files_that_git_does_not_know_yet_are_part_of_the_code(tmp_path: Path) -
         return code.code_version(tmp_path).get("changes")
 
     assert changes("scratch.py", "b = 1\n") is None  # nothing that a run would read
-    assert changes("clients/notes.txt", "b") is None
-    mine = changes("clients/mine.py", "b = 1\n")
+    assert changes("fedlabels/clients/notes.txt", "b") is None
+    mine = changes("fedlabels/clients/mine.py", "b = 1\n")
     assert mine is not None
-    assert changes("clients/mine.py", "b = 2\n") != mine
-    assert changes("clients/mine.py", "b = 1\n") == mine
-    assert changes("strategies/support/own.py", "c = 1\n") != mine
-    (tmp_path / "strategies/support/own.py").unlink()
-    assert changes("configs/method/mine.yaml", "d: 1\n") != mine
-    (tmp_path / "configs/method/mine.yaml").unlink()
-    (tmp_path / ".gitignore").write_text("clients/mine.py\n")
-    assert changes("clients/mine.py", "b = 3\n") is None
+    assert changes("fedlabels/clients/mine.py", "b = 2\n") != mine
+    assert changes("fedlabels/clients/mine.py", "b = 1\n") == mine
+    assert changes("fedlabels/strategies/support/own.py", "c = 1\n") != mine
+    (tmp_path / "fedlabels/strategies/support/own.py").unlink()
+    assert changes("fedlabels/configs/method/mine.yaml", "d: 1\n") != mine
+    (tmp_path / "fedlabels/configs/method/mine.yaml").unlink()
+    (tmp_path / ".gitignore").write_text("fedlabels/clients/mine.py\n")
+    assert changes("fedlabels/clients/mine.py", "b = 3\n") is None
 
 
 def test_threads_are_refused_and_the_execution_is_told(

@@ -11,14 +11,13 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-import clients
-import strategies
+from fedlabels import clients, strategies
 from fedlabels.federation import PARTITIONS, POLICIES
 from fedlabels.settings import reference
 from fedlabels.settings.config import register
 from fedlabels.settings.docstrings import explained, markdown, parameters
 
-CONFIGS = Path(reference.__file__).parents[2] / "configs"
+CONFIGS = reference.CONFIGS
 GROUPS = ("dataset", "model", "backend", "callbacks", "tracker", "method", "sweep", "preset")
 OPTIONS = {
     "partition": sorted(PARTITIONS),

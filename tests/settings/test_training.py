@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-import clients
 import run_sim
+from fedlabels import clients
 from fedlabels.cohort import SGD, Adam, Client, DataSpec, FitRequest, Layout
 from fedlabels.cohort.training import own_names, training_names
 from fedlabels.errors import CheckpointError, ConfigError

@@ -76,8 +76,7 @@ def test_presets_of_methods_pass(method):
 
 
 def test_declarations_name_settings_that_there_are():
-    import clients
-    import strategies
+    from fedlabels import clients, strategies
     from fedlabels.federation import PARTITIONS, POLICIES
 
     kinds = [clients.find(name) for name in clients.names()]

@@ -203,7 +203,7 @@ from pathlib import Path
 
 import torch
 
-from clients.fedavg import FedAvg
+from fedlabels.clients.fedavg import FedAvg
 from tests.end_to_end import harness
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from clients.fedavg import FedAvg
+from fedlabels.clients.fedavg import FedAvg
 from fedlabels.errors import RunError
 from fedlabels.run.setup import build_world
 from tests.end_to_end.harness import FEDAVG, TINY, column, config_of, simulate, with_client

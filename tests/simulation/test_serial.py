@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-import clients
+from fedlabels import clients
 from fedlabels.errors import RunError
 from fedlabels.federation import Federation
 from fedlabels.rounds.job import Job, Task

@@ -20,8 +20,8 @@ from fedlabels.rounds.job import (
     num_bytes,
 )
 from fedlabels.simulation.grid import CohortGrid
-from strategies.base import Outcome, Server, ServerStrategy
-from strategies.stock import Stock, StockSettings
+from fedlabels.strategies.base import Outcome, Server, ServerStrategy
+from fedlabels.strategies.stock import Stock, StockSettings
 
 
 @dataclass

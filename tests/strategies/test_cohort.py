@@ -14,10 +14,10 @@ from fedlabels.rounds import wire
 from fedlabels.rounds.job import Arrays, Job, JobResult, SumTerm, Task
 from fedlabels.rounds.replies import Replies
 from fedlabels.simulation.grid import CohortGrid
-from strategies.base import MODEL_KEPT, CohortStrategy, Merged, Server, State, restored
-from strategies.fedavg import FedAvg
-from strategies.fedprox import FedProx, FedProxSettings
-from strategies.support import Collected, draw, global_random
+from fedlabels.strategies.base import MODEL_KEPT, CohortStrategy, Merged, Server, State, restored
+from fedlabels.strategies.fedavg import FedAvg
+from fedlabels.strategies.fedprox import FedProx, FedProxSettings
+from fedlabels.strategies.support import Collected, draw, global_random
 from tests.strategies.fakes import (
     FakeBackend,
     Result,

@@ -7,9 +7,9 @@ from fedlabels.aggregation import PrincipalRule, aggregate_tensor
 from fedlabels.errors import CheckpointError, ConfigError
 from fedlabels.rounds import wire
 from fedlabels.rounds.job import Job, Task
-from strategies.base import MODEL_KEPT, Server, State
-from strategies.fedavg import FedAvg
-from strategies.fedld import FedLD, FedLDSettings
+from fedlabels.strategies.base import MODEL_KEPT, Server, State
+from fedlabels.strategies.fedavg import FedAvg
+from fedlabels.strategies.fedld import FedLD, FedLDSettings
 from tests.strategies.fakes import Result, asked, device_replies, linear, model, run, same, shifted
 
 BUFFERS = frozenset({"bn.running_mean"})

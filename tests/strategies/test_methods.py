@@ -6,11 +6,11 @@ from flwr.serverapp import strategy as flower
 from fedlabels.errors import CheckpointError, ConfigError
 from fedlabels.rounds import wire
 from fedlabels.rounds.job import Job, Task
-from strategies.base import State
-from strategies.fedadam import FedAdam, FedAdamSettings
-from strategies.fedavg import FedAvg
-from strategies.fedlabel import FedLabel, FedLabelSettings
-from strategies.fedprox import FedProx, FedProxSettings
+from fedlabels.strategies.base import State
+from fedlabels.strategies.fedadam import FedAdam, FedAdamSettings
+from fedlabels.strategies.fedavg import FedAvg
+from fedlabels.strategies.fedlabel import FedLabel, FedLabelSettings
+from fedlabels.strategies.fedprox import FedProx, FedProxSettings
 from tests.strategies.fakes import Result, asked, device_replies, linear, model, run, same, shifted
 
 

@@ -13,13 +13,13 @@ from flwr.app import Message, RecordDict
 from fedlabels.errors import CheckpointError, ConfigError, DataError
 from fedlabels.rounds import wire
 from fedlabels.rounds.flower_compat import identify
-from strategies import build
-from strategies.base import Server, State
-from strategies.fedlabel_anchors import FedLabelAnchors
-from strategies.fedsa import FedSA
-from strategies.fedtgp import FedTGP
-from strategies.local_training import LocalTraining
-from strategies.support.prototypes import PrototypeStrategy
+from fedlabels.strategies import build
+from fedlabels.strategies.base import Server, State
+from fedlabels.strategies.fedlabel_anchors import FedLabelAnchors
+from fedlabels.strategies.fedsa import FedSA
+from fedlabels.strategies.fedtgp import FedTGP
+from fedlabels.strategies.local_training import LocalTraining
+from fedlabels.strategies.support.prototypes import PrototypeStrategy
 from tests.strategies.fakes import model
 
 CLASSES, WIDTH = 4, 6

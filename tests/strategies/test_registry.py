@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-import strategies
+from fedlabels import strategies
 from fedlabels.errors import ConfigError
-from strategies.fedadam import FedAdam
+from fedlabels.strategies.fedadam import FedAdam
 from tests.strategies.fakes import run
 
 
@@ -32,10 +32,10 @@ class TestRegistry:
         self, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "toy.py").write_text(
-            "from strategies.base import CohortStrategy\n\n\nclass Toy(CohortStrategy):\n    pass\n"
+            "from fedlabels.strategies.base import CohortStrategy\n\n\nclass Toy(CohortStrategy):\n    pass\n"
         )
         (tmp_path / "twins.py").write_text(
-            "from strategies.base import CohortStrategy as C\n\n\n"
+            "from fedlabels.strategies.base import CohortStrategy as C\n\n\n"
             "class A(C):\n    pass\n\n\nclass B(C):\n    pass\n"
         )
         (tmp_path / "chosen.py").write_text((tmp_path / "twins.py").read_text() + "STRATEGY = B\n")

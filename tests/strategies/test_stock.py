@@ -8,8 +8,8 @@ from fedlabels.errors import RunError
 from fedlabels.rounds import wire
 from fedlabels.rounds.job import Arrays, Job, Task
 from fedlabels.simulation.grid import CohortGrid
-from strategies.base import MODEL_KEPT, Server, State
-from strategies.fedavg import FedAvg
+from fedlabels.strategies.base import MODEL_KEPT, Server, State
+from fedlabels.strategies.fedavg import FedAvg
 from tests.strategies.fakes import (
     DP,
     PLAIN,

@@ -6,8 +6,8 @@ import pytest
 
 from fedlabels.errors import CheckpointError, ConfigError
 from fedlabels.rounds import wire
-from strategies.base import State
-from strategies.stock import Stock, StockSettings
+from fedlabels.strategies.base import State
+from fedlabels.strategies.stock import Stock, StockSettings
 from tests.strategies.fakes import same, stock
 
 

@@ -16,8 +16,8 @@ from fedlabels.errors import ConfigError
 from fedlabels.rounds import wire
 from fedlabels.rounds.job import Arrays, Job, Task
 from fedlabels.simulation.grid import CohortGrid
-from strategies.base import Server
-from strategies.stock import Stock
+from fedlabels.strategies.base import Server
+from fedlabels.strategies.stock import Stock
 from tests.strategies.fakes import (
     FakeBackend,
     Result,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from clients.fedavg import FedAvg
+from fedlabels.clients.fedavg import FedAvg
 from fedlabels.cohort import Cohort, FitRequest, FitResult, PseudoLabels, Term
 from fedlabels.cohort import engine as engines
 from fedlabels.cohort.recorders import Lane, TapeRecorder

@@ -17,10 +17,10 @@ from fedlabels.rounds.flower_compat import identify, with_mods
 from fedlabels.rounds.job import Arrays
 from fedlabels.rounds.order import Order
 from fedlabels.run import config_hash
+from fedlabels.strategies.stock import Stock
 from fedlabels.sweep.cells import fingerprint
 from fedlabels.worker.mods import Mods
 from fedlabels.worker.outcome import Outcome
-from strategies.stock import Stock
 from tests.end_to_end.harness import TINY, config_of, prints, simulate
 from tests.strategies.fakes import model
 

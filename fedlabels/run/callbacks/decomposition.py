@@ -22,7 +22,7 @@ from fedlabels.rounds.job import Arrays, ClientRow, EachTerm, Job, Task
 from fedlabels.run.callbacks import MeasuredRound
 from fedlabels.run.folder import RunFolder
 from fedlabels.seeds import generator
-from strategies.base import ServerStrategy
+from fedlabels.strategies.base import ServerStrategy
 
 LOG = logging.getLogger(__name__)
 Variant = Literal["full", "probe", "two_term", "server"]
