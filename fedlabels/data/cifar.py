@@ -1,7 +1,8 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, 2009) in the layout of torchvision.
 
 ``cifar-10-batches-py/{data_batch_1..5,test_batch}`` and ``cifar-100-python/{train,test,meta}``:
-pickles of Python 2, read by :mod:`fedlabels.data.pickles`, which runs nothing of them.
+pickles of Python 2, read by :mod:`fedlabels.data.pickles`, which runs nothing of them. Labels that
+people gave to the training images of CIFAR-10: CIFAR-10N (Wei et al., 2022).
 """
 
 from dataclasses import replace
@@ -9,14 +10,15 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedlabels.data.dataset import DataSource
 from fedlabels.data.hub import HubSet
-from fedlabels.data.options import choice
-from fedlabels.data.pickles import as_array, load_pickle
+from fedlabels.data.options import choice, inside
+from fedlabels.data.pickles import as_array, load_pickle, load_torch
 from fedlabels.data.published import OR_DOWNLOAD, Part, Published
-from fedlabels.data.roots import Roots
-from fedlabels.errors import DataError
+from fedlabels.data.roots import Roots, candidates, find_first
+from fedlabels.errors import ConfigError, DataError
 
 # Of the 50,000 training images, over all pixels of a channel, scaled to [0, 1]. The deviations
 # (0.2023, 0.1994, 0.2010) that many programs use are means over images of each image's own.
@@ -26,6 +28,7 @@ MEAN_100, STD_100 = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 CLASSES_10 = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
+GIVEN_10 = ("worse_label", "aggre_label", "random_label1", "random_label2", "random_label3")
 _TRAIN_10 = tuple(f"data_batch_{i}" for i in range(1, 6))
 _SHAPE = (3, 32, 32)
 _SITE = "https://www.cs.toronto.edu/~kriz"
@@ -51,13 +54,26 @@ _CIFAR_100 = Published(
 )
 
 
-def read_cifar10(roots: Roots, /, *, download: bool = False) -> DataSource:
+def read_cifar10(
+    roots: Roots,
+    /,
+    *,
+    labels_file: str | None = None,
+    labels: str | None = None,
+    download: bool = False,
+) -> DataSource:
     """Read CIFAR-10: 50,000 + 10,000 colour images of 32 x 32 pixels, 10 classes.
 
     Parameters
     ----------
     roots : Roots
         Where to search.
+    labels_file : str or None
+        ``CIFAR-10_human.pt`` of CIFAR-10N, in the root or beside the batches: clients train on
+        labels that people gave, everything is scored against those of CIFAR-10.
+    labels : {"worse_label", "aggre_label", "random_label1", "random_label2", "random_label3"}
+        Which of them: a wrong one where any of three people was wrong (40 % wrong), the majority of
+        three (9 %), or one person's (17 to 18 %). Goes with ``labels_file``.
     download : bool
         Whether to fetch it through ``datasets`` where it is not found.
 
@@ -68,10 +84,23 @@ def read_cifar10(roots: Roots, /, *, download: bool = False) -> DataSource:
 
     Raises
     ------
+    ConfigError
+        If there is one of ``labels_file`` and ``labels`` without the other.
     DataError
-        If the files are missing or damaged.
+        If the files are missing or damaged, or the labels are of other images.
     """
-    return _CIFAR_10.read(roots, _read_10, download=download)
+    if (labels_file is None) != (labels is None):
+        raise ConfigError(
+            "cifar10: dataset.options.labels_file (CIFAR-10_human.pt) and dataset.options.labels "
+            f"(one of {', '.join(GIVEN_10)}) belong together; give both or neither"
+        )
+    if labels_file is None or labels is None:
+        return _CIFAR_10.read(roots, _read_10, download=download)
+    file = inside("cifar10", "labels_file", labels_file)
+    choice("cifar10", "labels", labels, GIVEN_10)
+    source = _CIFAR_10.read(roots, _read_10, download=download)
+    given = _given(_labels_path(roots, file), labels, source.train.y)
+    return replace(source, train=replace(source.train, given=given))
 
 
 def read_cifar100(roots: Roots, /, *, labels: str = "fine", download: bool = False) -> DataSource:
@@ -114,6 +143,36 @@ def _read_100(kind: str, folder: Path) -> tuple[Part, Part, tuple[str, ...]]:
     key = f"{kind}_labels".encode()
     train, test = (_batch(folder / split, key, len(classes)) for split in ("train", "test"))
     return train, test, classes
+
+
+def _labels_path(roots: Roots, file: Path) -> Path:
+    tried = [place / file for place in (*candidates(roots, _CIFAR_10.folders), *roots.shared)]
+    path = find_first(tried, Path.is_file)
+    if path is None:
+        lines = "".join(f"\n  {path}" for path in tried)
+        raise DataError(
+            f"cifar10: dataset.options.labels_file={file} was not found. Tried:{lines}\n"
+            "To get it: data/CIFAR-10_human.pt of https://github.com/UCSC-REAL/cifar-10-100n"
+        )
+    return path
+
+
+def _given(path: Path, kind: str, truth: NDArray[np.int64]) -> NDArray[np.int64]:
+    content = load_torch(path)
+    absent = [k for k in ("clean_label", kind) if not isinstance(content, dict) or k not in content]
+    if absent:
+        raise DataError(f"{path} lacks {absent[0]}; get CIFAR-10_human.pt again")
+    try:
+        clean, given = (as_array(content[key], np.int64) for key in ("clean_label", kind))
+    except ValueError as error:
+        raise DataError(f"{path} holds no plain arrays ({error}); get the file again") from error
+    if given.shape != truth.shape or not np.array_equal(clean, truth):
+        raise DataError(
+            f"{path}: its clean_label are not the {len(truth):,} training labels that were read, "
+            "in their order; get CIFAR-10_human.pt again, and read the images from data_batch_1 to "
+            "data_batch_5"
+        )
+    return given
 
 
 def _batch(path: Path, key: bytes, classes: int) -> Part:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedlabels.data.dataset import ArrayDataset, DataSource
 
-_ARRAYS = ("x", "y", "domain", "owner")
+_ARRAYS = ("x", "y", "domain", "owner", "given")
 _VALUES = ("num_classes", "class_names", "mean", "std", "domain_names", "owner_names")
 _CHUNK = 1 << 22  # bytes hashed at once
 

@@ -36,6 +36,9 @@ class ArrayDataset:
         Natural client of a sample (person, writer): 0..len(owner_names)-1.
     owner_names : tuple of str
         One name a natural client.
+    given : ndarray of int64, shape (N,), or None
+        What clients train on where it is not the truth ``y``, as people wrote it: class
+        0..num_classes-1, or -1 for a sample that nobody labeled. None where ``y`` is what is given.
 
     Raises
     ------
@@ -54,10 +57,12 @@ class ArrayDataset:
     domain_names: tuple[str, ...] = ()
     owner: NDArray[np.int64] | None = None
     owner_names: tuple[str, ...] = ()
+    given: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         self._check_samples()
-        self._check_labels()
+        self._check_labels("y", self.y)
+        self._check_given()
         self._check_origin("domain", self.domain, self.domain_names)
         self._check_origin("owner", self.owner, self.owner_names)
         self._check_constants()
@@ -89,20 +94,33 @@ class ArrayDataset:
         if 0 in self.x.shape[1:]:
             raise self._fail(f"a sample must not be empty, got x of shape {self.x.shape}")
 
-    def _check_labels(self) -> None:
-        if self.y.dtype != np.int64 or self.y.shape != (len(self.x),):
+    def _check_labels(self, field: str, labels: NDArray[np.int64]) -> None:
+        if labels.dtype != np.int64 or labels.shape != (len(self.x),):
             raise self._fail(
-                f"y must be int64 of shape ({len(self.x)},), got {self.y.dtype} {self.y.shape}"
+                f"{field} must be int64 of shape ({len(self.x)},), got {labels.dtype} "
+                f"{labels.shape}"
             )
         if self.num_classes < 2:
             raise self._fail(f"num_classes must be >= 2, got {self.num_classes}")
-        if len(self.y) and not (self.y.min() >= -1 and self.y.max() < self.num_classes):
+        if len(labels) and not (labels.min() >= -1 and labels.max() < self.num_classes):
             raise self._fail(
                 f"labels must be in 0..{self.num_classes - 1}, or -1 for unlabeled, "
-                f"got {self.y.min()}..{self.y.max()}"
+                f"got {labels.min()}..{labels.max()}"
             )
         if len(self.class_names) != self.num_classes:
             raise self._fail(f"{self.num_classes} classes but {len(self.class_names)} class names")
+
+    def _check_given(self) -> None:
+        if self.given is None:
+            return
+        self._check_labels("given", self.given)
+        unchecked = (self.given >= 0) & (self.y < 0)
+        if unchecked.any():
+            raise self._fail(
+                f"{int(unchecked.sum())} samples have a given label but no true one, the first is "
+                f"sample {int(unchecked.argmax())}; store the true class, or make the sample "
+                "unlabeled (-1 as given label, too)"
+            )
 
     def _check_origin(
         self, field: str, values: NDArray[np.int64] | None, names: tuple[str, ...]
@@ -197,6 +215,7 @@ def pair(
     domains: tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]] | None = None,
     owners: tuple[NDArray[np.int64], tuple[str, ...]] | None = None,
     test_owners: tuple[NDArray[np.int64], tuple[str, ...]] | None = None,
+    given: NDArray[np.int64] | None = None,
 ) -> DataSource:
     """Make a source of two (x, y) pairs that share everything else.
 
@@ -215,6 +234,8 @@ def pair(
     owners, test_owners : (ndarray, tuple of str) or None
         Natural client of every training and of every test sample, and their names: each split
         numbers its own, since some may have samples in one of them only.
+    given : ndarray or None
+        Labels of the training samples that clients train on, where they are not the truth.
 
     Returns
     -------
@@ -238,6 +259,8 @@ def pair(
         second = replace(second, domain=domains[1], domain_names=domains[2])
     if owners is not None:
         first = replace(first, owner=owners[0], owner_names=owners[1])
+    if given is not None:
+        first = replace(first, given=given)
     if test_owners is not None:
         second = replace(second, owner=test_owners[0], owner_names=test_owners[1])
     return DataSource(train=first, test=second)

@@ -3,7 +3,9 @@
 In a folder each file holds ``x`` and ``y``; a single file holds ``x_train``, ``y_train``,
 ``x_test`` and ``y_test``. A label of -1 marks a sample whose class is not known. Optional are
 ``domain`` (in both splits) and ``client`` (of the training samples, or of both splits): whole
-numbers or text, one a sample, in a single file ``domain_train``, ``client_test`` and so on.
+numbers or text, one a sample, in a single file ``domain_train``, ``client_test`` and so on; and
+``clean`` (``clean_train``), the true labels where ``y`` is what people wrote: clients train on
+``y``, everything is scored against ``clean``.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +28,7 @@ Values = NDArray[np.uint8] | NDArray[np.float32]
 Convert = Callable[[str, NDArray[Any]], Values]
 
 _SPLITS = ("train", "test")
-_ORIGINS = ("client", "domain")
+_OPTIONAL = ("client", "domain", "clean")
 
 
 class Split(NamedTuple):
@@ -36,6 +38,7 @@ class Split(NamedTuple):
     y: NDArray[np.int64]
     client: NDArray[Any] | None
     domain: NDArray[Any] | None
+    given: NDArray[np.int64] | None
 
 
 def read_npz(
@@ -131,16 +134,18 @@ def read_archives(
     train, test = (read_split(path, split, convert) for split in _SPLITS)
     if mean is None or std is None:
         mean, std = statistics(train.x)
+    known = [y for y in (train.y, test.y, train.given) if y is not None]
     return pair(
         path.stem,
         (train.x, train.y),
         (test.x, test.y),
-        class_names=labels.class_names(name, num_classes, class_names, train.y, test.y),
+        class_names=labels.class_names(name, num_classes, class_names, *known),
         mean=tuple(mean),
         std=tuple(std),
         domains=_domains(path, train, test),
         owners=owners(train.client),
         test_owners=owners(test.client),
+        given=train.given,
     )
 
 
@@ -163,7 +168,8 @@ def read_split(path: Path, split: str, convert: Convert) -> Split:
     Returns
     -------
     Split
-        Samples, labels (int64), and where they come from as far as the file says it.
+        Samples, true labels (int64), where the samples come from as far as the file says it, and of
+        a training split the given labels where they are not the true ones.
 
     Raises
     ------
@@ -174,15 +180,23 @@ def read_split(path: Path, split: str, convert: Convert) -> Split:
     file = path if single else path / f"{split}.npz"
     ending = f"_{split}" if single else ""
     needed = [f"{key}_{part}" for part in _SPLITS for key in "xy"] if single else ["x", "y"]
-    found = _arrays(file, needed, [f"{key}{ending}" for key in ("x", "y", "client", "domain")])
+    found = _arrays(file, needed, [f"{key}{ending}" for key in ("x", "y", *_OPTIONAL)])
     x, y = found[f"x{ending}"], found[f"y{ending}"]
-    known = labels.one_a_sample(f"{file}: y{ending}", y)
+    known, given = labels.one_a_sample(f"{file}: y{ending}", y), None
+    if f"clean{ending}" in found:
+        given, known = known, labels.one_a_sample(f"{file}: clean{ending}", found[f"clean{ending}"])
+        if len(given) != len(known):
+            raise DataError(
+                f"{file}: {len(given)} labels y{ending} but {len(known)} labels clean{ending}; "
+                "store both of every sample, in one order"
+            )
     samples = convert(f"{file}: x{ending}", x)
     client, domain = (
         origins(f"{file}: {key}", found[key], len(x)) if key in found else None
         for key in (f"client{ending}", f"domain{ending}")
     )
-    return Split(samples, known, client, domain)
+    # nobody trains on test samples: what they were given as plays no part
+    return Split(samples, known, client, domain, given if split == "train" else None)
 
 
 def _arrays(path: Path, needed: Sequence[str], keys: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -210,12 +224,12 @@ def _arrays(path: Path, needed: Sequence[str], keys: Sequence[str]) -> dict[str,
 
 
 def _refuse_near(path: Path, key: str, keys: Sequence[str]) -> None:
-    """Refuse a key that means who or where samples are from, but is called otherwise."""
+    """Refuse a key that means one of the optional ones, but is called otherwise."""
     stem, _, split = key.partition("_")
-    origin = stem.lower().removesuffix("s")
-    of_other_split = stem == origin and split in _SPLITS  # where one file has both splits
-    here = [name for name in keys if name.partition("_")[0] == origin]
-    if origin not in _ORIGINS or key in keys or (of_other_split and here[0] != origin):
+    name = stem.lower().removesuffix("s")
+    of_other_split = stem == name and split in _SPLITS  # where one file has both splits
+    here = [known for known in keys if known.partition("_")[0] == name]
+    if name not in _OPTIONAL or key in keys or (of_other_split and here[0] != name):
         return
     raise DataError(
         f"{path} holds {key!r}, which is not read: {here[0]!r} is; call it so, or take it out"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from fedlabels.errors import ConfigError, DataError
@@ -42,6 +43,20 @@ def text(reader: str, option: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigError(f"{reader}: {option} must be a text, got {value!r}")
     return value
+
+
+def inside(reader: str, option: str, value: Any) -> Path:
+    """Check that an option is a path below the data set's folder; see :func:`whole`.
+
+    Who sends settings to a device must not choose which other files it reads.
+    """
+    path = Path(text(reader, option, value))
+    if path.is_absolute() or ".." in path.parts:
+        raise ConfigError(
+            f"{reader}: {option} must be a path below dataset.root, got {value!r}; put the file "
+            "there"
+        )
+    return path
 
 
 def numbers(reader: str, option: str, values: Any) -> tuple[float, ...]:

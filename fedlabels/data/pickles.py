@@ -9,6 +9,7 @@ looked up.
 import io
 import math
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,17 @@ def load_pickle(path: Path, *, skip_npy_header: bool = False) -> Any:
     DataError
         If the file cannot be read or names anything else; nothing of it is run.
     """
+    return _load(path, lambda raw: _body(raw) if skip_npy_header else raw)
+
+
+def load_torch(path: Path) -> Any:
+    """Read what ``torch.save`` wrote, as far as it holds no tensors; see :func:`load_pickle`."""
+    return _load(path, _zipped)
+
+
+def _load(path: Path, pickled: Callable[[bytes], bytes]) -> Any:
     try:
-        raw = path.read_bytes()
-        if skip_npy_header:
-            raw = _body(raw)
+        raw = pickled(path.read_bytes())
         return _plain(_Unpickler(io.BytesIO(raw), encoding="bytes").load())
     except _Refused as refused:
         raise DataError(
@@ -73,6 +81,12 @@ def _body(raw: bytes) -> bytes:
     if dtype != np.dtype(object):
         raise ValueError(f"an .npy file of objects was expected, this one holds {dtype}")
     return raw[file.tell() :]
+
+
+def _zipped(raw: bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+        return archive.read(name)
 
 
 class _Type:

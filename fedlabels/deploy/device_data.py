@@ -122,7 +122,7 @@ def _arrays(
     if not (folder / f"{split}.npz").is_file():
         return None
     found = read_split(folder, split, convert)
-    return found.x, found.y
+    return found.x, found.y if found.given is None else found.given
 
 
 def _images(folder: Path, split: str, spec: DeviceSpec) -> tuple[NDArray[Any], Indices] | None:
@@ -249,7 +249,7 @@ def _partition(client_id: int, node: Mapping[str, Any], spec: DeviceSpec) -> Dev
     y[unlabeled] = -1  # a device does not know them
     return DeviceData(
         client_id,
-        replace(source.train, y=y),
+        replace(source.train, y=y, given=None),
         source.test,
         federation.labeled[client_id],
         unlabeled,

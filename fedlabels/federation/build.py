@@ -65,7 +65,7 @@ def build(
     Parameters
     ----------
     samples : Samples
-        The training set, N samples; those of class -1 are unlabeled wherever they land.
+        The training set, N samples; those whose label is -1 are unlabeled wherever they land.
     clients : int
         Number of clients, >= 1.
     partition, policy : Partition, LabelPolicy
@@ -175,7 +175,7 @@ def _repeat(pool: Indices, total: int, seed: int) -> Indices:
 def _label(
     shards: Ragged, samples: Samples, policy: LabelPolicy, seed: int, reuse: bool
 ) -> tuple[Ragged, Ragged, Indices]:
-    known = samples.labels[shards.index] >= 0
+    known = samples.visible[shards.index] >= 0
     visible = shards if known.all() else shards.keep(known)
     masks = policy.masks(visible, samples, random=generator(seed, "labels"))
     labeled, unlabeled = np.zeros(len(known), dtype=bool), ~known

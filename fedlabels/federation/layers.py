@@ -147,7 +147,23 @@ class LabelNoise:
             )
 
     def apply(self, labeled: Ragged, samples: Samples, random: np.random.Generator) -> Indices:
-        """Return the labels as the clients see them, along ``labeled.index``."""
+        """Return the labels as the clients see them, along ``labeled.index``.
+
+        Raises
+        ------
+        ConfigError
+            If labels are to be turned wrong where the data set has given labels already.
+        """
+        if samples.given is not None:
+            if self.rate:
+                given = samples.given >= 0
+                count = int((samples.given != samples.labels)[given].sum())
+                raise ConfigError(
+                    f"label_noise.rate={self.rate}, but the data set has given labels beside the "
+                    f"true ones, {count:,} of them wrong: set label_noise.rate=0, or read the data "
+                    "without given labels"
+                )
+            return samples.given[labeled.index]
         truth = samples.labels[labeled.index]
         rates = np.repeat(self._rates(len(labeled), random), labeled.sizes)
         wrong = random.random(len(truth)) < rates

@@ -24,6 +24,9 @@ class Samples:
         Natural client of every sample, if the data set has them.
     owner_names : tuple of str
         One name a natural client.
+    given : ndarray of int64, shape (N,), or None
+        Labels that clients train on where they are not the truth ``labels``, -1 for a sample that
+        nobody labeled; None where they are the truth.
 
     Raises
     ------
@@ -37,11 +40,18 @@ class Samples:
     domain_names: tuple[str, ...] = ()
     owner: Indices | None = None
     owner_names: tuple[str, ...] = ()
+    given: Indices | None = None
 
     def __post_init__(self) -> None:
-        for name, values in (("domain", self.domain), ("owner", self.owner)):
+        for name in ("domain", "owner", "given"):
+            values = getattr(self, name)
             if values is not None and values.shape != self.labels.shape:
                 raise DataError(f"{len(self.labels)} labels but {name} of shape {values.shape}")
+
+    @property
+    def visible(self) -> Indices:
+        """Labels that a client can be given, -1 for samples that are unlabeled everywhere."""
+        return self.labels if self.given is None else self.given
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,4 +65,5 @@ class Samples:
             self.domain_names,
             None if self.owner is None else self.owner[index],
             self.owner_names,
+            None if self.given is None else self.given[index],
         )

@@ -231,4 +231,5 @@ def samples_of(dataset: ArrayDataset) -> Samples:
         dataset.domain_names,
         dataset.owner,
         dataset.owner_names,
+        dataset.given,
     )

@@ -49,6 +49,14 @@ def test_npz_with_unlabeled_samples(tmp_path):
     assert data.train.mean == (0.5,)  # of the federation, not of this device
 
 
+def test_a_device_trains_on_the_labels_that_were_given(tmp_path):
+    x, y = arrays()
+    np.savez(tmp_path / "train.npz", x=x, y=y, clean=np.array([1, 2, 0, 1, -1, 0]))
+    data = read(node(tmp_path), spec_of())
+    assert data.labeled.tolist() == [0, 1, 3]
+    assert data.labels.tolist() == [0, 2, 1]
+
+
 def test_samples_without_a_label_are_not_tested_on(tmp_path):
     x, y = arrays()
     for split in ("train", "test"):
