@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED = 0
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: sim test fast fast-1 fast-2 test-processes test-computing test-lower lint docs data data-icons bench certs golden clean
+.PHONY: wheel sim test fast fast-1 fast-2 test-processes test-computing test-lower lint docs data data-icons bench certs golden clean
 
 sim: $(VENV)/installed
 	$(BIN)/python run_sim.py preset=quickstart
@@ -65,6 +65,12 @@ data-icons: $(VENV)/installed
 	  || apt-get install -y --no-install-recommends $(ICON_THEMES:=-icon-theme)
 	$(BIN)/python -m fedlabels.data.icons "$${FEDLABELS_DATA:-$$HOME/.cache/fedlabels}/icons"
 
+# sdist and wheel, in dist/: pip install "dist/fedlabels-VERSION-py3-none-any.whl[sim]"
+wheel: $(VENV)/installed
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+
 # Speed; the accuracies are benchmarks/label_scarcity.py headroom short wide long
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/simulators.py
@@ -78,7 +84,7 @@ certs: $(VENV)/installed
 	  $(addprefix --host ,$(SERVER))
 
 clean:
-	rm -rf runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist runs .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -20,7 +20,17 @@ SCRIPTS = ("run_sim",)
 # Every room may import these; they are drawn as the ground that all stand on.
 GROUND = frozenset(
     f"fedlabels{name}"
-    for name in ("", ".effect", ".errors", ".machine", ".renamed", ".seeds", ".telemetry")
+    for name in (
+        "",
+        ".effect",
+        ".errors",
+        ".machine",
+        ".program",
+        ".renamed",
+        ".seeds",
+        ".telemetry",
+        ".version",
+    )
 )
 COMMANDS = ("fedlabels.settings.reference",)  # each in a room that it stands above
 # When an import is made: with its module, when a function is called, or by type checkers alone.

@@ -1,3 +1,22 @@
 """Federated learning where labels are scarce and clients differ."""
 
-__version__ = "0.1.0"
+from typing import Any
+
+# What the package offers -> where it lies: importing the package alone loads nothing heavy.
+_OFFERED: dict[str, str] = {}
+
+__all__ = ["__version__", *_OFFERED]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "__version__":
+        return import_module("fedlabels.version").version()
+    if name in _OFFERED:
+        return getattr(import_module(_OFFERED[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

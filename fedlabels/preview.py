@@ -10,21 +10,21 @@ import numpy as np
 
 from fedlabels import clients
 from fedlabels.data import ArrayDataset, DataSource
-from fedlabels.errors import ConfigError, FedLabelsError
+from fedlabels.errors import FedLabelsError
 from fedlabels.federation import Federation, suspicions
 from fedlabels.federation.summary import class_counts
 from fedlabels.report import Holdings, write_preview
 from fedlabels.run.data import build_data, read_data, sample_of, samples_of, views_of
 from fedlabels.run.signals import INTERRUPTED, terminable
 from fedlabels.settings.config import check
-from fedlabels.settings.mistakes import CONFIGS, composed
+from fedlabels.settings.mistakes import composed
 
-USAGE = """usage: python -m fedlabels.preview [KEY=VALUE ...] [picture=FILE.html]
+USAGE = """usage: fedlabels preview [KEY=VALUE ...] [picture=FILE.html]
 
-Shows who would hold what under these settings of run_sim.py, and what is suspicious about it:
+Shows who would hold what under these settings of fedlabels run, and what is suspicious about it:
 a table here, a page with a picture in FILE.html (preview.html if not given). Nothing is trained.
 
-  python -m fedlabels.preview dataset=fashion_mnist partition=dirichlet \\
+  fedlabels preview dataset=fashion_mnist partition=dirichlet \\
       partition.alpha=0.1 labels=class_mismatch labels.fraction=0.05
 """
 PICTURE = "picture="
@@ -189,12 +189,7 @@ def _holdings(federation: Federation) -> Holdings:
 
 
 def _composed(overrides: Sequence[str]) -> dict[str, Any]:
-    folder = CONFIGS
-    if not folder.is_dir():
-        folder = Path("configs").resolve()
-    if not folder.is_dir():
-        raise ConfigError("no folder configs/ here: run this in the project's folder")
-    settings = composed(overrides, configs=folder)
+    settings = composed(overrides)
     check(settings, runs=False)
     return settings
 

@@ -17,8 +17,9 @@ settings.load_profile("busy")
 # Tests that start many processes: they run beside those that compute in one.
 MANY_PROCESSES = (
     "tests/deploy/test_docs.py", "tests/deploy/test_faults.py", "tests/sweep/", "tests/benchmarks/",
-    "tests/docs/", "tests/simulation/test_processes.py", "tests/simulation/test_ray",
-    "tests/simulation/test_scale.py", "tests/end_to_end/test_command_line.py",
+    "tests/command/", "tests/docs/", "tests/simulation/test_processes.py",
+    "tests/simulation/test_ray", "tests/simulation/test_scale.py",
+    "tests/end_to_end/test_command_line.py",
 )  # fmt: skip
 # Unit tests that take seconds: `make fast` leaves them out.
 SLOW = (

@@ -103,8 +103,10 @@ ARROWS = {
         "fedlabels.settings",
         "fedlabels.simulation",
     },
-    "run_sim": {"fedlabels.run", "fedlabels.settings"},
+    "run_sim": {"fedlabels.command"},
     # Commands: they stand above all that they show.
+    "fedlabels.__main__": {"fedlabels.command"},
+    "fedlabels.command": {"fedlabels.run", "fedlabels.settings"},
     "fedlabels.preview": {
         "fedlabels.clients",
         "fedlabels.data",
@@ -139,7 +141,7 @@ PUBLIC_FLOWER = {
 COMPAT = "fedlabels/rounds/flower_compat.py"
 HYDRA = (
     "fedlabels/deploy/", "fedlabels/preview.py", "fedlabels/run/", "fedlabels/settings/",
-    "fedlabels/sweep/", "run_sim.py",
+    "fedlabels/sweep/", "fedlabels/command/",
 )  # fmt: skip
 # Where a library that not everybody has may be imported.
 ONLY_IN = {

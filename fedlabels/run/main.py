@@ -1,4 +1,4 @@
-"""The entry point behind ``run_sim.py``: from a composed config to a finished run folder."""
+"""The entry point behind ``fedlabels run``: from a composed config to a finished run folder."""
 
 import contextlib
 import json
@@ -19,6 +19,7 @@ from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import CheckpointError, ConfigError, FedLabelsError, RunError
 from fedlabels.machine import allowed_cores, portable
 from fedlabels.machine.memory import keep_memory
+from fedlabels.program import IN_CHECKOUT, RUN
 from fedlabels.renamed import RENAMED, is_of_before
 from fedlabels.report import write_report
 from fedlabels.rounds.flower_compat import quiet
@@ -46,7 +47,8 @@ from fedlabels.settings.mistakes import CONFIGS, plain
 from fedlabels.worker.state import verify
 
 # After a run on the data that come with scikit-learn: how to go on to others.
-NEXT = "next, after make data: python run_sim.py preset=fashion method=fixmatch"
+_FIRST = "make data" if IN_CHECKOUT else "Fashion-MNIST is in $FEDLABELS_DATA/fashion-mnist"
+NEXT = f"next, after {_FIRST}: {shlex.join(RUN)} preset=fashion method=fixmatch"
 _PLACES = ("resume=", "run_dir=")  # overrides that say where a run is, not what it is
 
 
@@ -69,7 +71,7 @@ def main(composed: DictConfig) -> int:
             execute(config, path, facts=_facts())
     except KeyboardInterrupt:
         begun = path is not None and (path / "config.yaml").exists()
-        then = f"; go on with: python run_sim.py resume={shlex.quote(str(path))}" if begun else ""
+        then = f"; go on with: {shlex.join([*RUN, f'resume={path}'])}" if begun else ""
         console.error(f"stopped{then}")
         return INTERRUPTED
     except FedLabelsError as error:
@@ -389,7 +391,7 @@ def _copy(keys: list[str], source: dict[str, Any], target: dict[str, Any]) -> No
 
 def _command() -> str:
     arguments = [a for a in sys.argv[1:] if not a.startswith(_PLACES)]
-    return shlex.join(["python", "run_sim.py", *arguments])
+    return shlex.join([*RUN, *arguments])
 
 
 def _facts() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedlabels.errors import FedLabelsError
+from fedlabels.program import RUN
 from fedlabels.run.data import contents_of, read_content
 from fedlabels.run.folder.checkpoint import latest_checkpoint
 from fedlabels.run.main import is_finished
@@ -171,7 +172,7 @@ def facts_of(overrides: Sequence[str], config: Mapping[str, Any]) -> dict[str, A
         Resolved settings.
     """
     own = [override for override in overrides if not override.startswith(_PLACES)]
-    command = shlex.join(["python", "run_sim.py", *own])
+    command = shlex.join([*RUN, *own])
     method = method_of(overrides) or config["client"]["name"]
     return {"overrides": own, "command": command, "method": method}
 

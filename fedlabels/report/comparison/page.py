@@ -2,6 +2,7 @@
 
 import shlex
 
+from fedlabels.program import RUN
 from fedlabels.report.blocks import Cards, Figure, Part, Section, facts, sections_of, table
 from fedlabels.report.charts import TONES
 from fedlabels.report.comparison.cells import METHOD, show
@@ -213,7 +214,7 @@ def _command(run: Run) -> str:
     if not isinstance(overrides, list):
         return ""
     repeated = [str(text) for text in overrides if not str(text).lstrip("+~").startswith(_PLACES)]
-    return hide(shlex.join(["python", "run_sim.py", *repeated]))
+    return hide(shlex.join([*RUN, *repeated]))
 
 
 def _environment(runs: list[Run]) -> list[tuple[str, str]]:

@@ -1,0 +1,102 @@
+"""The command ``fedlabels``, which is ``python -m fedlabels``: one word for each thing to do.
+
+Nothing heavy is imported before it is known what is asked for: help comes at once.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+import fedlabels
+
+__all__ = ["COMMANDS", "Command", "main"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Parameters
+    ----------
+    summary : str
+        What it does, in a line.
+    place : str
+        ``module:function``; the function takes the arguments and returns the exit status, None for
+        0.
+    """
+
+    summary: str
+    place: str
+
+    def run(self, arguments: Sequence[str]) -> int:
+        """Run the command and return its exit status."""
+        module, _, name = self.place.partition(":")
+        function: Callable[[Sequence[str]], int | None] = getattr(import_module(module), name)
+        return function(arguments) or 0
+
+
+_SIMULATE = "fedlabels.command.simulate"
+COMMANDS = {
+    "run": Command("simulate one setting", f"{_SIMULATE}:simulate"),
+    "sweep": Command("simulate all combinations of values", f"{_SIMULATE}:sweep"),
+    "resume": Command("go on with a run that was ended", f"{_SIMULATE}:resume"),
+    "preview": Command("who would hold which samples and labels", "fedlabels.preview:main"),
+    "report": Command("the report of a run, or a comparison", "fedlabels.report.__main__:main"),
+    "deploy": Command("keys, connections, real devices", "fedlabels.deploy.__main__:main"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that is named first.
+
+    Parameters
+    ----------
+    arguments : sequence of str or None
+        None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit status: 0, 1 where something is wrong, 2 for a command that is not known, or 130 after
+        Ctrl-C.
+    """
+    name, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
+    if name in ("", "-h", "--help", "help"):
+        sys.stdout.write(overview())
+        return 0
+    if name in ("-V", "--version", "version"):
+        sys.stdout.write(f"fedlabels {fedlabels.__version__}\n")
+        return 0
+    if name not in COMMANDS:
+        sys.stderr.write(f"error: {_unknown(name)}\n")
+        return 2
+    return COMMANDS[name].run(rest[:-1])
+
+
+def overview() -> str:
+    """Return what commands there are."""
+    wide = 2 + max(map(len, COMMANDS))
+    lines = [f"  {name:<{wide}}{command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: fedlabels COMMAND ...",
+            "",
+            fedlabels.__doc__ or "",
+            "",
+            *lines,
+            "",
+            "fedlabels COMMAND --help says more, fedlabels --version which version this is.",
+            "",
+        ]
+    )
+
+
+def _unknown(name: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, COMMANDS, n=1)
+    if not near and "=" in name:
+        return f"{name} is a setting, and no command: fedlabels run {name} ..."
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"{name} is no command{hint}; there are: {', '.join(COMMANDS)}"

@@ -1,0 +1,103 @@
+"""Simulations: one run, a sweep, or a run to go on with."""
+
+from fedlabels import telemetry
+
+telemetry.disable()  # before Flower and Ray are imported
+
+# ruff: noqa: E402
+import os
+import sys
+from collections.abc import Sequence
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from fedlabels.errors import FedLabelsError
+from fedlabels.run.main import main, own_overrides, pin_kernels
+from fedlabels.settings.arguments import with_choices, with_current_names
+from fedlabels.settings.config import register
+from fedlabels.settings.mistakes import CONFIGS, composition_done, handed_on
+
+
+def simulate(arguments: Sequence[str]) -> int:
+    """Run what settings on a command line ask for.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        ``KEY=VALUE``, and Hydra's options.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 1 for an error that was explained. An ended run exits by itself.
+    """
+    current = with_current_names(arguments)
+    for before, now in zip(arguments, current, strict=True):
+        if before != now:
+            sys.stderr.write(f"note: {before} is {now} now\n")
+    try:
+        _start(with_choices(current))
+    except FedLabelsError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+def sweep(arguments: Sequence[str]) -> int:
+    """Run all combinations of values, as `simulate` does with ``-m``."""
+    return simulate(["-m", *arguments])
+
+
+def resume(arguments: Sequence[str]) -> int:
+    """Go on with a run: its folder, and settings that may be given anew, such as ``rounds=``."""
+    if not arguments or "=" in arguments[0] or arguments[0].startswith("-"):
+        asked = bool({"-h", "--help"} & set(arguments[:1]))
+        usage = "usage: fedlabels resume RUN [KEY=VALUE ...]"
+        (sys.stdout if asked else sys.stderr).write(f"{usage}\n")
+        return 0 if asked else 2
+    folder, *settings = arguments
+    quoted = folder.replace("\\", "\\\\").replace("'", "\\'")
+    return simulate([f"resume='{quoted}'", *settings])
+
+
+def _start(given: list[str]) -> None:
+    """Run with what was given, after the overrides of a run to resume: the same groups then."""
+    register()
+    OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, replace=True)
+    own = _own(given)
+    sys.argv[1:] = [*own, *given]  # where Hydra reads
+    with handed_on(sys.argv[1:], own):
+        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(_job)()
+
+
+def _job(config: DictConfig) -> None:
+    composition_done()
+    if config.backend.portable:
+        pin_kernels()
+    status = main(config)
+    if status:
+        sys.exit(status)
+
+
+def _sweep_folder(folder: str | None, name: str) -> str:
+    """Choose the folder of a sweep: the same each time, so that finished cells are found."""
+    return folder or os.path.join("runs", "sweeps", name)
+
+
+def _own(given: list[str]) -> list[str]:
+    """Return the overrides of a run to resume."""
+    named = [argument for argument in given if argument.startswith("resume=")]
+    if not named:
+        return []
+    try:
+        folder = OverridesParser.create().parse_override(named[-1]).value()
+    except HydraException:
+        return []  # Hydra says what is wrong with it
+    if folder and not os.path.exists(os.path.join(str(folder), "config.yaml")):
+        # before Hydra makes the folder
+        sys.stderr.write(f"error: resume={folder} holds no run (no config.yaml there)\n")
+        sys.exit(1)
+    return own_overrides(str(folder))
