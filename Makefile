@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Without a GPU the CPU build of torch is taken first: a plain "torch" pulls gigabytes of CUDA.
 TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo torch || echo torch==2.13.0)
+# Of the Flowers that pyproject.toml allows, the newest; "make test-lower" takes the oldest.
+FLOWER ?= flwr[simulation]==1.42.0
 export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED = 0
 export RAY_USAGE_STATS_ENABLED = 0
@@ -90,5 +92,5 @@ $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q "$(TORCH)"
-	$(BIN)/python -m pip install -q -e ".[sim,report,dev]"
+	$(BIN)/python -m pip install -q "$(FLOWER)" -e ".[sim,report,dev]"
 	@touch $@

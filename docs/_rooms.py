@@ -27,6 +27,7 @@ GROUND = frozenset(
         ".machine",
         ".program",
         ".renamed",
+        ".requirements",
         ".seeds",
         ".telemetry",
         ".version",

@@ -4,7 +4,6 @@ Nothing is changed, no state is set aside, nothing is sent but a request for the
 one for a path that does not exist.
 """
 
-import contextlib
 import importlib
 import importlib.metadata
 import json
@@ -29,6 +28,7 @@ from fedlabels.deploy.node import (
 )
 from fedlabels.deploy.spec import DeviceSpec
 from fedlabels.errors import ConfigError, FedLabelsError
+from fedlabels.requirements import required
 
 if TYPE_CHECKING:
     from fedlabels.deploy.device_data import DeviceData
@@ -37,7 +37,6 @@ PREVIEW = "preview"
 """Name of the run in a specification that was made before the run."""
 FREE_BYTES = 1 << 30
 """What should be free: some states, Flower's copy of the code, and messages in flight."""
-_PACKAGE = "fedlabels"
 _PAIR = re.compile(r"(\S+?)=('[^']*'|\"[^\"]*\"|\S+)")
 
 
@@ -139,7 +138,7 @@ def _all_well(name: str, check: Callable[[], Iterator[Finding]]) -> Generator[Fi
 def _python() -> Iterator[Finding]:
     from packaging.specifiers import SpecifierSet  # comes with Flower
 
-    wanted, _ = _required()
+    wanted, _ = required()
     version = platform.python_version()
     good = SpecifierSet(wanted).contains(version, prereleases=True)
     text = f"{version} (supported: {wanted})"
@@ -149,7 +148,7 @@ def _python() -> Iterator[Finding]:
 def _packages() -> Iterator[Finding]:
     from packaging.requirements import Requirement
 
-    for line in _required()[1]:
+    for line in required()[1]:
         needed = Requirement(line)
         if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
             continue
@@ -164,20 +163,6 @@ def _packages() -> Iterator[Finding]:
         else:
             text = f'{version}, supported: {range_}; pip install "{needed}"'
             yield Finding(needed.name, False, text)
-
-
-def _required() -> tuple[str, list[str]]:
-    """Return the supported Python and packages, of the checkout or of what is installed."""
-    file = Path(__file__).resolve().parents[2] / "pyproject.toml"
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        project = tomllib.loads(file.read_text("utf-8"))["project"]
-        if project["name"] == _PACKAGE:
-            return str(project["requires-python"]), [str(p) for p in project["dependencies"]]
-    try:
-        about = importlib.metadata.metadata(_PACKAGE)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise ConfigError(f"{_PACKAGE} is not installed: pip install it") from error
-    return str(about["Requires-Python"]), importlib.metadata.requires(_PACKAGE) or []
 
 
 def _torch(node: Mapping[str, Any]) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from cryptography.x509 import Certificate, load_der_x509_certificate
 from fedlabels.deploy.address import Address, require_loopback
 from fedlabels.deploy.keys import read_certificate
 from fedlabels.errors import DataError, RunError
+from fedlabels.requirements import supported
 
 SECONDS = 10.0
 """How long the server may take for each step."""
@@ -209,12 +210,14 @@ def _health(link: socket.socket, address: Address) -> Iterator[Finding]:
         reply = connection.getresponse()
         reply.read()
     except (OSError, http.client.HTTPException) as error:
-        text = f"GET /health failed ({error or type(error).__name__}): is a SuperLink of Flower "
-        yield Finding("health", False, text + "1.41 at this address, with or without TLS as here?")
+        text = f"GET /health failed ({error or type(error).__name__}): is a SuperLink "
+        text += f"({supported('flwr')}) at this address, with or without TLS as here?"
+        yield Finding("health", False, text)
         return
     good = reply.status == 200
     text = f"GET /health says {reply.status}"
-    yield Finding("health", good, text if good else f"{text}: is this a SuperLink of Flower 1.41?")
+    doubt = f"{text}: is this a SuperLink ({supported('flwr')})?"
+    yield Finding("health", good, text if good else doubt)
     date = reply.getheader("Date")
     if good and date is not None:
         ahead = datetime.now(UTC) - parsedate_to_datetime(date)

@@ -25,7 +25,7 @@ PASSED = (
     "push-object",
     "confirm-message-received",
 )
-"""What a SuperNode with a registered key calls below `FLEET` (flwr 1.41, and 1.42 has the same)."""
+"""What a SuperNode with a registered key calls below `FLEET` (flwr 1.41, 1.42)."""
 WITHHELD = ("register-node", "unregister-node")
 """What only a SuperNode without a key calls there."""
 MOST = 8

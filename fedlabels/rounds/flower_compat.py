@@ -1,4 +1,4 @@
-"""The only file that touches private names of Flower; written for flwr 1.41.
+"""The only file that touches private names of Flower; written for flwr 1.41 and 1.42.
 
 Flower's internals move with every release. Whatever is gone is reported here, at import, with the
 version that works.
@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlabels.errors import ConfigError
+from fedlabels.requirements import supported
 
-SUPPORTED = "flwr>=1.41,<1.42"
 ADAPTIVE_CLIPPING = (
-    "Flower 1.41 moves the clipping norm away from the quantile that is asked for: its"
+    "Flower (1.41, 1.42) moves the clipping norm away from the quantile that is asked for: its"
     " _geometric_update (flwr/serverapp/strategy/dp_adaptive_clipping.py) gets the share of updates"
     " that were clipped, where the method (Andrew et al., NeurIPS 2021, arXiv 1905.03871) has the"
     " share of those that were not"
@@ -33,7 +33,7 @@ ADAPTIVE_CLIPPING = (
 def _unsupported(error: BaseException) -> NoReturn:
     raise ConfigError(
         f"flwr {version('flwr')} does not have what the toolkit needs ({error});"
-        f" install {SUPPORTED!r}"
+        f" install {supported('flwr')!r}"
     ) from error
 
 

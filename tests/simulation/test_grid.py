@@ -317,5 +317,5 @@ def test_nothing_is_sent_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_flower_is_reported_with_the_version_that_works() -> None:
-    with pytest.raises(ConfigError, match=r"flwr 1\..*install 'flwr>=1.41,<1.42'"):
+    with pytest.raises(ConfigError, match=r"flwr 1\..*install 'flwr>=1.41,<1.43'"):
         flower_compat._unsupported(AttributeError("TaskIdentity"))
