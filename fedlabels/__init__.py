@@ -3,7 +3,7 @@
 from typing import Any
 
 # What the package offers -> where it lies: importing the package alone loads nothing heavy.
-_OFFERED: dict[str, str] = {}
+_OFFERED = {"load_model": "fedlabels.use"}
 
 __all__ = ["__version__", *_OFFERED]
 

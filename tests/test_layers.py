@@ -96,6 +96,14 @@ ARROWS = {
         "fedlabels.settings",
         "fedlabels.worker",
     },
+    # A finished run's model: loading it needs no run and no data.
+    "fedlabels.use": {
+        "fedlabels.cohort",
+        "fedlabels.data",
+        "fedlabels.models",
+        "fedlabels.run",
+        "fedlabels.worker",
+    },
     "fedlabels.sweep": {
         "fedlabels.report",
         "fedlabels.rounds",

@@ -57,6 +57,16 @@ def sample_of(dataset: ArrayDataset) -> str:
     return described(dataset.shape, pixels=dataset.x.dtype == np.uint8)
 
 
+def input_of(dataset: ArrayDataset) -> dict[str, Any]:
+    """Return shape and type of a raw sample, and the constants that normalize it."""
+    return {
+        "shape": list(dataset.shape),
+        "dtype": str(dataset.x.dtype),
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+    }
+
+
 def views_of(config: Settings, source: DataSource) -> dict[str, Any]:
     """Return the options of the views with the ground of the data; refuse views that do not fit.
 

@@ -10,11 +10,12 @@ from fedlabels.machine.blas import one_blas_thread
 from fedlabels.rounds import wire
 from fedlabels.run.callbacks import Callback, Closing
 from fedlabels.run.console import Console
+from fedlabels.run.described import describe
 from fedlabels.run.early_stop import BY_CALLBACK, EarlyStop, still_stopped
 from fedlabels.run.ending import tried
 from fedlabels.run.failures import Losses, check_losses
 from fedlabels.run.folder import RunFolder
-from fedlabels.run.folder.checkpoint import Checkpoint, write_model
+from fedlabels.run.folder.checkpoint import Checkpoint
 from fedlabels.run.folder.records import record_of
 from fedlabels.run.manifest import Manifest
 from fedlabels.run.place import Place, Simulated
@@ -73,7 +74,7 @@ class Loop:
         self._manifest = Manifest(config, world, folder, facts, checkpoint)
         self._saver = Saver(
             config, world.federation.hash, folder, self._place, self._manifest,
-            checkpoint.round if checkpoint else -1,
+            describe(config, world), checkpoint.round if checkpoint else -1,
         )  # fmt: skip
         self._state: RunState | None = None
 
@@ -238,7 +239,7 @@ class Loop:
                 callback.on_run_start(folder=self._folder, config=self._config)
             for callback in self._callbacks:
                 callback.on_run_end(folder=self._folder)
-            write_model(self._folder.model, wire.from_record(state.arrays))
+            self._saver.write_model(state.round, wire.from_record(state.arrays))
             if checkpoint.states is not None and saved["config_hash"] != config_hash(self._config):
                 # something may differ, but all files of a run name one setting
                 self._saver.write(state, checkpoint.states, saved.get("execution"))

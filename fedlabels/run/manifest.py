@@ -10,7 +10,7 @@ import yaml
 from fedlabels.machine.kernels import hardware
 from fedlabels.run.code import package_versions
 from fedlabels.run.console import Console
-from fedlabels.run.data import sample_of
+from fedlabels.run.data import input_of, sample_of
 from fedlabels.run.ending import status_of
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.folder.checkpoint import Checkpoint
@@ -95,6 +95,7 @@ class Manifest:
             class_names=list(source.train.class_names),
             dataset=source.train.name,
             sample=sample_of(source.train),
+            input=input_of(source.train),
             view_options=dict(self._world.view_options),
             notes=notes,
             **{"method": config["client"]["name"], **self.facts},

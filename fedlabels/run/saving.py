@@ -7,10 +7,13 @@ from typing import Any
 from flwr.app import ArrayRecord
 
 from fedlabels.cohort.types import EMPTY
+from fedlabels.models.description import Description
 from fedlabels.rounds import wire
+from fedlabels.rounds.job import Arrays
+from fedlabels.run.described import at_round, write_described
 from fedlabels.run.failures import Losses
 from fedlabels.run.folder import RunFolder
-from fedlabels.run.folder.checkpoint import write_checkpoint, write_model
+from fedlabels.run.folder.checkpoint import write_checkpoint
 from fedlabels.run.manifest import Manifest, own_settings
 from fedlabels.run.place import Place
 from fedlabels.settings.hashing import flatten
@@ -65,6 +68,8 @@ class Saver:
         Where it is written.
     place, manifest : Place and Manifest
         What they know of the clients and of the run is kept, too.
+    description : Description
+        Of the model, whatever the round.
     last : int
         Round of the newest checkpoint; -1 without one.
     resumable : int
@@ -76,6 +81,7 @@ class Saver:
     folder: RunFolder
     place: Place
     manifest: Manifest
+    description: Description
     last: int
     resumable: int = 0
 
@@ -117,4 +123,8 @@ class Saver:
         }
         strategy = state.strategy.arrays, state.strategy.values
         write_checkpoint(self.folder.path, state.round, arrays, strategy, values, states=states)
-        write_model(self.folder.model, arrays)
+        self.write_model(state.round, arrays)
+
+    def write_model(self, index: int, arrays: Arrays) -> None:
+        """Write the model after a round alone, with its description."""
+        write_described(self.folder, arrays, at_round(self.description, index, arrays))

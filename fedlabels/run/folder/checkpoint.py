@@ -14,11 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
 
 from fedlabels import __version__
 from fedlabels.errors import CheckpointError, writing
@@ -30,6 +27,7 @@ from fedlabels.machine.files import (
     write_atomic,
     write_synced,
 )
+from fedlabels.machine.tensors import tensor_bytes
 from fedlabels.settings.hashing import config_hash, differing_keys, flatten
 from fedlabels.worker.state import Version, pack, unpack
 
@@ -119,9 +117,9 @@ def write_checkpoint(
         raise CheckpointError(f"need round >= 0 and keep >= 1, got {round_index} and {keep}")
     path = folder / "checkpoints" / f"round-{round_index:08d}"
     files = {
-        MODEL: _tensor_bytes(arrays),
-        STRATEGY: _tensor_bytes(strategy_state[0]),
-        STATES: _tensor_bytes(pack(states or {})),
+        MODEL: tensor_bytes(arrays),
+        STRATEGY: tensor_bytes(strategy_state[0]),
+        STATES: tensor_bytes(pack(states or {})),
     }
     _require_json(strategy_state[1], "strategy state")
     values = _manifest(round_index, manifest, strategy_state[1], files)
@@ -252,20 +250,7 @@ def write_model(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     CheckpointError
         If an array has a dtype that cannot be stored.
     """
-    write_atomic(path, _tensor_bytes(arrays))
-
-
-def _tensor_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    # asarray(order="C"): safetensors writes a transposed array in memory order, that is, wrongly;
-    # ascontiguousarray would make 0-d arrays 1-d.
-    ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
-    try:
-        return bytes(save_tensors(ordered))
-    except (SafetensorError, KeyError, ValueError) as error:
-        kinds = ", ".join(sorted({str(value.dtype) for value in ordered.values()}))
-        raise CheckpointError(
-            f"cannot store arrays of dtypes {kinds} ({error}): use numbers or bool"
-        ) from error
+    write_atomic(path, tensor_bytes(arrays))
 
 
 def _require_json(value: Any, where: str) -> None:
