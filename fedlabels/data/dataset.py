@@ -39,6 +39,8 @@ class ArrayDataset:
     given : ndarray of int64, shape (N,), or None
         What clients train on where it is not the truth ``y``, as people wrote it: class
         0..num_classes-1, or -1 for a sample that nobody labeled. None where ``y`` is what is given.
+    reading : str
+        How the files were read, for people: what was cut, and what was left out.
 
     Raises
     ------
@@ -58,6 +60,7 @@ class ArrayDataset:
     owner: NDArray[np.int64] | None = None
     owner_names: tuple[str, ...] = ()
     given: NDArray[np.int64] | None = None
+    reading: str = ""
 
     def __post_init__(self) -> None:
         self._check_samples()
@@ -216,6 +219,7 @@ def pair(
     owners: tuple[NDArray[np.int64], tuple[str, ...]] | None = None,
     test_owners: tuple[NDArray[np.int64], tuple[str, ...]] | None = None,
     given: NDArray[np.int64] | None = None,
+    reading: str = "",
 ) -> DataSource:
     """Make a source of two (x, y) pairs that share everything else.
 
@@ -236,6 +240,8 @@ def pair(
         numbers its own, since some may have samples in one of them only.
     given : ndarray or None
         Labels of the training samples that clients train on, where they are not the truth.
+    reading : str
+        How the files were read, for people.
 
     Returns
     -------
@@ -252,7 +258,7 @@ def pair(
             f"data set {name!r}: training samples have shape {train[0].shape[1:]}, test samples "
             f"{test[0].shape[1:]}; store both in one shape"
         )
-    first = ArrayDataset(name, *train, len(class_names), class_names, mean, std)
+    first = ArrayDataset(name, *train, len(class_names), class_names, mean, std, reading=reading)
     second = ArrayDataset(name, *test, len(class_names), class_names, mean, std)
     if domains is not None:
         first = replace(first, domain=domains[0], domain_names=domains[2])

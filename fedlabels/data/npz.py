@@ -8,7 +8,7 @@ numbers or text, one a sample, in a single file ``domain_train``, ``client_test`
 ``y``, everything is scored against ``clean``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,9 @@ from fedlabels.data.arrays import numbered, origins, owners, statistics
 from fedlabels.data.dataset import DataSource, pair
 from fedlabels.data.layout import ARRAYS, arrays_first
 from fedlabels.data.options import choice, numbers
+from fedlabels.data.pickles import load_objects
 from fedlabels.data.roots import Roots, find_first, missing
+from fedlabels.data.windows import Windows
 from fedlabels.errors import ConfigError, DataError
 
 Values = NDArray[np.uint8] | NDArray[np.float32]
@@ -39,6 +41,23 @@ class Split(NamedTuple):
     client: NDArray[Any] | None
     domain: NDArray[Any] | None
     given: NDArray[np.int64] | None
+    reading: str = ""
+
+
+class Ragged(NamedTuple):
+    """What a reader of series of unequal lengths wants from a file.
+
+    Parameters
+    ----------
+    keys : tuple of str
+        Arrays beside x that say where a series ends.
+    cut : callable
+        Makes windows: of where x comes from, x (arrays of objects as their elements), and what the
+        file has of the keys.
+    """
+
+    keys: tuple[str, ...]
+    cut: Callable[[str, NDArray[Any], Mapping[str, NDArray[Any]]], Windows]
 
 
 def read_npz(
@@ -93,7 +112,7 @@ def read_npz(
 def read_archives(
     name: str,
     roots: Roots,
-    convert: Convert,
+    convert: Convert | Ragged,
     num_classes: int | None,
     class_names: Sequence[str] | None,
     constants: tuple[Sequence[float] | None, Sequence[float] | None],
@@ -106,8 +125,9 @@ def read_archives(
         Name of the reader; without ``root``, also of the folder below ``$FEDLABELS_DATA``.
     roots : Roots
         Where to search.
-    convert : callable
-        Checks and converts x; its first argument says where x comes from, for messages.
+    convert : callable or Ragged
+        Checks and converts x; its first argument says where x comes from, for messages. Or how
+        windows are cut.
     num_classes, class_names
         As in :func:`read_npz`.
     constants : (mean, std)
@@ -146,6 +166,7 @@ def read_archives(
         owners=owners(train.client),
         test_owners=owners(test.client),
         given=train.given,
+        reading=train.reading,
     )
 
 
@@ -153,7 +174,7 @@ def _is_complete(path: Path) -> bool:
     return path.is_file() or all((path / f"{split}.npz").is_file() for split in _SPLITS)
 
 
-def read_split(path: Path, split: str, convert: Convert) -> Split:
+def read_split(path: Path, split: str, convert: Convert | Ragged) -> Split:
     """Read one split.
 
     Parameters
@@ -162,8 +183,8 @@ def read_split(path: Path, split: str, convert: Convert) -> Split:
         A folder with ``<split>.npz``, or a file that holds both splits.
     split : {"train", "test"}
         Which.
-    convert : callable
-        Checks and converts x; its first argument says where x comes from, for messages.
+    convert : callable or Ragged
+        As in :func:`read_archives`.
 
     Returns
     -------
@@ -180,7 +201,10 @@ def read_split(path: Path, split: str, convert: Convert) -> Split:
     file = path if single else path / f"{split}.npz"
     ending = f"_{split}" if single else ""
     needed = [f"{key}_{part}" for part in _SPLITS for key in "xy"] if single else ["x", "y"]
-    found = _arrays(file, needed, [f"{key}{ending}" for key in ("x", "y", *_OPTIONAL)])
+    more = convert.keys if isinstance(convert, Ragged) else ()
+    keys = [f"{key}{ending}" for key in ("x", "y", *_OPTIONAL, *more)]
+    objects = f"x{ending}" if isinstance(convert, Ragged) else None
+    found = _arrays(file, needed, keys, objects)
     x, y = found[f"x{ending}"], found[f"y{ending}"]
     known, given = labels.one_a_sample(f"{file}: y{ending}", y), None
     if f"clean{ending}" in found:
@@ -190,16 +214,37 @@ def read_split(path: Path, split: str, convert: Convert) -> Split:
                 f"{file}: {len(given)} labels y{ending} but {len(known)} labels clean{ending}; "
                 "store both of every sample, in one order"
             )
-    samples = convert(f"{file}: x{ending}", x)
+    if isinstance(convert, Ragged):
+        ends = {key: found[f"{key}{ending}"] for key in more if f"{key}{ending}" in found}
+        windows = convert.cut(f"{file}: x{ending}", x, ends)
+        samples: Values = windows.x
+        count = windows.total
+    else:
+        samples, count = convert(f"{file}: x{ending}", x), len(x)
     client, domain = (
-        origins(f"{file}: {key}", found[key], len(x)) if key in found else None
+        origins(f"{file}: {key}", found[key], count) if key in found else None
         for key in (f"client{ending}", f"domain{ending}")
     )
     # nobody trains on test samples: what they were given as plays no part
-    return Split(samples, known, client, domain, given if split == "train" else None)
+    read = Split(samples, known, client, domain, given if split == "train" else None)
+    return _of_windows(f"{file}: y{ending}", read, windows) if objects else read
 
 
-def _arrays(path: Path, needed: Sequence[str], keys: Sequence[str]) -> dict[str, NDArray[Any]]:
+def _of_windows(where: str, read: Split, windows: Windows) -> Split:
+    """Give every window what its series has."""
+    if len(read.y) != windows.total:
+        raise DataError(f"{where} holds {len(read.y)} labels for {windows.total} series")
+    columns = {
+        key: value[windows.series]
+        for key, value in read._asdict().items()
+        if key != "x" and isinstance(value, np.ndarray)
+    }
+    return read._replace(**columns, reading=windows.reading)
+
+
+def _arrays(
+    path: Path, needed: Sequence[str], keys: Sequence[str], objects: str | None = None
+) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             absent = [key for key in needed if key not in archive]
@@ -210,27 +255,48 @@ def _arrays(path: Path, needed: Sequence[str], keys: Sequence[str]) -> dict[str,
                     f"{path} lacks {', '.join(absent)}; it must hold {', '.join(needed)}, "
                     f"it holds {', '.join(archive.files) or 'nothing'}"
                 )
-            return {key: archive[key] for key in keys if key in archive}
+            return {
+                key: _elements(path, archive, key) if key == objects else archive[key]
+                for key in keys
+                if key in archive
+            }
     except DataError:
         raise
     # A damaged archive has no common class of error: zip, zlib, an unknown compression, a password.
     except Exception as error:
         if "Object arrays" in str(error):
+            key = _pickled(path, [key for key in keys if key != objects])
             raise DataError(
-                f"{path}: {_pickled(path, keys)} holds Python objects, which nothing reads"
-                " without pickle: store numbers, or text as y.astype(str) and so on"
+                f"{path}: {key} holds Python objects, which nothing reads without"
+                " pickle: store numbers, or text as y.astype(str) and so on"
             ) from error
         raise DataError(f"{path} cannot be read as .npz without pickle ({error})") from error
+
+
+def _elements(path: Path, archive: Any, key: str) -> NDArray[Any]:
+    """Read an array; of one of objects the elements, by the unpickler that runs nothing."""
+    try:
+        found: NDArray[Any] = archive[key]
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise
+        raw = archive.zip.read(f"{key}.npy")
+        items = load_objects(f"{path}: {key}", raw)
+        found = np.empty(len(items), dtype=object)
+        for place, item in enumerate(items):  # numpy would look into lists of equal shape
+            found[place] = item
+    return found
 
 
 def _refuse_near(path: Path, key: str, keys: Sequence[str]) -> None:
     """Refuse a key that means one of the optional ones, but is called otherwise."""
     stem, _, split = key.partition("_")
-    name = stem.lower().removesuffix("s")
-    of_other_split = stem == name and split in _SPLITS  # where one file has both splits
-    here = [known for known in keys if known.partition("_")[0] == name]
-    if name not in _OPTIONAL or key in keys or (of_other_split and here[0] != name):
+    origin = stem.lower().removesuffix("s")
+    here = [name for name in keys if name.partition("_")[0].removesuffix("s") == origin]
+    if not here or origin in ("x", "y") or key in keys:
         return
+    if stem == here[0].partition("_")[0] and split in _SPLITS and "_" in here[0]:
+        return  # of the other split of the same file
     raise DataError(
         f"{path} holds {key!r}, which is not read: {here[0]!r} is; call it so, or take it out"
     )

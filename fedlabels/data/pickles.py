@@ -53,17 +53,38 @@ def load_torch(path: Path) -> Any:
 
 def _load(path: Path, pickled: Callable[[bytes], bytes]) -> Any:
     try:
-        raw = pickled(path.read_bytes())
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error}); get the file again") from error
+    return _unpickle(str(path), raw, pickled)
+
+
+def load_objects(where: str, raw: bytes) -> Any:
+    """Read an ``.npy`` file of objects from memory; see :func:`load_pickle`.
+
+    Parameters
+    ----------
+    where : str
+        Where it comes from, for messages.
+    raw : bytes
+        The file.
+    """
+    return _unpickle(where, raw, _body)
+
+
+def _unpickle(where: str, raw: bytes, pickled: Callable[[bytes], bytes]) -> Any:
+    try:
+        raw = pickled(raw)
         return _plain(_Unpickler(io.BytesIO(raw), encoding="bytes").load())
     except _Refused as refused:
         raise DataError(
-            f"{path} asks for {refused}, which no data set needs: it was not run; "
+            f"{where} asks for {refused}, which no data set needs: it was not run; "
             "get the file again from its publisher"
         ) from refused
     # A damaged pickle can raise nearly anything while its records are put together.
     except Exception as error:
         raise DataError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); get the file again"
+            f"{where} cannot be read ({type(error).__name__}: {error}); get the file again"
         ) from error
 
 

@@ -53,8 +53,9 @@ def read_content(config: Settings) -> str:
 
 
 def sample_of(dataset: ArrayDataset) -> str:
-    """Say how the shape of a sample was understood."""
-    return described(dataset.shape, pixels=dataset.x.dtype == np.uint8)
+    """Say how the shape of a sample was understood, and what was cut or left out to get there."""
+    shape = described(dataset.shape, pixels=dataset.x.dtype == np.uint8)
+    return f"{shape}; {dataset.reading}" if dataset.reading else shape
 
 
 def input_of(dataset: ArrayDataset) -> dict[str, Any]:

@@ -111,7 +111,7 @@ class TestTimeseries:
             (np.zeros((ROWS, 3, 20), np.int16), "must be uint8 .pixels. or floating, got int16"),
             (np.zeros((ROWS, 3, 20, 2)), r"must have shape \(N, channels, time\).*got \(6, 3, "),
             (np.where(np.arange(ROWS) == 4, np.nan, 0.0)[:, None, None] + np.zeros((1, 3, 20)),
-             "nan, inf or a number beyond float32, first in sample 4"),
+             "series 4 has no step; leave it out"),
             (np.full((ROWS, 3, 20), 1e200), "first in sample 0"),
         ],
     )  # fmt: skip
