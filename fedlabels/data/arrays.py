@@ -9,7 +9,7 @@ from fedlabels.data.digits import TEST_EVERY, every_nth_of_class
 from fedlabels.errors import DataError
 
 _ROWS = 4096  # samples at a time: float64 copies of a whole image set would not fit
-_NOBODY = ("", "nan", "NaN", "None", "<NA>")  # what is not known, as other tools write it as text
+NOBODY = ("", "nan", "NaN", "None", "<NA>")  # what is not known, as other tools write it as text
 
 
 def statistics(
@@ -77,7 +77,7 @@ def origins(where: str, values: NDArray[Any], count: int) -> NDArray[Any]:
         found = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
     except UnicodeDecodeError as error:
         raise DataError(f"{where} holds bytes that are no UTF-8 ({error}); store text") from error
-    unknown = np.isin(found, _NOBODY if found.dtype.kind == "U" else -1)
+    unknown = np.isin(found, NOBODY if found.dtype.kind == "U" else -1)
     if unknown.any():
         first = int(unknown.argmax())
         raise DataError(

@@ -8,39 +8,54 @@ have label -1. A class folder without an image that can be read is refused: to l
 number the classes anew.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedlabels.data.arrays import held_out, numbered, statistics
 from fedlabels.data.dataset import DataSource, pair
-from fedlabels.data.images import MAX_SIDE, SUFFIXES, is_image, is_unread, read_pixels
+from fedlabels.data.image_names import STRANGE
+from fedlabels.data.image_table import (
+    TableOptions,
+    hint,
+    read_image_table,
+    refuse_other_classes,
+    word,
+)
+from fedlabels.data.images import MAX_SIDE, SUFFIXES, Image, decode, is_image, is_unread
 from fedlabels.data.options import flag, whole
 from fedlabels.data.roots import Roots, find_first, missing
-from fedlabels.errors import DataError
+from fedlabels.errors import ConfigError, DataError
 
 _NAME = "image_folder"
 _TESTS = ("test", "val", "valid", "validation")
 _UNLABELED = ("unlabeled", "unlabelled")
 _NO_CLASS = frozenset(("images",))  # folders of a test split that are no classes
-_STRANGE = ("__MACOSX", "@eaDir")  # what archives and disk stations add
 _ANNOTATIONS = "val_annotations.txt"
 
 
-class Image(NamedTuple):
-    """One file, with the names of its class and domain as far as it has them."""
-
-    path: Path
-    label: str | None
-    domain: str | None
-
-
 def read_image_folder(
-    roots: Roots, /, *, size: int | None = None, domains: bool = False
+    roots: Roots,
+    /,
+    *,
+    size: int | None = None,
+    domains: bool = False,
+    table: str | bool | None = None,
+    file_column: str | None = None,
+    label_column: str | None = None,
+    label_columns: Sequence[str] | None = None,
+    true_label_column: str | None = None,
+    unlabeled_value: str | int | None = None,
+    class_names: Sequence[str] | None = None,
+    domain_column: str | None = None,
+    client_column: str | None = None,
+    split_column: str | None = None,
+    train_split: str | int | None = None,
+    test_split: str | int | None = None,
 ) -> DataSource:
-    """Read a tree of image files.
+    """Read a tree of image files, or those that a table names.
 
     Parameters
     ----------
@@ -52,29 +67,73 @@ def read_image_folder(
         Whether there is a level of domains above the classes, ``<domain>/<class>/*``: below
         ``train`` and ``test``, or in the root, where each fifth image of every class in every
         domain is test data.
+    table : str, False or None
+        CSV or Parquet file below the root with a row for each image; the other options are of it.
+        False reads folders as classes although a table names their images.
+    file_column : str
+        Column of the files: paths or names, with or without ending.
+    label_column : str
+        Column of the classes, empty where not known; whole numbers are sorted by value.
+    label_columns : list of str
+        In its place: a column of 0 and 1 for each class.
+    true_label_column : str or None
+        Column of the true classes, where ``label_column`` is what people gave.
+    unlabeled_value : str or None
+        What the label column has, besides nothing, where the class is not known.
+    class_names : list of str or None
+        All classes in their order; None takes those of the training rows.
+    domain_column, client_column : str or None
+        Columns of the domains and natural clients.
+    split_column, train_split, test_split : str or None
+        Column that says what is training and what is test data, and how it says so; None knows the
+        usual words. Without the column each fifth image of every class, in every domain, is test
+        data.
 
     Returns
     -------
     DataSource
         Training and test split, uint8 (N, 3, H, W), with domains if asked for. Classes and files
-        are in the order of their names. Constants are those of the training split.
+        are in the order of their names; those of a table in the order of its rows. Constants are
+        those of the training split.
 
     Raises
     ------
     ConfigError
-        If an option is out of range.
+        If an option is out of range, lacking or without effect.
     DataError
         If nothing is found, an image is damaged, or the folders do not fit together.
     """
     size = None if size is None else whole(_NAME, "size", size, high=MAX_SIDE)
     domains = flag(_NAME, "domains", domains)
+    options = TableOptions(
+        table=table,
+        file_column=file_column,
+        label_column=label_column,
+        label_columns=label_columns,
+        true_label_column=true_label_column,
+        unlabeled_value=word(unlabeled_value),
+        class_names=class_names,
+        domain_column=domain_column,
+        client_column=client_column,
+        split_column=split_column,
+        train_split=word(train_split),
+        test_split=word(test_split),
+    )
+    if table and domains:
+        raise ConfigError(
+            f"{_NAME}: dataset.options.domains is of folders; with a table set domain_column"
+        )
     tried = [roots.option] if roots.option else [root / _NAME for root in roots.shared]
     folder = find_first(tried, Path.is_dir)
     if folder is None:
         raise missing(
             _NAME, tried, "set dataset.root to the folder with train/<class>/ and test/<class>/"
         )
+    if table:
+        return read_image_table(folder, options, size)
     train, test, classes = _splits(folder, domains)
+    if table is None:
+        refuse_other_classes(folder, train)
     arrays = decode([*train, *test], size)
     first = (arrays[: len(train)], _labels(train, classes))
     second = (arrays[len(train) :], _labels(test, classes))
@@ -88,13 +147,13 @@ def read_image_folder(
 def _splits(folder: Path, domains: bool) -> tuple[list[Image], list[Image], tuple[str, ...]]:
     if (folder / "train").is_dir():
         train = listing(folder / "train", domains)
-        classes = _classes(folder / "train", train, domains)
+        classes = _classes(folder / "train", train, domains, root=folder)
         return train, _test_split(folder, domains, classes), classes
     splits = [name for name in _TESTS if (folder / name).is_dir()]
     if splits:
         raise DataError(f"{folder} has a folder {splits[0]}, but none called train; add it")
     images = listing(folder, domains)
-    classes = _classes(folder, images, domains)
+    classes = _classes(folder, images, domains, root=folder)
     origin = _domains(images, [])[0] if domains else None
     test = held_out(_labels(images, classes), origin)
     if not test.any():
@@ -108,10 +167,13 @@ def _splits(folder: Path, domains: bool) -> tuple[list[Image], list[Image], tupl
     return *chosen, classes
 
 
-def _classes(folder: Path, images: list[Image], domains: bool) -> tuple[str, ...]:
+def _classes(folder: Path, images: list[Image], domains: bool, *, root: Path) -> tuple[str, ...]:
     _refuse_empty(folder, images, domains)
     classes = tuple(sorted({image.label for image in images if image.label is not None}))
     if len(classes) < 2:
+        table = hint(root, folder)
+        if table:
+            raise DataError(f"{folder} has no folders of two classes, but a table: {table}")
         raise DataError(
             f"{folder} must hold images in two or more class folders, "
             f"found {', '.join(classes) or 'none'}"
@@ -236,7 +298,7 @@ def _images_of_class(folder: Path) -> list[Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    below = (p for p in folder.iterdir() if p.is_dir() and p.name not in _STRANGE)
+    below = (p for p in folder.iterdir() if p.is_dir() and p.name not in STRANGE)
     return sorted(p for p in below if not p.name.startswith("."))
 
 
@@ -259,29 +321,3 @@ def _domains(
     groups = [np.array([str(i.domain) for i in images], dtype=str) for images in (train, test)]
     (first, second), names = numbered(*groups)
     return first, second, names
-
-
-def decode(images: list[Image], size: int | None) -> NDArray[np.uint8]:
-    """Read images as pixels, shape (N, 3, H, W), scaled to a side of ``size`` unless it is None.
-
-    Raises
-    ------
-    DataError
-        If one is damaged, or they have different shapes.
-    """
-    first = _pixels(images[0], size)
-    arrays = np.empty((len(images), *first.shape), dtype=np.uint8)
-    for row, image in enumerate(images):
-        pixels = _pixels(image, size)
-        if pixels.shape != first.shape:
-            raise DataError(
-                f"{image.path} has {pixels.shape[2]} x {pixels.shape[1]} pixels, "
-                f"{images[0].path} has {first.shape[2]} x {first.shape[1]}; give the side to scale "
-                "all images to, for instance dataset.options.size=32"
-            )
-        arrays[row] = pixels
-    return arrays
-
-
-def _pixels(image: Image, size: int | None) -> NDArray[np.uint8]:
-    return read_pixels(image.path, reader=_NAME, where=str(image.path), size=size)

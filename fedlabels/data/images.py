@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,14 @@ UNREAD = (
 """Endings of pictures that are not read: such a file is refused by name, not left out."""
 MAX_SIDE = 4096
 _DEEP = re.compile(r";(16|24|32)")
+
+
+class Image(NamedTuple):
+    """One file, with the names of its class and domain as far as it has them."""
+
+    path: Path
+    label: str | None
+    domain: str | None
 
 
 def is_image(path: Path) -> bool:
@@ -131,3 +139,29 @@ def _over_white(image: Any, reader: str) -> Any:
     layer = image.convert("RGBA")
     ground = pillow.new("RGBA", layer.size, (255, 255, 255, 255))
     return pillow.alpha_composite(ground, layer).convert("RGB")
+
+
+def decode(images: list[Image], size: int | None) -> NDArray[np.uint8]:
+    """Read images as pixels, shape (N, 3, H, W), scaled to a side of ``size`` unless it is None.
+
+    Raises
+    ------
+    DataError
+        If one is damaged, or they have different shapes.
+    """
+    first = _pixels(images[0], size)
+    arrays = np.empty((len(images), *first.shape), dtype=np.uint8)
+    for row, image in enumerate(images):
+        pixels = _pixels(image, size)
+        if pixels.shape != first.shape:
+            raise DataError(
+                f"{image.path} has {pixels.shape[2]} x {pixels.shape[1]} pixels, "
+                f"{images[0].path} has {first.shape[2]} x {first.shape[1]}; give the side to scale "
+                "all images to, for instance dataset.options.size=32"
+            )
+        arrays[row] = pixels
+    return arrays
+
+
+def _pixels(image: Image, size: int | None) -> NDArray[np.uint8]:
+    return read_pixels(image.path, reader="image_folder", where=str(image.path), size=size)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlabels.data.dataset import ArrayDataset
-from fedlabels.data.image_folder import decode, listing
+from fedlabels.data.image_folder import listing
+from fedlabels.data.images import decode
 from fedlabels.data.npz import Values, plain_samples, read_split
 from fedlabels.data.timeseries_npz import series
 from fedlabels.deploy.node import PACKAGED, client_id_of, data_root_of
