@@ -114,7 +114,16 @@ ARROWS = {
     "run_sim": {"fedlabels.command"},
     # Commands: they stand above all that they show.
     "fedlabels.__main__": {"fedlabels.command"},
-    "fedlabels.command": {"fedlabels.run", "fedlabels.settings"},
+    "fedlabels.command": {
+        "fedlabels.clients",
+        "fedlabels.strategies",
+        "fedlabels.cohort",
+        "fedlabels.data",
+        "fedlabels.models",
+        "fedlabels.rounds",
+        "fedlabels.run",
+        "fedlabels.settings",
+    },
     "fedlabels.preview": {
         "fedlabels.clients",
         "fedlabels.data",

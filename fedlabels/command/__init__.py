@@ -42,6 +42,10 @@ COMMANDS = {
     "sweep": Command("simulate all combinations of values", f"{_SIMULATE}:sweep"),
     "resume": Command("go on with a run that was ended", f"{_SIMULATE}:resume"),
     "preview": Command("who would hold which samples and labels", "fedlabels.preview:main"),
+    "methods": Command("which methods there are", "fedlabels.command.methods:main"),
+    "datasets": Command(
+        "which data sets there are, and where they lie here", "fedlabels.command.datasets:main"
+    ),
     "report": Command("the report of a run, or a comparison", "fedlabels.report.__main__:main"),
     "deploy": Command("keys, connections, real devices", "fedlabels.deploy.__main__:main"),
 }

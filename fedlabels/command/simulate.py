@@ -18,7 +18,8 @@ from fedlabels.errors import FedLabelsError
 from fedlabels.run.main import main, own_overrides, pin_kernels
 from fedlabels.settings.arguments import with_choices, with_current_names
 from fedlabels.settings.config import register
-from fedlabels.settings.mistakes import CONFIGS, composition_done, handed_on
+from fedlabels.settings.mistakes import composition_done, handed_on
+from fedlabels.settings.presets import CONFIGS
 
 
 def simulate(arguments: Sequence[str]) -> int:

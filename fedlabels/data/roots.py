@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -11,6 +12,7 @@ from fedlabels.errors import DataError
 VARIABLE = "FEDLABELS_DATA"
 SYSTEM = Path("/usr/share/datasets")
 CACHE = Path("~/.cache/fedlabels")
+_ends = ContextVar("_ends", default=False)  # whether a search ends with what it has found
 
 
 class Roots(NamedTuple):
@@ -94,6 +96,35 @@ def candidates(roots: Roots, folders: Sequence[str]) -> list[Path]:
     return [*own, *(root / folder for root in roots.shared for folder in folders)]
 
 
+class _Found(Exception):
+    """A search that ends with what it has found."""
+
+
+def locate(reader: Callable[[Roots], object], root: str | None = None) -> Path:
+    """Return where a data set lies, as its reader searches for it; nothing is read.
+
+    Parameters
+    ----------
+    reader : callable
+        Searches with :func:`find_first`.
+    root : str or None
+        As for :func:`search_roots`.
+
+    Raises
+    ------
+    DataError
+        If it is nowhere.
+    """
+    token = _ends.set(True)
+    try:
+        reader(search_roots(root))
+    except _Found as found:
+        return Path(*found.args)
+    finally:
+        _ends.reset(token)
+    raise DataError("the reader searches no folder")
+
+
 def find_first(paths: Iterable[Path], fits: Callable[[Path], bool]) -> Path | None:
     """Return the first path that fits, or None.
 
@@ -109,10 +140,33 @@ def find_first(paths: Iterable[Path], fits: Callable[[Path], bool]) -> Path | No
     Path or None
         The first hit.
     """
-    return next((path for path in paths if fits(path)), None)
+    ends, token = _ends.get(), _ends.set(False)  # a search inside of this one goes on
+    try:
+        path = next((path for path in paths if fits(path)), None)
+    finally:
+        _ends.reset(token)
+    if path is not None and ends:
+        raise _Found(path)
+    return path
 
 
-def missing(name: str, tried: Sequence[Path], remedy: str) -> DataError:
+class MissingDataError(DataError):
+    """A data set is nowhere.
+
+    Parameters
+    ----------
+    text : str
+        What was tried.
+    remedy : str
+        The one thing to do about it.
+    """
+
+    def __init__(self, text: str, remedy: str) -> None:
+        super().__init__(text)
+        self.remedy = remedy
+
+
+def missing(name: str, tried: Sequence[Path], remedy: str) -> MissingDataError:
     """Make the error of a data set that is nowhere.
 
     Parameters
@@ -126,8 +180,10 @@ def missing(name: str, tried: Sequence[Path], remedy: str) -> DataError:
 
     Returns
     -------
-    DataError
+    MissingDataError
         To be raised.
     """
     lines = "".join(f"\n  {path}" for path in tried) or "\n  (no folder was given)"
-    return DataError(f"data set {name!r} was not found. Tried:{lines}\nTo get it: {remedy}")
+    return MissingDataError(
+        f"data set {name!r} was not found. Tried:{lines}\nTo get it: {remedy}", remedy
+    )

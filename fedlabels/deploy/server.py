@@ -41,7 +41,8 @@ from fedlabels.run.setup import build_world
 from fedlabels.run.signals import terminable
 from fedlabels.run.world import World
 from fedlabels.settings.config import check
-from fedlabels.settings.mistakes import CONFIGS, composed
+from fedlabels.settings.mistakes import composed
+from fedlabels.settings.presets import CONFIGS
 from fedlabels.strategies.support.replies import Limits
 
 LOG = logging.getLogger(__name__)

@@ -32,11 +32,14 @@ class Sent:
     ----------
     arrays, settings, payloads : frozenset of str
         Global arrays, settings, and what goes beside the arrays, to all clients or to one.
+    models : frozenset of str
+        Terms that it wants back and that are models like the one that it sends.
     """
 
     arrays: frozenset[str] = frozenset()
     settings: frozenset[str] = frozenset()
     payloads: frozenset[str] = frozenset()
+    models: frozenset[str] = frozenset()
 
 
 class _Nowhere:
@@ -75,7 +78,8 @@ def sent_by(
         messages = strategy.configure(exchange, 1, record, grid)
         settings_, payloads = _names(messages)
         sent = replace(sent, settings=sent.settings | settings_, payloads=sent.payloads | payloads)
-    return sent
+    alike = {term for term in strategy.needs if set(strategy.expected(term) or ()) == set(model)}
+    return replace(sent, models=frozenset(alike))
 
 
 def _names(messages: Iterable[Message]) -> tuple[frozenset[str], frozenset[str]]:

@@ -43,7 +43,8 @@ from fedlabels.run.world import World
 from fedlabels.settings.config import check, register
 from fedlabels.settings.groups import PERSONAL, TEST
 from fedlabels.settings.hashing import flatten, may_differ
-from fedlabels.settings.mistakes import CONFIGS, plain
+from fedlabels.settings.mistakes import plain
+from fedlabels.settings.presets import CONFIGS
 from fedlabels.worker.state import verify
 
 # After a run on the data that come with scikit-learn: how to go on to others.

@@ -77,6 +77,21 @@ def summary(thing: Any) -> str:
     return markdown((inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " "))
 
 
+def first_words(thing: Any) -> str:
+    """Return the first sentence of a docstring without markup, and without the word Read.
+
+    Examples
+    --------
+    >>> def read_rows(): "Read rows from ``a.csv``. They have names."
+    >>> first_words(read_rows)
+    'Rows from a.csv'
+    """
+    paragraph = " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
+    sentence = re.split(r"\.(?:\s|$)", markdown(paragraph).replace("`", "").replace("\\", ""))[0]
+    words = sentence.removeprefix("Read ")
+    return words[:1].upper() + words[1:]
+
+
 def markdown(text: str) -> str:
     r"""Turn the markup of docstrings into Markdown, and Python's words into those of YAML.
 

@@ -25,13 +25,12 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-import fedlabels
 from fedlabels.errors import ConfigError
 from fedlabels.renamed import RENAMED
 from fedlabels.settings.config import register
+from fedlabels.settings.presets import CONFIGS
 from fedlabels.settings.unread import BESIDE, CHOOSER, options_with
 
-CONFIGS = Path(fedlabels.__file__).resolve().parent / "configs"
 _FULL = "HYDRA_FULL_ERROR"
 _TYPES = {
     "Integer": "a whole number",

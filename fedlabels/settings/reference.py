@@ -47,7 +47,7 @@ from fedlabels.settings import config as schema
 from fedlabels.settings import groups
 from fedlabels.settings.docstrings import Docs, explained, markdown, parameters, summary
 from fedlabels.settings.hashing import flatten
-from fedlabels.settings.mistakes import CONFIGS
+from fedlabels.settings.presets import CONFIGS, described
 from fedlabels.settings.unread import CHOOSER
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.ray_backend import RaySettings
@@ -389,14 +389,7 @@ def _presets() -> Iterator[str]:
 
 def _comment(text: str) -> str:
     """Return the comment that a preset begins with."""
-    lines = []
-    for line in text.splitlines():
-        if line.startswith("# @"):
-            continue
-        if not line.startswith("#"):
-            break
-        lines.append(line.removeprefix("#").strip())
-    return markdown(" ".join(lines)).replace("|", r"\|")
+    return markdown(described(text)[0]).replace("|", r"\|")
 
 
 def _namesake(name: str) -> str:
