@@ -47,6 +47,7 @@ COMMANDS = {
         "which data sets there are, and where they lie here", "fedlabels.command.datasets:main"
     ),
     "report": Command("the report of a run, or a comparison", "fedlabels.report.__main__:main"),
+    "predict": Command("what a run's model says of samples", "fedlabels.use.predict:predict_main"),
     "deploy": Command("keys, connections, real devices", "fedlabels.deploy.__main__:main"),
 }
 
