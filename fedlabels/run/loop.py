@@ -177,10 +177,11 @@ class Loop:
             check_losses(
                 losses, self._place, self._folder, index, finished.clients, last=index == last
             )
+            tested = (index, finished.evaluation) if finished.evaluation else state.tested
             # one assignment: an interrupt finds the old round or the new one, never a mixture
             self._state = state = RunState(
                 index, finished.arrays, strategy.state(), self._early_stop.state(),
-                self._early_stop.reason(), losses,
+                self._early_stop.reason(), losses, tested,
             )  # fmt: skip
             stops = [callback.on_round_end(record=record) for callback in self._callbacks]
             if any(stops) and state.stopped is None:

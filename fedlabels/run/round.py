@@ -5,9 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 from flwr.app import ArrayRecord
-from numpy.typing import NDArray
 
 from fedlabels.cohort.clock import phase, whole
 from fedlabels.cohort.types import EMPTY
@@ -28,6 +26,7 @@ from fedlabels.run.place import Place, RoundPlan, usable
 from fedlabels.run.world import World
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.strategies.base import MODEL_REFUSED
+from fedlabels.worker.evaluation import Evaluation
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,8 @@ class FinishedRound:
         What its clients did.
     lost : bool
         Whether it came to nothing: no usable reply, or a new model that was refused.
+    evaluation : Evaluation or None
+        Of the global model after it, where it was tested.
     """
 
     index: int
@@ -53,6 +54,7 @@ class FinishedRound:
     record: Mapping[str, Any]
     clients: Sequence[ClientRow]
     lost: bool
+    evaluation: Evaluation | None = None
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,14 @@ class Scores:
     ----------
     figures : mapping of str to float
         For its row, by column.
-    recall : ndarray of shape (classes,) or None
+    evaluation : Evaluation or None
         Of the global model, where it was tested.
     personal : sequence of mapping
         Rows of the clients that tested models of their own.
     """
 
     figures: Mapping[str, float] = field(default_factory=lambda: EMPTY)
-    recall: NDArray[np.float64] | None = None
+    evaluation: Evaluation | None = None
     personal: Sequence[Mapping[str, Any]] = ()
 
 
@@ -140,7 +142,7 @@ class Rounds:
         record = self._record(plan, update, scores, {**seconds, **measured})
         refused = bool(update.metrics.get(MODEL_REFUSED))
         lost = refused or not usable(update.clients, self.world.strategy.needs)
-        return FinishedRound(index, update.arrays, record, update.clients, lost)
+        return FinishedRound(index, update.arrays, record, update.clients, lost, scores.evaluation)
 
     def _plan(self, index: int, resumable: int) -> RoundPlan:
         """Settle what the round tests and measures, and tell the place."""
@@ -189,19 +191,18 @@ class Rounds:
 
     def _test(self, index: int, arrays: Arrays) -> Scores:
         """Test the global model, and every client's own where that is asked for."""
-        figures, recall, world = dict[str, float](), None, self.world
+        figures, evaluation, world = dict[str, float](), None, self.world
         if world.tests_model:
             evaluation = self.backend.evaluate(arrays)
-            recall = evaluation.recall
             figures = {"test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy}
             figures |= evaluation.parts
         if not self.place.evaluates_clients():
-            return Scores(figures, recall)
+            return Scores(figures, evaluation)
         answers = personal_answers(self.config, world, self.backend, index, arrays)
         check_failures(self.place, self.folder, index, "evaluate", answers)
         own, personal = personal_scores(answers, world.source.test, world.federation.test)
         self.console.note(*lost_tests(index, personal))
-        return Scores(figures | own, recall, personal)
+        return Scores(figures | own, evaluation, personal)
 
     def _last_figures(self, plan: RoundPlan, arrays: ArrayRecord) -> dict[str, float]:
         """Let the clients of the last round test what came of it, in an exchange of its own."""
@@ -231,5 +232,5 @@ class Rounds:
         record |= {**scores.figures, **measured}
         with phase("write"):
             clients = client_records(plan.index, update.clients, self.place.held)
-            write_round(self.folder, record, clients, scores.recall, scores.personal)
+            write_round(self.folder, record, clients, scores.evaluation, scores.personal)
         return record

@@ -19,6 +19,7 @@ from fedlabels.run.place import Place
 from fedlabels.settings.hashing import flatten
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.strategies.support.contract import State
+from fedlabels.worker.evaluation import Evaluation
 from fedlabels.worker.state import Version
 
 
@@ -40,6 +41,8 @@ class RunState:
         Why no further round follows; None if one does.
     losses : Losses
         Rounds that came to nothing.
+    tested : tuple of int and Evaluation, or None
+        The last evaluation of this process, and its round.
     """
 
     round: int
@@ -48,6 +51,7 @@ class RunState:
     early_stop: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
     stopped: str | None = None
     losses: Losses = field(default_factory=Losses)
+    tested: tuple[int, Evaluation] | None = None
 
     def early_end(self, rounds: int) -> dict[str, Any] | None:
         """Return what the manifest says of a run that ended before its planned rounds."""
@@ -97,7 +101,7 @@ class Saver:
         backend.prune(self.resumable, self.last)
 
     def write(self, state: RunState, states: Mapping[int, Version], execution: Any) -> None:
-        """Write a checkpoint, whether or not there is one of its round, and the model alone.
+        """Write a checkpoint, whether or not there is one of its round, model and last test.
 
         Parameters
         ----------
@@ -121,6 +125,9 @@ class Saver:
             "execution": execution,
             "lost": [state.losses.in_a_row, state.losses.any_useful],
         }
+        if state.tested is not None:  # before the checkpoint, which says that the round is done
+            wanted = self.config.get("predictions", True)
+            self.folder.last_test.write(*state.tested, predictions=wanted)
         strategy = state.strategy.arrays, state.strategy.values
         write_checkpoint(self.folder.path, state.round, arrays, strategy, values, states=states)
         self.write_model(state.round, arrays)

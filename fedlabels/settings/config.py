@@ -63,6 +63,8 @@ class RunConfig:
         Rounds from one test to the next, >= 1; the last round is tested, too.
     evaluate_clients : bool or None
         Whether clients test on test samples of their own; None is where models stay with them.
+    predictions : bool
+        Whether ``predictions.npz`` holds every class's probability for each test sample.
     checkpoint_every : int
         Rounds from one checkpoint to the next, >= 1.
     max_client_failures : float
@@ -85,6 +87,7 @@ class RunConfig:
     seed: int = 0
     evaluate_every: int = 1
     evaluate_clients: bool | None = None
+    predictions: bool = True
     checkpoint_every: int = 10
     max_client_failures: float = 0.5
     precision: str = "float32"

@@ -7,7 +7,7 @@ from typing import Any
 
 MAY_DIFFER = (
     "rounds", "checkpoint_every", "name", "run_dir", "resume", "resume_code", "tracker",
-    "callbacks", "deploy", "sweep", "early_stop",
+    "callbacks", "deploy", "sweep", "early_stop", "predictions",
 )  # fmt: skip
 """Settings, with everything below them, that may change when a run is resumed."""
 

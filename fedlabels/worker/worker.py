@@ -37,7 +37,7 @@ from fedlabels.rounds.order import Item, Order, Report
 from fedlabels.rounds.reduce import Buffers, TreeSum
 from fedlabels.rounds.terms import size
 from fedlabels.worker.convert import copies_of, tensors
-from fedlabels.worker.evaluation import Scored, scored
+from fedlabels.worker.evaluation import MOST_PROBABILITIES, Scored, scored
 from fedlabels.worker.kept import check_state, held
 from fedlabels.worker.outcome import Outcome
 from fedlabels.worker.population import Population
@@ -330,20 +330,24 @@ class Worker:
     def evaluate(
         self, model: Arrays, start: int, stop: int, part: Indices | None = None
     ) -> list[Scored]:
-        """Score a model on a range of blocks of the test set, or of a part of it, one by one."""
+        """Score a model on a range of blocks of the test set, or of a part of it, one by one.
+
+        Of the whole test set probabilities are told, too, unless they are too many.
+        """
         chosen = np.arange(len(self._spec.test.y)) if part is None else part
         with recorded(self._tracks, "evaluate", base="evaluate", flat=True):
-            return self._score(model, chosen, range(start, stop))
+            return self._score(model, chosen, range(start, stop), whole=part is None)
 
-    def _score(self, model: Arrays, chosen: Indices, blocks: range) -> list[Scored]:
+    def _score(self, model: Arrays, chosen: Indices, blocks: range, *, whole: bool) -> list[Scored]:
         cohort = self._engines[0].cohort()
         tree, net = tensors(model, self.device), cohort.net("model")
         cuts = [chosen[b * EVALUATION_ROWS : (b + 1) * EVALUATION_ROWS] for b in blocks]
         # all are computed before the first is read: a GPU is waited for once
         logits = [cohort.map(lambda x: net.at(tree)(x), self._test_rows(rows)) for rows in cuts]
         truth = self._spec.test.y
+        kept = whole and len(truth) * self._data.num_classes <= MOST_PROBABILITIES
         return [
-            scored(values.cpu(), torch.from_numpy(truth[rows]))
+            scored(values.cpu(), torch.from_numpy(truth[rows]), probabilities=kept)
             for values, rows in zip(logits, cuts, strict=True)
         ]
 

@@ -93,7 +93,14 @@ def test_killed_without_warning(where: str, whole: Path, tmp_path: Path) -> None
     assert table(folder)[:2] == before[:2] or not before
     assert [row["round"] for row in table(folder)] == ["1", "2", "3", "4", "5"]
     assert contents(folder / "state") == contents(whole / "state")
+    assert last_test(folder) == last_test(whole)
     assert not list(folder.rglob("*.tmp*"))
+
+
+def last_test(folder: Path) -> dict[str, str]:
+    """Fingerprint what the last evaluation left."""
+    found = contents(folder)
+    return {name: found[name] for name in ("confusion.csv", "calibration.csv", "predictions.npz")}
 
 
 def without_seconds(folder: Path, name: str) -> list[dict[str, str]]:
@@ -112,6 +119,7 @@ def test_interrupted(whole: Path, copy: Path) -> None:
     assert table(copy)[:3] == before
     assert without_seconds(copy, "clients") == without_seconds(whole, "clients")
     assert table(copy, "test_class") == table(whole, "test_class")
+    assert last_test(copy) == last_test(whole)
 
 
 def test_a_damaged_checkpoint_and_then_the_one_before(whole: Path, copy: Path) -> None:

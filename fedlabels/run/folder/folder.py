@@ -10,6 +10,7 @@ from typing import Any
 from fedlabels.errors import DataError, RunError, writing
 from fedlabels.machine.files import TEMPORARY, json_bytes, write_atomic
 from fedlabels.run.folder.table import Table
+from fedlabels.run.folder.tested import LastTest
 
 ROUND_FIRST = ("round", "sampled", "ok", "empty", "failed", "rejected", "weight")
 ROUND_LAST = (
@@ -35,6 +36,7 @@ CLIENT_FIRST = (
 
 DECOMPOSITION_FIRST = ("round", "client_id", "samples", "weight")
 PROFILE_FIRST = ("round", "side", "phase")
+DOMAIN_FIRST = ("round", "domain", "samples", "accuracy")
 PERSONAL_FIRST = ("round", "client_id", "status", "error", "samples", "domain")
 PROFILE_LAST = ("seconds", "share")
 
@@ -95,11 +97,13 @@ class RunFolder:
         ``config.yaml``, ``federation.npz``, ``run.log``, ``model.safetensors``, ``report.html``.
     state, checkpoints, figures : Path
         Folders that exist.
-    rounds, clients, test_class, personal, decomposition, profile : Table
-        ``rounds.csv``, ``clients.csv``, ``test_class.csv``, ``personal.csv``,
-        ``decomposition.csv``, ``profile.csv``.
+    rounds, clients, test_class, test_domain, personal, decomposition, profile : Table
+        ``rounds.csv``, ``clients.csv``, ``test_class.csv``, ``test_domain.csv``,
+        ``personal.csv``, ``decomposition.csv``, ``profile.csv``.
     trace : Path
         ``profile.json``.
+    last_test : LastTest
+        ``confusion.csv``, ``calibration.csv``, ``predictions.npz``.
 
     Raises
     ------
@@ -123,13 +127,15 @@ class RunFolder:
         self.rounds = Table(self.path / "rounds.csv", first=ROUND_FIRST, last=ROUND_LAST)
         self.clients = Table(self.path / "clients.csv", first=CLIENT_FIRST)
         self.test_class = Table(self.path / "test_class.csv")
+        self.test_domain = Table(self.path / "test_domain.csv", first=DOMAIN_FIRST)
         self.personal = Table(self.path / "personal.csv", first=PERSONAL_FIRST)
         self.decomposition = Table(self.path / "decomposition.csv", first=DECOMPOSITION_FIRST)
         self.profile = Table(self.path / "profile.csv", first=PROFILE_FIRST, last=PROFILE_LAST)
         self.trace = self.path / "profile.json"
+        self.last_test = LastTest(self.path)
         self._tables = (
-            self.rounds, self.clients, self.test_class, self.personal, self.decomposition,
-            self.profile,
+            self.rounds, self.clients, self.test_class, self.test_domain, self.personal,
+            self.decomposition, self.profile,
         )  # fmt: skip
         if not resume:
             self._refuse_existing()
@@ -139,7 +145,7 @@ class RunFolder:
                 folder.mkdir(parents=True, exist_ok=True)
 
     def cut_back(self, last: int) -> None:
-        """Drop what the tables say of rounds after a checkpoint, and what a killed process left.
+        """Drop what is said of rounds after a checkpoint, and what a killed process left.
 
         Parameters
         ----------
@@ -149,6 +155,7 @@ class RunFolder:
         self._remove_leftovers()
         for table in self._tables:
             table.cut_back(last)
+        self.last_test.cut_back(last)
 
     def _remove_leftovers(self) -> None:
         for leftover in self.path.glob(f"{TEMPORARY}*"):

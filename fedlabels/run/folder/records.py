@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedlabels.rounds.job import ClientRow
 from fedlabels.run.folder.folder import RunFolder
+from fedlabels.worker.evaluation import Evaluation
 
 _TESTED = "device_accuracy"
 
@@ -80,7 +80,7 @@ def write_round(
     folder: RunFolder,
     record: Mapping[str, Any],
     clients: Sequence[Mapping[str, Any]],
-    recall: NDArray[np.float64] | None,
+    evaluation: Evaluation | None,
     personal: Sequence[Mapping[str, Any]],
 ) -> None:
     """Write a round into the tables.
@@ -93,17 +93,20 @@ def write_round(
         From `round_record`, with what was measured beside it.
     clients : sequence of mapping
         From `client_records`.
-    recall : ndarray of shape (classes,) or None
+    evaluation : Evaluation or None
         Of the global model on the test set; None where it was not tested in this round.
     personal : sequence of mapping
         The clients that tested models of their own in this round.
     """
     folder.clients.append(clients)
-    if recall is not None:
-        classes = {f"recall_{c}": float(value) for c, value in enumerate(recall)}
-        folder.test_class.append([{"round": record["round"], **classes}])
+    number = {"round": record["round"]}
+    if evaluation is not None:
+        each = evaluation.classes._asdict().items()
+        classes = {f"{name}_{c}": float(x) for name, values in each for c, x in enumerate(values)}
+        folder.test_class.append([{**number, **classes}])
+        folder.test_domain.append([{**number, **row} for row in evaluation.domains])
     if personal:
-        folder.personal.append([{"round": record["round"], **row} for row in personal])
+        folder.personal.append([{**number, **row} for row in personal])
     # last, because a round is finished when its row is there
     folder.rounds.append([record])
 

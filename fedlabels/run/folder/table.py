@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class Table:
         columns = self.columns()
         seen = {name for line in lines for name, text in line.items() if text}
         if columns and seen <= set(columns):
-            self._add(_format([line.get(name, "") for name in columns] for line in lines))
+            self._add(csv_text([line.get(name, "") for name in columns] for line in lines))
         else:
             self._rewrite(self._order(seen | set(columns)), None, lines)
 
@@ -170,11 +170,11 @@ class Table:
         temporary = temporary_name(self.path)
         try:
             with temporary.open("w", encoding="utf-8", newline="") as file:
-                file.write(_format([columns]))
+                file.write(csv_text([columns]))
                 for row in self.rows():
                     if last is None or self._key_of(row) <= last:
-                        file.write(_format([[row.get(name, "") for name in columns]]))
-                file.write(_format([row.get(name, "") for name in columns] for row in more))
+                        file.write(csv_text([[row.get(name, "") for name in columns]]))
+                file.write(csv_text([row.get(name, "") for name in columns] for row in more))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)
@@ -216,7 +216,8 @@ def _with_times(last: Sequence[str], times: Sequence[str]) -> list[str]:
     return [*last[:-1], *times, last[-1]]
 
 
-def _format(rows: Any) -> str:
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Write rows, each a sequence of texts or numbers, as CSV."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(rows)
     return buffer.getvalue()
