@@ -21,6 +21,7 @@ from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedlabels.deploy.bindings import Bindings
+from fedlabels.deploy.pulls import Pulls
 from fedlabels.deploy.reception import Fleet, Held, Reception
 from fedlabels.errors import WireError, one_line
 from fedlabels.rounds import wire
@@ -112,8 +113,10 @@ class DeviceGrid(GridBefore, RoundGrid):
         self._reception = Reception(
             grid, fleet, bindings or Bindings(), self._prepare_query, patience.describe
         )
+        self._pulls = Pulls(grid)
         self._doubted: list[int] = []  # nodes that are no longer what they said they are
         self._round = 0
+        self._pushed: set[str] = set()  # ids of the messages of the latest exchange
         self.least = 1
         self.needs: Mapping[str, Need] = {}
         self.keep: tuple[str, ...] = ()
@@ -184,7 +187,8 @@ class DeviceGrid(GridBefore, RoundGrid):
         """Send messages with what devices must know, and return the replies by message id."""
         self._prepare(messages, task, timeout)
         began = time.monotonic()
-        replies = list(self._grid.send_and_receive(messages, timeout=timeout))
+        self._pushed = {id_ for id_ in self._grid.push_messages(messages) if id_}
+        replies = self._pulls.gather(self._pushed, timeout)
         what, spent = messages[0].metadata.message_type, time.monotonic() - began
         LOG.info("%s: %d of %d devices answered, %.1f s", what, len(replies), len(messages), spent)
         return {reply.metadata.reply_to_message_id: reply for reply in replies}
@@ -217,7 +221,7 @@ class DeviceGrid(GridBefore, RoundGrid):
         client_id = self._fleet.client_of[message.metadata.dst_node_id]
         row = ClientRow(client_id, "failed", bytes_down=_bytes(message.content))
         if reply is None:
-            row.error = f"no reply within {self._patience.round:g} s"
+            row.error = self._missing(message.metadata.message_id)
             return row, error_reply(message, row.error)
         if reply.has_error():
             row.error = f"Flower: {reply.error.reason or reply.error.code}"
@@ -244,6 +248,14 @@ class DeviceGrid(GridBefore, RoundGrid):
                 self._doubted.append(message.metadata.dst_node_id)
             row.error = str(error) if isinstance(error, WireError) else f"{type(error).__name__}"
             return row, error_reply(message, row.error)
+
+    def _missing(self, message_id: str) -> str:
+        """Return why there is no reply to a message."""
+        if message_id not in self._pushed:
+            return "Flower did not take the message to it"
+        if self._pulls.arriving(message_id):
+            return f"its reply began to arrive and was not whole within {self._patience.round:g} s"
+        return f"no reply within {self._patience.round:g} s"
 
     def _due(self, message: Message, client_id: int) -> Due:
         asked = message.metadata.message_type.partition(".")[0]

@@ -19,6 +19,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedlabels.deploy.bindings import Bindings, Claim
+from fedlabels.deploy.pulls import Pulls
 from fedlabels.deploy.spec import LARGEST
 from fedlabels.errors import one_line
 from fedlabels.rounds import wire
@@ -105,6 +106,7 @@ class Reception:
     ) -> None:
         self._grid, self._fleet, self._bindings = grid, fleet, bindings
         self._prepare, self._seconds = prepare, seconds
+        self._pulls = Pulls(grid)
         self._keys: Mapping[int, str] = {}
         self._asked: dict[str, tuple[int, float]] = {}  # message id -> node, deadline
         self._refusals: dict[str, _Refusal] = {}  # by key: a restart is not a new device
@@ -187,10 +189,10 @@ class Reception:
     def _collect(self) -> None:
         if not self._asked:
             return
-        # by node, so that it does not depend on who was quicker in the same moment
-        replies = list(self._grid.pull_messages(list(self._asked)))
+        replies = self._pulls.look(self._asked)
         found = {reply.metadata.reply_to_message_id: reply for reply in replies}
         now = time.monotonic()
+        # by node, so that it does not depend on who was quicker in the same moment
         for id_, (node, until) in sorted(self._asked.items(), key=lambda item: item[1][0]):
             if id_ in found or now >= until or node not in self._keys:
                 del self._asked[id_]

@@ -10,7 +10,7 @@ telemetry.disable()  # before Flower is imported
 
 # ruff: noqa: E402
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from io import BytesIO
 from typing import Any, NoReturn
@@ -59,6 +59,7 @@ __all__ = [
     "identify",
     "lazy_record",
     "peek",
+    "pulled_ids",
     "quiet",
     "set_message_id",
     "with_mods",
@@ -90,6 +91,28 @@ def set_message_id(message: Message, message_id: str) -> None:
     message.metadata.__dict__["_message_id"] = message_id
     if message.metadata.message_id != message_id:  # pragma: no cover - other versions
         _unsupported(AttributeError("Metadata._message_id"))
+
+
+def pulled_ids(
+    reply_to_message_ids: Iterable[str] | None, message_ids: Iterable[str] | None
+) -> list[str] | None:
+    """Return the messages whose replies a grid is asked for, in the words of any Flower.
+
+    Parameters
+    ----------
+    reply_to_message_ids, message_ids : iterable of str or None
+        At most one: the name since 1.43, which may be left out for all replies, and that until
+        1.42, which stays as a keyword.
+
+    Raises
+    ------
+    TypeError
+        If both are given.
+    """
+    if reply_to_message_ids is not None and message_ids is not None:
+        raise TypeError("give reply_to_message_ids or message_ids, not both")
+    ids = message_ids if reply_to_message_ids is None else reply_to_message_ids
+    return None if ids is None else list(ids)
 
 
 def error_reply(message: Message, reason: str) -> Message:

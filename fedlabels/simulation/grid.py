@@ -25,6 +25,7 @@ from fedlabels.rounds.flower_compat import (
     identify,
     lazy_record,
     peek,
+    pulled_ids,
     set_message_id,
 )
 from fedlabels.rounds.grid import RoundGrid
@@ -116,9 +117,16 @@ class CohortGrid(RoundGrid):
             self._waiting[reply.metadata.reply_to_message_id] = reply
         return [message.metadata.message_id for message in sent]
 
-    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """Return the replies to pushed messages, each once."""
-        return [self._waiting.pop(name) for name in list(message_ids) if name in self._waiting]
+    def pull_messages(  # type: ignore[override]  # as since Flower 1.43
+        self,
+        reply_to_message_ids: Iterable[str] | None = None,
+        *,
+        message_ids: Iterable[str] | None = None,
+    ) -> list[Message]:
+        """Return the replies to pushed messages, each once; None for all of them."""
+        ids = pulled_ids(reply_to_message_ids, message_ids)
+        names = list(self._waiting) if ids is None else ids
+        return [self._waiting.pop(name) for name in names if name in self._waiting]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None

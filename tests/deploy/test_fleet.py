@@ -151,7 +151,6 @@ def test_late_and_dead_devices(devices, tmp_path):
     grid = Loopback(devices, both)
     record = run(grid, tmp_path, more="deploy.round_seconds=7 deploy.describe_seconds=5")
     assert (record["failed"], record["ok"]) == (2, 1)
-    assert set(grid.timeouts) == {7}
     # what nobody waits for any more is not handed out
     lives = {message.metadata.message_type: message.metadata.ttl for message in grid.sent}
     assert lives == {"query": 5, "train": 7, "evaluate": 7}

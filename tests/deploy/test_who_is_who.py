@@ -184,7 +184,7 @@ def test_a_number_that_no_client_has(number, devices, tmp_path):
     assert record["sampled"] == record["ok"] == 2
 
 
-def test_a_silent_device_costs_no_round_anything(devices, tmp_path):
+def test_a_silent_device_costs_no_round_anything(devices, tmp_path, hurry):
     flaps = {}
 
     def script(grid):
@@ -198,7 +198,7 @@ def test_a_silent_device_costs_no_round_anything(devices, tmp_path):
     # a deadline that nobody could wait for here
     run(grid, tmp_path, "rounds=6 deploy.describe_seconds=100000")
     assert rounds(tmp_path)[6] == [0, 1]
-    assert grid.timeouts == [3600.0] * 6  # only rounds were waited for
+    assert not hurry.slept  # nobody was waited for
 
 
 def test_the_pause_of_a_silent_device_grows(devices, tmp_path, monkeypatch):

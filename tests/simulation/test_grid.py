@@ -18,6 +18,7 @@ from fedlabels.rounds.job import EachTerm, Job, JobResult, SumTerm, Task
 from fedlabels.rounds.replies import Replies
 from fedlabels.simulation import grid as grid_module
 from fedlabels.simulation.grid import CohortGrid
+from fedlabels.strategies.support.sampling import GridBefore
 from tests.strategies.fakes import FakeBackend, Result, linear, model, same
 
 
@@ -241,6 +242,48 @@ def test_a_backend_must_answer_for_every_client() -> None:
 
     with pytest.raises(RunError, match="asked were"):
         CohortGrid([0], Deaf()).send_and_receive([message(1000, content())])
+
+
+def test_replies_are_pulled_in_the_words_of_every_flower() -> None:
+    grid, _ = grid_of()
+    nodes = grid.get_node_ids()[:4]
+    a, b, *more = grid.push_messages([message(node, content()) for node in nodes])
+    assert len(grid.pull_messages(message_ids=[a])) == 1  # until 1.42
+    assert len(grid.pull_messages(reply_to_message_ids=[b])) == 1  # since 1.43
+    assert grid.pull_messages([]) == []
+    assert len(grid.pull_messages()) == len(more)
+    with pytest.raises(TypeError, match="not both"):
+        grid.pull_messages([a], message_ids=[a])
+
+
+class Before:
+    """As until 1.42."""
+
+    def pull_messages(self, message_ids: list[str]) -> list[str]:
+        return message_ids
+
+
+class Since:
+    """As since 1.43."""
+
+    def pull_messages(
+        self,
+        reply_to_message_ids: list[str] | None = None,
+        *,
+        message_ids: list[str] | None = None,
+    ) -> list[str]:
+        assert message_ids is None  # deprecated
+        return ["every"] if reply_to_message_ids is None else reply_to_message_ids
+
+
+@pytest.mark.parametrize("behind", [Before(), Since()])
+def test_a_grid_before_another_asks_in_words_that_it_knows(behind: Any) -> None:
+    grid = GridBefore(behind)
+    assert grid.pull_messages(["a"]) == ["a"]
+    assert grid.pull_messages(message_ids=["a"]) == ["a"]
+    assert grid.pull_messages(reply_to_message_ids=iter("ab")) == ["a", "b"]
+    if isinstance(behind, Since):
+        assert grid.pull_messages() == ["every"]
 
 
 def test_pushed_replies_are_pulled_once() -> None:

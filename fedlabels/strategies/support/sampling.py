@@ -8,7 +8,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedlabels.errors import RunError
-from fedlabels.rounds.flower_compat import Run
+from fedlabels.rounds.flower_compat import Run, pulled_ids
 from fedlabels.seeds import generator
 
 LOG = logging.getLogger(f"fedlabels.{__name__}")
@@ -127,9 +127,15 @@ class GridBefore(Grid):
         """Pass on."""
         return self._grid.push_messages(messages)
 
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Pass on."""
-        return self._grid.pull_messages(message_ids)
+    def pull_messages(  # type: ignore[override]  # as since Flower 1.43
+        self,
+        reply_to_message_ids: Iterable[str] | None = None,
+        *,
+        message_ids: Iterable[str] | None = None,
+    ) -> Iterable[Message]:
+        """Pass on, by position: every Flower knows the messages so."""
+        ids = pulled_ids(reply_to_message_ids, message_ids)
+        return self._grid.pull_messages(*([] if ids is None else [ids]))
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
