@@ -33,10 +33,18 @@ _SINCE: Mapping[str, Any] = {
     "training.agc": None,
     "training.warmup_rounds": 0,
 }
+LATER: Mapping[str, Any] = {"schedule_rounds": None, "labels.total": None}
+"""Setting that came later -> its value in runs of before, which do not have it."""
+
 _AS_LABELED = {
     "client.lr_labeled": ("training.lr", "training.lr_unlabeled"),
     "client.batch_labeled": ("training.batch_size", "training.batch_unlabeled"),
 }
+
+
+def came_later(key: str, value: Any) -> bool:
+    """Say whether a setting is what a run from before there was it has."""
+    return key in LATER and bool(value == LATER[key])
 
 
 def is_of_before(settings: Mapping[str, Any]) -> bool:

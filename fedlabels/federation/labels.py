@@ -211,8 +211,8 @@ class LabelPolicy(ABC):
             Marks along ``shards.index``.
         """
         shuffled = Shuffled(shards, samples, shuffled_rank(shards, random))
-        labeled = self.labeled(shuffled, random)
-        silent, full = (np.repeat(m, shards.sizes) for m in self._special(shards.sizes, random))
+        labeled, *special = self._marks(shuffled, random)
+        silent, full = (np.repeat(m, shards.sizes) for m in special)
         server = self.at_server(shuffled, random)
         unlabeled = self._pool(shuffled, labeled) | (labeled & silent)
         labeled = ((labeled & ~silent) | full) & ~server
@@ -220,6 +220,11 @@ class LabelPolicy(ABC):
         if self.unlabeled_includes_labeled:
             unlabeled |= labeled
         return LabelMasks(labeled, unlabeled, server)
+
+    def _marks(self, shuffled: Shuffled, random: np.random.Generator) -> tuple[Mask, Mask, Mask]:
+        """Return labeled entries, clients without labels and fully labeled ones."""
+        labeled = self.labeled(shuffled, random)
+        return labeled, *self._special(shuffled.shards.sizes, random)
 
     def _pool(self, shuffled: Shuffled, labeled: Mask) -> Mask:
         if self.unlabeled_fraction is None:

@@ -138,13 +138,16 @@ def register() -> None:
         store.store(
             group="partition", name=name, node=_schema(name, kind, extra, USUAL["partition"])
         )
-    for name, policy in POLICIES.items():
-        node = _schema(name, policy, usual=USUAL["labels"])
-        store.store(group="labels", name=name, node=node)
-    # the settings of the method that is not chosen by steps, or by epochs, give way to the other
+    # of two settings that exclude each other the one that is given wins over the other's default
     OmegaConf.register_new_resolver(
         _UNLESS, lambda other, value: value if other is None else None, replace=True
     )
+    for name, policy in POLICIES.items():
+        node = _schema(name, policy, usual=USUAL["labels"])
+        if "total" in node:
+            usual = USUAL["labels"]["fraction"] if node["fraction"] is None else node["fraction"]
+            node["fraction"] = f"${{{_UNLESS}:${{labels.total}},{usual}}}"
+        store.store(group="labels", name=name, node=node)
     for name in clients.names():
         store.store(group="client", name=name, node=_of_client(name), package="_global_")
     for name in strategies.names():

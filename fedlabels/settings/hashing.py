@@ -5,6 +5,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from fedlabels.renamed import came_later
+
 MAY_DIFFER = (
     "rounds", "checkpoint_every", "name", "run_dir", "resume", "resume_code", "tracker",
     "callbacks", "deploy", "sweep", "early_stop", "predictions",
@@ -95,16 +97,17 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     -------
     dict
         Dotted key -> value, without those for which `may_differ` holds; a file's path is replaced
-        by a mark. ``schedule_rounds`` is there where it is not ``rounds``.
+        by a mark. ``schedule_rounds`` is there where it is not ``rounds``; a setting that came
+        later is there where it is not what runs of before have.
     """
     flat = flatten(config)
     found = {key: value for key, value in flat.items() if not may_differ(key)}
     found |= {key: "(a file)" for key in FILES if found.get(key) is not None}
     if not found.get(_PORTABLE):  # runs from before it was there have the usual kernels
         found.pop(_PORTABLE, None)
-    if found.get(_SCHEDULE) in (None, flat.get("rounds")):
+    if found.get(_SCHEDULE) == flat.get("rounds"):
         found.pop(_SCHEDULE, None)
-    return found
+    return {key: value for key, value in found.items() if not came_later(key, value)}
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

@@ -233,8 +233,8 @@ def _of_option(group: str, name: str, kind: type) -> tuple[Row, ...]:
     others = (build, Layers) if group == "partition" else ()
     docs, hints = explained(kind, others), get_type_hints(kind)
     node = ConfigStore.instance().load(f"{CHOOSER.get(group, group)}/{name}.yaml").node
-    if group in ("client", "training"):  # a client brings both
-        node = node[group]
+    # a client brings both; others are put where their keys look for each other
+    node = (node if group in ("client", "training") else OmegaConf.create({group: node}))[group]
     docs = _beside(kind, docs, map(str, node))
     rows = []
     for key in map(str, node):

@@ -27,7 +27,7 @@ class FullyLabeledClients(Uniform):
     """
 
     share: float
-    fraction: float = 0.0
+    fraction: float | None = 0.0
 
     def __post_init__(self) -> None:
         check_range("share", self.share, 0.0, 1.0)

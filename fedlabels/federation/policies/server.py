@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedlabels.errors import ConfigError
 from fedlabels.federation.labels import POLICIES, Mask, Shuffled
 from fedlabels.federation.policies.uniform import Uniform
 from fedlabels.federation.ragged import Ragged, stable_order
@@ -27,9 +28,14 @@ class Server(Uniform):
     """
 
     per_class: int
-    fraction: float = 0.0
+    fraction: float | None = 0.0
 
     def __post_init__(self) -> None:
+        if self.total is not None:
+            raise ConfigError(
+                f"labels.total={self.total} counts labels at clients, and labels=server moves "
+                "labels.per_class of each class to the server; give these, and leave labels.total"
+            )
         super().__post_init__()
         check_count("per_class", self.per_class, low=1)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from fedlabels.federation.labels import POLICIES, Mask, Shuffled
 from fedlabels.federation.policies.uniform import Uniform
+from fedlabels.federation.ragged import Indices
 from fedlabels.federation.registry import register
 from fedlabels.federation.remainders import fill_by_weight
 
@@ -17,8 +18,11 @@ class Stratified(Uniform):
 
     Parameters
     ----------
-    fraction : float
+    fraction : float or None
         Share of labeled samples, in [0, 1]; a client has ``int(fraction * n)`` of them.
+    total : int or None
+        Labels in all, in place of ``fraction``: exactly so many, of each class in proportion to the
+        samples that all clients have of it.
 
     Notes
     -----
@@ -37,3 +41,7 @@ class Stratified(Uniform):
         weights = np.maximum(target - counts, 0.0) + 1e-9 * held
         counts += fill_by_weight(weights, budget - counts.sum(axis=1), held - counts)
         return shuffled.first_of_class(counts)
+
+    def counts_of(self, shuffled: Shuffled, able: Mask, random: np.random.Generator) -> Indices:
+        """Deal ``total`` labels; see :class:`Amount`."""
+        return self.deal(shuffled, shuffled.class_counts(), able, random, in_proportion=True)

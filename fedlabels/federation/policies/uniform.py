@@ -5,20 +5,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedlabels.errors import ConfigError
-from fedlabels.federation.labels import POLICIES, LabelPolicy, Mask, Shuffled, label_split
+from fedlabels.federation.labels import POLICIES, Mask, Shuffled, label_split
 from fedlabels.federation.ragged import Indices
 from fedlabels.federation.registry import check_count, check_range, register
+from fedlabels.federation.totals import Amount, deal_total
 
 
 @register(POLICIES, "uniform")
 @dataclass(frozen=True, kw_only=True)
-class Uniform(LabelPolicy):
+class Uniform(Amount):
     """Label a share of every shard, drawn uniformly: rare classes of a shard often have no label.
 
     Parameters
     ----------
-    fraction : float
-        Share of labeled samples, in [0, 1].
     min_labels : int
         At least that many labels per client, as far as its shard goes, >= 0. Both shares are cut
         down to whole samples, so small shards have no label without it.
@@ -27,16 +26,17 @@ class Uniform(LabelPolicy):
     -----
     A shard of n is shuffled once; the first ``int(unlabeled_fraction * n)`` are unlabeled, the next
     ``int(fraction * n)`` labeled, as in the published FedLabel data script. Both given, that can
-    leave one sample unused.
+    leave one sample unused. ``total`` labels are the first of each class in the same order.
     """
 
-    fraction: float
     min_labels: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("fraction", self.fraction, 0.0, 1.0)
         check_count("min_labels", self.min_labels)
+        if self.fraction is None:
+            return
+        check_range("fraction", self.fraction, 0.0, 1.0)
         if self.fraction + (self.unlabeled_fraction or 0.0) > 1 + 1e-9:
             raise ConfigError(
                 "labels.fraction + labels.unlabeled_fraction must be <= 1, got "
@@ -52,8 +52,32 @@ class Uniform(LabelPolicy):
 
     def budget(self, sizes: Indices) -> Indices:
         """Return how many labels shards of these sizes get."""
-        split = label_split(sizes, self.fraction, self.unlabeled_fraction or 0.0)
+        split = label_split(sizes, self.fraction or 0.0, self.unlabeled_fraction or 0.0)
         return np.maximum(split.num_labeled, np.minimum(self.min_labels, sizes))
+
+    def counts_of(self, shuffled: Shuffled, able: Mask, random: np.random.Generator) -> Indices:
+        """Deal ``total`` labels; see :class:`Amount`."""
+        return self.deal(shuffled, shuffled.class_counts(), able, random)
+
+    def deal(
+        self,
+        shuffled: Shuffled,
+        held: Indices,
+        able: Mask,
+        random: np.random.Generator,
+        *,
+        in_proportion: bool = False,
+    ) -> Indices:
+        """Deal ``total`` labels of these samples by the sizes of the clients, shape (K, C)."""
+        assert self.total is not None  # else nobody asks
+        return deal_total(
+            self.total,
+            held * able[:, None],
+            shuffled.shards.sizes * able,
+            random,
+            least=self.min_labels,
+            in_proportion=in_proportion,
+        )
 
 
 def behind_the_unlabeled(

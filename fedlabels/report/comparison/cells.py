@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedlabels.errors import ConfigError
+from fedlabels.renamed import came_later
 from fedlabels.report.comparison.runs import LeftOut, Run
 
 METHOD = "method"
@@ -24,11 +25,10 @@ IGNORED = (
     "name", "resume", "resume_code", "run_dir", "seed",
 )  # fmt: skip
 _IGNORED_KEYS = ("dataset.root",)  # where the files lie
-_LATER = ("schedule_rounds",)
 _NO_KEYS = ("seed", "run_dir", "resume")
 _FIRST = (
     "dataset.name", "partition.name", "partition.alpha", "labels.name", "labels.fraction",
-    "model.name", "clients", "per_round", "rounds",
+    "labels.total", "model.name", "clients", "per_round", "rounds",
 )  # fmt: skip
 _NUMBERS = re.compile(r"([0-9]+(?:\.[0-9]+)?)")
 
@@ -291,8 +291,7 @@ def _columns(runs: Sequence[Run], requested: Sequence[str]) -> dict[str, Column]
 
 
 def _level(run: Run, key: str) -> str:
-    # null is what runs from before there was this setting have
-    absent = key not in run.settings or (key in _LATER and run.settings[key] is None)
+    absent = key not in run.settings or came_later(key, run.settings[key])
     return ABSENT if absent else level(run.settings[key])
 
 

@@ -26,7 +26,7 @@ _BITS = (
 """Settings that decide the last bits, beside those that a manifest's hardware tells."""
 _CORE = (
     "dataset.name", "partition.name", "partition.alpha", "labels.name", "labels.fraction",
-    "clients", "per_round", "rounds", "model.name",
+    "labels.total", "clients", "per_round", "rounds", "model.name",
 )  # fmt: skip
 
 
