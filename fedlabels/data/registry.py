@@ -15,7 +15,10 @@ from fedlabels.data.npz import read_npz
 from fedlabels.data.roots import search_roots
 from fedlabels.data.svhn import read_svhn
 from fedlabels.data.timeseries_npz import read_timeseries_npz
+from fedlabels.data.ts import read_ts
+from fedlabels.data.uci_har import read_uci_har
 from fedlabels.data.watch import read_watch
+from fedlabels.data.wisdm import read_wisdm
 from fedlabels.errors import ConfigError, DataError, FedLabelsError
 
 # Readers differ in their options, so they share no precise type; load() checks what it passes on.
@@ -31,7 +34,10 @@ READERS: dict[str, Callable[..., DataSource]] = {
     "npz": read_npz,
     "svhn": read_svhn,
     "timeseries_npz": read_timeseries_npz,
+    "ts": read_ts,
+    "uci_har": read_uci_har,
     "watch": read_watch,
+    "wisdm": read_wisdm,
 }
 
 
@@ -40,7 +46,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(READERS))
 
 
-def load(name: str, *, root: str | None = None, **options: Any) -> DataSource:
+def load(name: str, /, *, root: str | None = None, **options: Any) -> DataSource:
     """Read a data set.
 
     Parameters

@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from fedlabels.data.arrays import numbered, statistics
 from fedlabels.data.dataset import DataSource, Samples, pair
 from fedlabels.data.options import choice, whole
+from fedlabels.data.people import held_out_subjects, split_run
 from fedlabels.data.pickles import as_array, load_pickle
 from fedlabels.data.roots import Roots, candidates, find_first, missing
 from fedlabels.errors import ConfigError, DataError
 
 FILE = "watch_dataset.npy"
-RUNS = 5
 _NAME = "watch"
 _AXES = 6
 _ARMS = ("left", "right")
@@ -98,7 +98,7 @@ def read_watch(
     if path is None:
         raise missing(_NAME, tried, "pip install --no-deps seglearn")
     data = _read(path)
-    windows = _cut(data, window, step, _held_out(data.subject, test_subjects))
+    windows = _cut(data, window, step, held_out_subjects(_NAME, data.subject, test_subjects))
     _check_split(windows, window, step)
     train, test = (_samples(data, windows, chosen) for chosen in (windows.train, windows.test))
     arms = [data.side[windows.recording[chosen]] for chosen in (windows.train, windows.test)]
@@ -169,29 +169,6 @@ def _problem(
     return None
 
 
-def _held_out(
-    subjects: NDArray[np.int64], option: int | Sequence[int] | None
-) -> NDArray[np.int64] | None:
-    if option is None:
-        return None
-    known = np.unique(subjects)
-    if isinstance(option, int):
-        held_out = known[len(known) - whole(_NAME, "test_subjects", option) :]
-    else:
-        if not isinstance(option, Sequence) or isinstance(option, str) or not option:
-            raise ConfigError(
-                f"{_NAME}: test_subjects must be a number of subjects or a list of their numbers, "
-                f"got {option!r}"
-            )
-        held_out = np.array([whole(_NAME, "test_subjects", s, low=0) for s in option])
-    if not np.isin(held_out, known).all() or not 0 < len(np.unique(held_out)) < len(known):
-        raise ConfigError(
-            f"{_NAME}: test_subjects must leave a subject for training and be some of "
-            f"{', '.join(map(str, known.tolist()))}; got {option!r}"
-        )
-    return held_out
-
-
 def _cut(data: _Recordings, window: int, step: int, held_out: NDArray[np.int64] | None) -> _Windows:
     parts, recordings, train, test = [], [], [], []
     for number, series in enumerate(data.series):
@@ -212,40 +189,6 @@ def _cut(data: _Recordings, window: int, step: int, held_out: NDArray[np.int64] 
         raise ConfigError(f"{_NAME}: window must be <= {longest}, the longest recording")
     joined = [np.concatenate(group) for group in (parts, recordings, train, test)]
     return _Windows(*joined)
-
-
-def split_run(
-    count: int, recording: int, *, overlap: int
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Split the windows of one recording into training and test windows that share no time step.
-
-    Parameters
-    ----------
-    count : int
-        Number of windows, in order of time.
-    recording : int
-        Number of the recording, which chooses the run that is test data.
-    overlap : int
-        How many following windows share a time step with a window, >= 0.
-
-    Returns
-    -------
-    ndarray of bool, ndarray of bool, each of shape (count,)
-        Marks of the training and of the test windows; windows in neither are left out.
-
-    Examples
-    --------
-    >>> train, test = split_run(10, 1, overlap=1)
-    >>> np.flatnonzero(test).tolist(), np.flatnonzero(~train & ~test).tolist()
-    ([2, 3], [1, 4])
-    """
-    index = np.arange(count)
-    test = index * RUNS // max(count, 1) == recording % RUNS
-    places = index[test]
-    if not len(places):
-        return ~test, test
-    near = (index >= places[0] - overlap) & (index <= places[-1] + overlap)
-    return ~near, test
 
 
 def _check_split(windows: _Windows, window: int, step: int) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fedlabels.data import load
-from fedlabels.data.watch import split_run
+from fedlabels.data.people import split_run
 from fedlabels.errors import ConfigError, DataError
 
 SUBJECTS = (1, 2, 10)
@@ -94,7 +94,7 @@ class TestSplit:
 
     @pytest.mark.parametrize("wanted", [0, 3, [], [7], [1, 2, 10], "1", ["1"], 1.5, [True], [1, 7]])
     def test_subjects_that_cannot_be_held_out(self, file, wanted):
-        with pytest.raises(ConfigError, match="watch: test_subjects must"):
+        with pytest.raises(ConfigError, match=r"watch: dataset\.options\.test_subjects must"):
             load("watch", root=str(file), test_subjects=wanted, **SMALL)
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.data import test_reader_series as ragged
+from tests.data import test_reader_ts as ts
+from tests.data import test_reader_wearables as wearables
 from tests.end_to_end.harness import column, config_of, simulate
 
 TINY = ("backend=serial", "per_round=2", "rounds=1", "training.steps=2", "dataset.views=none")
@@ -17,7 +19,27 @@ def _ragged(folder: Path) -> tuple[str, ...]:
             "model=cnn1d", "partition=iid", "clients=2")  # fmt: skip
 
 
-@pytest.mark.parametrize("write", [_ragged], ids=lambda write: write.__name__.strip("_"))
+def _ts(folder: Path) -> tuple[str, ...]:
+    ts.write(folder)
+    return ("dataset=ts", "dataset.options.window=8", "dataset.options.pad=zero", "model=cnn1d",
+            "dataset.options.name=Vowels", "partition=iid", "clients=2")  # fmt: skip
+
+
+def _uci_har(folder: Path) -> tuple[str, ...]:
+    wearables.write_har(folder)
+    return ("dataset=uci_har", "model=cnn1d", "partition=natural", "clients=3")
+
+
+def _wisdm(folder: Path) -> tuple[str, ...]:
+    wearables.write_wisdm(folder)
+    return ("dataset=wisdm", "dataset.options.window=8", "dataset.options.step=4", "model=cnn1d",
+            "partition=natural", "clients=2", "evaluate_clients=true")  # fmt: skip
+
+
+WRITERS = [_ragged, _ts, _uci_har, _wisdm]
+
+
+@pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__.strip("_"))
 def test_a_round(write: Callable[[Path], tuple[str, ...]], tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
