@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fedlabels.data.arrays import held_out, numbered, statistics
 from fedlabels.data.dataset import DataSource, pair
+from fedlabels.data.image_lists import read_image_lists
 from fedlabels.data.image_names import STRANGE
 from fedlabels.data.image_table import (
     TableOptions,
@@ -42,6 +43,7 @@ def read_image_folder(
     *,
     size: int | None = None,
     domains: bool = False,
+    lists: str | bool = False,
     table: str | bool | None = None,
     file_column: str | None = None,
     label_column: str | None = None,
@@ -67,6 +69,10 @@ def read_image_folder(
         Whether there is a level of domains above the classes, ``<domain>/<class>/*``: below
         ``train`` and ``test``, or in the root, where each fifth image of every class in every
         domain is test data.
+        Where each domain holds the splits, they are those, ``<domain>/train/<class>/*``.
+    lists : bool or str
+        Whether ``<domain>_train.txt`` and so on in the root, or in a folder below it, say which
+        images there are; see :mod:`fedlabels.data.image_lists`.
     table : str, False or None
         CSV or Parquet file below the root with a row for each image; the other options are of it.
         False reads folders as classes although a table names their images.
@@ -123,12 +129,16 @@ def read_image_folder(
         raise ConfigError(
             f"{_NAME}: dataset.options.domains is of folders; with a table set domain_column"
         )
+    if table and lists:
+        raise ConfigError(f"{_NAME}: give dataset.options.table or lists, not both")
     tried = [roots.option] if roots.option else [root / _NAME for root in roots.shared]
     folder = find_first(tried, Path.is_dir)
     if folder is None:
         raise missing(
             _NAME, tried, "set dataset.root to the folder with train/<class>/ and test/<class>/"
         )
+    if lists:
+        return read_image_lists(folder, lists, size)
     if table:
         return read_image_table(folder, options, size)
     train, test, classes = _splits(folder, domains)
@@ -147,13 +157,17 @@ def read_image_folder(
 def _splits(folder: Path, domains: bool) -> tuple[list[Image], list[Image], tuple[str, ...]]:
     if (folder / "train").is_dir():
         train = listing(folder / "train", domains)
-        classes = _classes(folder / "train", train, domains, root=folder)
+        above = _folders(folder / "train") if domains else [folder / "train"]
+        classes = _classes(folder / "train", train, above, root=folder)
         return train, _test_split(folder, domains, classes), classes
+    places = _folders(folder) if domains else []
+    if places and all(_holds_splits(place) for place in places):
+        return _splits_of_domains(folder, places)
     splits = [name for name in _TESTS if (folder / name).is_dir()]
     if splits:
         raise DataError(f"{folder} has a folder {splits[0]}, but none called train; add it")
     images = listing(folder, domains)
-    classes = _classes(folder, images, domains, root=folder)
+    classes = _classes(folder, images, _folders(folder) if domains else [folder], root=folder)
     origin = _domains(images, [])[0] if domains else None
     test = held_out(_labels(images, classes), origin)
     if not test.any():
@@ -167,8 +181,10 @@ def _splits(folder: Path, domains: bool) -> tuple[list[Image], list[Image], tupl
     return *chosen, classes
 
 
-def _classes(folder: Path, images: list[Image], domains: bool, *, root: Path) -> tuple[str, ...]:
-    _refuse_empty(folder, images, domains)
+def _classes(
+    folder: Path, images: list[Image], above: list[Path], *, root: Path
+) -> tuple[str, ...]:
+    _refuse_empty(images, above)
     classes = tuple(sorted({image.label for image in images if image.label is not None}))
     if len(classes) < 2:
         table = hint(root, folder)
@@ -181,8 +197,35 @@ def _classes(folder: Path, images: list[Image], domains: bool, *, root: Path) ->
     return classes
 
 
-def _refuse_empty(folder: Path, images: list[Image], domains: bool) -> None:
-    above = _folders(folder) if domains else [folder]
+def _holds_splits(domain: Path) -> bool:
+    names = {sub.name for sub in _folders(domain)}
+    return "train" in names and names <= {"train", *_TESTS}
+
+
+def _splits_of_domains(
+    folder: Path, places: list[Path]
+) -> tuple[list[Image], list[Image], tuple[str, ...]]:
+    """Read ``<domain>/<split>/<class>/*``."""
+    stray = [image for place in (folder, *places) for image in _images(place)]
+    if stray:
+        raise DataError(f"{stray[0]} is in no split; move it into <domain>/train/<class>/")
+    name = next((n for n in _TESTS if all((place / n).is_dir() for place in places)), None)
+    if name is None:
+        raise DataError(
+            f"{folder}: every domain must hold train and a folder for test data of one name "
+            f"({', '.join(_TESTS)}); found "
+            + ", ".join(f"{p.name}: {' and '.join(s.name for s in _folders(p))}" for p in places)
+        )
+    train, test = (
+        [image for place in places for image in _classes_below(place / split, place.name)]
+        for split in ("train", name)
+    )
+    classes = _classes(folder, train, [place / "train" for place in places], root=folder)
+    _refuse_unknown(test, classes)
+    return train, test, classes
+
+
+def _refuse_empty(images: list[Image], above: list[Path]) -> None:
     below = [sub for place in above for sub in _folders(place) if not _is_unlabeled(sub)]
     known = {image.label for image in images}
     empty = [sub for sub in below if sub.name not in known]
@@ -199,17 +242,21 @@ def _test_split(folder: Path, domains: bool, classes: tuple[str, ...]) -> list[I
         # Tiny-ImageNet has a test folder, but its images carry no class: then val is taken.
         if {image.label for image in images} <= {None, *_NO_CLASS.difference(classes)}:
             continue
-        for image in images:
-            if image.label not in classes:
-                raise DataError(
-                    f"{image.path}: a test image must be in a folder named as a training class "
-                    f"({', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}); move it"
-                )
+        _refuse_unknown(images, classes)
         return images
     raise DataError(
         f"{folder} has train, but no {', '.join(_TESTS[:-1])} or {_TESTS[-1]} folder with images "
         f"in folders named as the classes, and no val/{_ANNOTATIONS}; add one of them"
     )
+
+
+def _refuse_unknown(images: list[Image], classes: tuple[str, ...]) -> None:
+    for image in images:
+        if image.label not in classes:
+            raise DataError(
+                f"{image.path}: a test image must be in a folder named as a training class "
+                f"({', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}); move it"
+            )
 
 
 def _test_listing(folder: Path, domains: bool) -> list[Image]:
@@ -274,11 +321,11 @@ def _classes_below(folder: Path, domain: str | None) -> list[Image]:
     found = [Image(path, None, domain) for path in _images(folder)]
     for sub in _folders(folder):
         label = None if _is_unlabeled(sub) else sub.name
-        found += [Image(path, label, domain) for path in _images_of_class(sub)]
+        found += [Image(path, label, domain) for path in _images_of_class(sub, domain)]
     return found
 
 
-def _images_of_class(folder: Path) -> list[Path]:
+def _images_of_class(folder: Path, domain: str | None) -> list[Path]:
     every = sorted(folder.rglob("*"))
     unread = [path for path in every if is_unread(path)]
     if unread:
@@ -290,11 +337,35 @@ def _images_of_class(folder: Path) -> list[Path]:
     for path in found:
         # Tiny-ImageNet has one more folder, train/<class>/images; a set of domains has, too.
         if path.parent not in (folder, folder / "images"):
-            raise DataError(
-                f"{path} lies too deep to be of class {folder.name!r}; if the folders above the "
-                "classes are domains, set dataset.options.domains=true"
-            )
+            raise _too_deep(path, folder, domain)
     return found
+
+
+def _too_deep(path: Path, folder: Path, domain: str | None) -> DataError:
+    """Say what to set, or to move, where the folders have other levels."""
+    top = folder.parent if domain is None else folder.parents[1]
+    above = path.relative_to(top).parts[:-2]  # the last folder is the class
+    split = above[-1] in ("train", *_TESTS)
+    place = top.joinpath(*(above[:-2] if split else above[:-1]))  # holds the domains
+    problem = f"{path} lies too deep to be of class {folder.name!r}"
+    root = "" if place == top else f"dataset.root={place}"
+    if domain is None:
+        options = f"dataset.options.domains=true {root}".rstrip()
+        return DataError(
+            f"{problem}; if the folders above the classes are domains, set {options}; if they are "
+            "not, set dataset.root to the folder that holds the classes"
+        )
+    if split and not root:
+        return DataError(
+            f"{problem} of domain {domain!r}; if {above[-1]} is a split, every domain must hold "
+            f"train and one of {', '.join(_TESTS)}, and no other folder"
+        )
+    if top.name in ("train", *_TESTS):
+        return DataError(f"{problem}: below {top} lie <domain>/<class>/; move the folders up")
+    return DataError(
+        f"{problem} of domain {domain!r}: it must lie in <domain>/<class>/ or "
+        f"<domain>/<split>/<class>/; set {root or 'dataset.root to the folder of the domains'}"
+    )
 
 
 def _folders(folder: Path) -> list[Path]:

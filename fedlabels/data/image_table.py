@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fedlabels.data.arrays import NOBODY, held_out, numbered, origins, owners, statistics
 from fedlabels.data.dataset import DataSource, pair
 from fedlabels.data.image_names import Files
-from fedlabels.data.images import Image, decode, is_unread
+from fedlabels.data.images import Image, decode
 from fedlabels.data.labels import texts
 from fedlabels.data.options import inside, text
 from fedlabels.data.tables import Table, read_table, tables_in
@@ -257,31 +257,8 @@ def _images(folder: Path, table: Table, column: str, used: Numbers) -> list[Imag
     cells = table.texts(column)
     names = [cells[row] for row in used.tolist()]
     files = Files(folder, table.path.parent)
-    found = [files.find(name) for name in names]
-    absent = [place for place, paths in enumerate(found) if not paths]
-    if absent:
-        raise DataError(
-            f"{table.path}: {len(absent):,} of {len(names):,} files of column {column!r} are not "
-            f"below {folder}, the first is {names[absent[0]]!r} in row {used[absent[0]] + 1}; put "
-            "them there, take their rows out, or choose dataset.options.file_column"
-        )
-    first: dict[Path, int] = {}
-    for row, name, paths in zip(used.tolist(), names, found, strict=True):
-        if len(paths) > 1:
-            raise DataError(
-                f"{table.path}: {name!r} in row {row + 1} may be {paths[0]} or {paths[1]}; name "
-                f"files by their path below {folder}"
-            )
-        if is_unread(paths[0]):
-            raise DataError(
-                f"{paths[0]} is a picture of a kind that is not read; convert it to png or jpg"
-            )
-        if first.setdefault(paths[0], row) != row:
-            raise DataError(
-                f"{table.path} names {paths[0]} twice, in rows {first[paths[0]] + 1} and {row + 1};"
-                " a sample has one row"
-            )
-    return [Image(paths[0], None, None) for paths in found]
+    paths = files.locate(f"{table.path}: column {column!r}", names, (used + 1).tolist(), "row")
+    return [Image(path, None, None) for path in paths]
 
 
 def _file_columns(folder: Path, table: Table) -> list[str]:

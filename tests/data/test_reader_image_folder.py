@@ -227,6 +227,57 @@ class TestDomains:
         with pytest.raises(DataError, match=r"000\.png lies too deep .*options\.domains=true"):
             load("image_folder", root=str(tmp_path))
 
+    @pytest.mark.parametrize("test", ["test", "val"])
+    def test_splits_in_every_domain(self, tmp_path, test):
+        for number, domain in enumerate(("photo", "art")):
+            class_tree(tmp_path / domain / "train", count=3, value=100 * number)
+            class_tree(tmp_path / domain / test, count=1, value=100 * number + 50)
+            if test == "test":
+                class_tree(tmp_path / domain / "val", count=1)  # left aside
+        source = load("image_folder", root=str(tmp_path), domains=True)
+        assert source.train.domain_names == ("art", "photo")
+        assert len(source.train) == 12
+        assert first_pixels(source.test.x) == [150, 160, 50, 60]
+        assert source.test.y.tolist() == [0, 1, 0, 1]
+        assert source.test.domain.tolist() == [0, 0, 1, 1]
+
+    def test_every_domain_needs_both_splits(self, tmp_path):
+        class_tree(tmp_path / "art" / "train")
+        class_tree(tmp_path / "art" / "val")
+        class_tree(tmp_path / "photo" / "train")
+        with pytest.raises(DataError, match=r"of one name .*art: train and val, photo: train$"):
+            load("image_folder", root=str(tmp_path), domains=True)
+        class_tree(tmp_path / "photo" / "val", ("cat", "cow"))
+        with pytest.raises(DataError, match=r"cow.*a test image must be in a folder named as a"):
+            load("image_folder", root=str(tmp_path), domains=True)
+
+    @pytest.mark.parametrize(
+        ("path", "domains", "message"),
+        [
+            ("kfold/art/dog", True, r"<domain>/<class>/ .*; set dataset\.root=ROOT/kfold$"),
+            ("kfold/art/train/dog", True, r"set dataset\.root=ROOT/kfold$"),
+            ("a/kfold/art/dog", True, r"set dataset\.root=ROOT/a/kfold$"),
+            ("art/train/dog", False, r"set dataset\.options\.domains=true; if they are not"),
+            ("kfold/art/dog", False, r"options\.domains=true dataset\.root=ROOT/kfold; if"),
+            ("art/fold/dog", True, r"set dataset\.root=ROOT/art$"),
+            ("train/kfold/art/dog", True, r"below ROOT/train lie <domain>/<class>/; move the"),
+        ],
+    )
+    def test_a_level_too_many_says_what_to_set(self, tmp_path, path, domains, message):
+        picture(tmp_path / path / "0.png")
+        if path.startswith("train"):
+            class_tree(tmp_path / "test" / "art", ("dog",))
+        with pytest.raises(DataError, match=message.replace("ROOT", str(tmp_path))):
+            load("image_folder", root=str(tmp_path), domains=domains)
+
+    def test_a_folder_beside_the_splits_is_named(self, tmp_path):
+        class_tree(tmp_path / "art" / "train")
+        (tmp_path / "art" / "labels").mkdir()
+        with pytest.raises(
+            DataError, match="if train is a split, every domain must hold train and"
+        ):
+            load("image_folder", root=str(tmp_path), domains=True)
+
 
 class TestPixels:
     def test_size_scales_and_colours_come_in_channels(self, tmp_path):

@@ -171,7 +171,7 @@ class TestDoubts:
     @pytest.mark.parametrize(
         ("columns", "options", "message"),
         [
-            (changed("image_id", 3, "ISIC_9"), {}, "1 of 20 files of column 'image_id' are not"),
+            (changed("image_id", 3, "ISIC_9"), {}, "column 'image_id': 1 of 20 files are not"),
             (changed("image_id", 3, ""), {}, "the first is '' in row 4; put them there"),
             (changed("image_id", 3, "ISIC_0000000"), {}, "ISIC_0000000.png twice, in rows 1 and 4"),
             (changed("image_id", 3, "../x"), {}, "the first is '../x' in row 4"),
@@ -181,7 +181,7 @@ class TestDoubts:
             (rows(dx=["nv"] * COUNT), {}, "must name images of two or more classes, it names nv"),
             (rows(dx=list(range(COUNT))), {}, "no class has the five images"),
             (None, {"label_column": "diagnosis"}, "no column 'diagnosis'; it has image_id, dx"),
-            (None, {"file_column": "patient_id"}, "20 of 20 files of column 'patient_id' are not"),
+            (None, {"file_column": "patient_id"}, "column 'patient_id': 20 of 20 files"),
             (None, {"class_names": ["nv", "bkl"]}, "row 3 is of class 'mel', the classes are nv"),
             (None, {"table": "meta.csv"}, r"meta\.csv does not exist; tables in .*: metadata\.csv"),
             (None, {"label_column": None, "label_columns": ["dx", "center"]}, "0 and 1, got 'nv'"),
