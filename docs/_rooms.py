@@ -22,6 +22,7 @@ GROUND = frozenset(
     f"fedlabels{name}"
     for name in (
         "",
+        ".answers",
         ".effect",
         ".errors",
         ".machine",

@@ -3,12 +3,14 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fedlabels import clients
+from fedlabels.answers import JSON, alone, write_json
 from fedlabels.data import ArrayDataset, DataSource
 from fedlabels.errors import FedLabelsError
 from fedlabels.federation import Federation, suspicions
@@ -19,10 +21,11 @@ from fedlabels.run.signals import INTERRUPTED, terminable
 from fedlabels.settings.config import check
 from fedlabels.settings.mistakes import composed
 
-USAGE = """usage: fedlabels preview [KEY=VALUE ...] [picture=FILE.html]
+USAGE = """usage: fedlabels preview [KEY=VALUE ...] [picture=FILE.html] [--json]
 
 Shows who would hold what under these settings of fedlabels run, and what is suspicious about it:
 a table here, a page with a picture in FILE.html (preview.html if not given). Nothing is trained.
+--json: one object in place of the table.
 
   fedlabels preview dataset=fashion_mnist partition=dirichlet \\
       partition.alpha=0.1 labels=class_mismatch labels.fraction=0.05
@@ -47,18 +50,27 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(USAGE)
         return 0
-    pictures = [a.removeprefix(PICTURE) for a in arguments if a.startswith(PICTURE)]
-    overrides = [a for a in arguments if not a.startswith(PICTURE)]
+    machine, given = JSON in arguments, [a for a in arguments if a != JSON]
+    pictures = [a.removeprefix(PICTURE) for a in given if a.startswith(PICTURE)]
+    overrides = [a for a in given if not a.startswith(PICTURE)]
+    picture = Path(pictures[-1] if pictures else "preview.html")
+    status, said = 0, ""
     try:
         with terminable():
-            sys.stdout.write(preview(overrides, Path(pictures[-1] if pictures else "preview.html")))
+            if machine:
+                with alone() as answers:
+                    write_json(look(overrides, picture).facts(), answers)
+            else:
+                sys.stdout.write(preview(overrides, picture))
     except (FedLabelsError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+        status, said = 2, f"error: {error}"
     except KeyboardInterrupt:
-        sys.stderr.write("stopped\n")
-        return INTERRUPTED
-    return 0
+        status, said = INTERRUPTED, "stopped"
+    if status and machine:
+        write_json({"error": said.removeprefix("error: ")})
+    elif status:
+        sys.stderr.write(f"{said}\n")
+    return status
 
 
 def preview(overrides: Sequence[str], picture: Path) -> str:
@@ -82,6 +94,12 @@ def preview(overrides: Sequence[str], picture: Path) -> str:
         If a setting is not allowed or data are missing.
     """
     began = time.perf_counter()
+    text = look(overrides, picture).text()
+    return f"{text}\npicture: {picture}   ({time.perf_counter() - began:.1f} s)\n"
+
+
+def look(overrides: Sequence[str], picture: Path) -> "Look":
+    """Do what `preview` does, for words or for programs."""
     config = _composed(overrides)
     read = read_data(config)
     views = views_of(config, read)
@@ -89,27 +107,93 @@ def preview(overrides: Sequence[str], picture: Path) -> str:
     pairs = [("one sample", sample_of(source.train)), *describe(federation, source.train)]
     if "fill" in views:
         pairs.insert(1, ("views fill with", f"{views['fill']:g} (0 black, 1 white)"))
-    notes = _notes(config, source, federation)
-    story = _story(config)
+    seen = Look(
+        _story(config), source.train, federation, pairs, _notes(config, source, federation), picture
+    )
     rows = [(k, str(v)) for key in _SHOWN for k, v in _flat(key, config[key])]
-    page = write_preview(
+    write_preview(
         picture,
         f"{source.train.name}, {len(federation):,} clients",
-        story,
+        seen.story,
         _holdings(federation),
         list(source.train.class_names),
         pairs=pairs,
-        notes=notes,
+        notes=seen.notes,
         rows=rows,
-        domains=_domains(federation, source.train),
+        domains=[(name, f"{held:,}", f"{holders:,}") for name, held, holders in seen.domains()],
     )
-    width = max(len(name) for name, _ in pairs)
-    lines = [story, "", *(f"  {name:<{width}}  {value}" for name, value in pairs), ""]
-    for name, samples, holders in _domains(federation, source.train):
-        lines.append(f"  domain {name}: {samples} samples, {holders} clients")
-    lines += [f"  ! {note}" for note in notes] or ["  Nothing odd was found."]
-    seconds = time.perf_counter() - began
-    return "\n".join([*lines, "", f"picture: {page}   ({seconds:.1f} s)", ""])
+    return seen
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a preview shows.
+
+    Parameters
+    ----------
+    story : str
+        The rules, in words.
+    train : ArrayDataset
+        The training set.
+    federation : Federation
+        Who holds what.
+    pairs : list of (str, str)
+        Numbers with their names.
+    notes : list of str
+        What is suspicious.
+    picture : Path
+        The page.
+    """
+
+    story: str
+    train: ArrayDataset
+    federation: Federation
+    pairs: list[tuple[str, str]]
+    notes: list[str]
+    picture: Path
+
+    def text(self) -> str:
+        """Return a table and what is suspicious, as lines."""
+        width = max(len(name) for name, _ in self.pairs)
+        lines = [self.story, "", *(f"  {name:<{width}}  {value}" for name, value in self.pairs), ""]
+        for name, samples, holders in self.domains():
+            lines.append(f"  domain {name}: {samples:,} samples, {holders:,} clients")
+        lines += [f"  ! {note}" for note in self.notes] or ["  Nothing odd was found."]
+        return "\n".join([*lines, ""])
+
+    def facts(self) -> dict[str, Any]:
+        """Return the same for programs: the numbers of `Federation.summary`, and what is beside."""
+        tests = self.federation.test.sizes
+        return {
+            "dataset": self.train.name,
+            "sample": sample_of(self.train),
+            "story": self.story,
+            "samples_of_dataset": len(self.train),
+            "classes": self.train.class_names,
+            **self.federation.summary(),
+            "share_without_local_label": _uncovered(self.federation),
+            "test_samples": int(tests.sum()),
+            "clients_without_test_samples": int((tests == 0).sum()),
+            "domains": [
+                {"name": name, "samples": held, "clients": holders}
+                for name, held, holders in self.domains()
+            ],
+            "notes": self.notes,
+            "hash": self.federation.hash,
+            "picture": self.picture,
+        }
+
+    def domains(self) -> list[tuple[str, int, int]]:
+        """Return name, samples and clients of every domain."""
+        train = self.train
+        if train.domain is None:
+            return []
+        held, owners = self.federation.held.index, self.federation.held.owners
+        domains = []
+        for number, name in enumerate(train.domain_names):
+            inside = train.domain[held] == number
+            domains.append((name, int(inside.sum()), len(np.unique(owners[inside]))))
+        return domains
 
 
 def _notes(config: Mapping[str, Any], source: DataSource, federation: Federation) -> list[str]:
@@ -163,18 +247,6 @@ def _uncovered(federation: Federation) -> float:
 
 def _spread(summary: Mapping[str, Any]) -> str:
     return " / ".join(f"{summary[f'labeled_{k}']:g}" for k in ("min", "median", "max"))
-
-
-def _domains(federation: Federation, train: ArrayDataset) -> list[tuple[str, str, str]]:
-    """Return name, samples and clients of every domain."""
-    if train.domain is None:
-        return []
-    held, owners = federation.held.index, federation.held.owners
-    domains = []
-    for number, name in enumerate(train.domain_names):
-        inside = train.domain[held] == number
-        domains.append((name, f"{int(inside.sum()):,}", f"{len(np.unique(owners[inside])):,}"))
-    return domains
 
 
 def _holdings(federation: Federation) -> Holdings:

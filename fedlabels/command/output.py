@@ -1,35 +1,13 @@
-"""What commands print: tables for people, one JSON object for programs."""
+"""What commands print: tables for people, or an answer for programs."""
 
-import json
-import math
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from fedlabels.answers import JSON, write_json
 from fedlabels.errors import ConfigError, FedLabelsError
-
-JSON = "--json"
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON can say it: what is not finite is None, arrays are lists."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(entry) for entry in value]
-    if hasattr(value, "tolist"):  # of numpy
-        return plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def write_json(value: Mapping[str, Any]) -> None:
-    """Write one object as one line to the standard output."""
-    sys.stdout.write(json.dumps(plain(value), allow_nan=False) + "\n")
-    sys.stdout.flush()
 
 
 def answer(

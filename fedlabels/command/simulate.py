@@ -14,7 +14,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from fedlabels.errors import FedLabelsError
+from fedlabels.answers import JSON, alone
+from fedlabels.command.output import fail
+from fedlabels.errors import CheckpointError, ConfigError, FedLabelsError
 from fedlabels.run.main import main, own_overrides, pin_kernels
 from fedlabels.settings.arguments import with_choices, with_current_names
 from fedlabels.settings.config import register
@@ -28,22 +30,27 @@ def simulate(arguments: Sequence[str]) -> int:
     Parameters
     ----------
     arguments : sequence of str
-        ``KEY=VALUE``, and Hydra's options.
+        ``KEY=VALUE``, Hydra's options, and ``--json``: one JSON object a round on the standard
+        output, a last one with the result or the error, and nothing else there.
 
     Returns
     -------
     int
         Exit status: 0, or 1 for an error that was explained. An ended run exits by itself.
     """
-    current = with_current_names(arguments)
-    for before, now in zip(arguments, current, strict=True):
+    machine, given = JSON in arguments, [a for a in arguments if a != JSON]
+    current = with_current_names(given)
+    for before, now in zip(given, current, strict=True):
         if before != now:
             sys.stderr.write(f"note: {before} is {now} now\n")
     try:
-        _start(with_choices(current))
+        if machine and {"-m", "--multirun"} & set(current):
+            raise ConfigError(
+                f"{JSON} answers for one run: leave it out, cells.csv has the results"
+            )
+        _start(with_choices(current), machine)
     except FedLabelsError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+        return fail(str(error), machine)
     return 0
 
 
@@ -64,14 +71,15 @@ def resume(arguments: Sequence[str]) -> int:
     return simulate([f"resume='{quoted}'", *settings])
 
 
-def _start(given: list[str]) -> None:
+def _start(given: list[str], machine: bool) -> None:
     """Run with what was given, after the overrides of a run to resume: the same groups then."""
     register()
     OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, replace=True)
     own = _own(given)
     sys.argv[1:] = [*own, *given]  # where Hydra reads
     with handed_on(sys.argv[1:], own):
-        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(_job)()
+        job = _job_for_programs if machine else _job
+        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(job)()
 
 
 def _job(config: DictConfig) -> None:
@@ -79,6 +87,16 @@ def _job(config: DictConfig) -> None:
     if config.backend.portable:
         pin_kernels()
     status = main(config)
+    if status:
+        sys.exit(status)
+
+
+def _job_for_programs(config: DictConfig) -> None:
+    composition_done()
+    if config.backend.portable:
+        pin_kernels(machine=True)  # a new process: the standard output has to be as it was
+    with alone() as answers:
+        status = main(config, answers=answers)
     if status:
         sys.exit(status)
 
@@ -99,6 +117,5 @@ def _own(given: list[str]) -> list[str]:
         return []  # Hydra says what is wrong with it
     if folder and not os.path.exists(os.path.join(str(folder), "config.yaml")):
         # before Hydra makes the folder
-        sys.stderr.write(f"error: resume={folder} holds no run (no config.yaml there)\n")
-        sys.exit(1)
+        raise CheckpointError(f"resume={folder} holds no run (no config.yaml there)")
     return own_overrides(str(folder))

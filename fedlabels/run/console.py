@@ -5,16 +5,15 @@ log in both cases, so the run folder holds all that was shown. Who watches may g
 was closed, a pipe whose reader has ended or a full disk behind it never ends a run.
 """
 
-import contextlib
-import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from fedlabels.answers import show
 from fedlabels.errors import writing
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class Console:
         self._bar = _progress(self._stream)
         if self._bar is not None:
             self._task = self._bar.add_task("rounds", total=rounds, completed=done, note="")
-            _show(self._stream, self._bar.start)
+            show(self._stream, self._bar.start)
 
     def round(self, record: Mapping[str, Any]) -> None:
         """Show one finished round.
@@ -102,7 +101,7 @@ class Console:
                 self._write(self._stream, line)
         if (bar := self._bar) is not None and (task := self._task) is not None:
             note = "" if self._accuracy is None else f"accuracy {self._accuracy:.4f}"
-            _show(self._stream, lambda: bar.update(task, completed=index, note=note))
+            show(self._stream, lambda: bar.update(task, completed=index, note=note))
 
     def note(self, *lines: str) -> None:
         """Show lines between the rounds, such as what a result has to be read with.
@@ -118,7 +117,7 @@ class Console:
                 self._write(self._stream, line)
             else:
                 console = bar.console
-                _show(self._stream, partial(console.print, line, markup=False, highlight=False))
+                show(self._stream, partial(console.print, line, markup=False, highlight=False))
 
     def finish(self, lines: Iterable[str] = ()) -> None:
         """End the progress bar and show closing lines.
@@ -172,33 +171,19 @@ class Console:
     def _stop(self) -> None:
         if self._bar is not None:
             bar, self._bar = self._bar, None
-            _show(self._stream, bar.stop)
+            show(self._stream, bar.stop)
 
     def _write(self, stream: TextIO, line: str) -> None:
         def write() -> None:
             stream.write(line + "\n")
             stream.flush()
 
-        _show(stream, write)
+        show(stream, write)
 
     def _to_log(self, line: str) -> None:
         if self._log is not None:
             with writing(self._log), self._log.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
-
-
-def _show(stream: TextIO, action: Callable[[], object]) -> None:
-    """Write to a stream; when nobody is there any more, what follows goes nowhere.
-
-    So does what the stream still holds, which Python would write at its end, and fail once more.
-    """
-    try:
-        action()
-    except OSError:
-        with contextlib.suppress(OSError):  # a stream without a file
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
 
 
 def _progress(stream: TextIO) -> "Progress | None":

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from fedlabels.answers import write_json
 from fedlabels.cohort import clock
 from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import CheckpointError, ConfigError, FedLabelsError, RunError
@@ -36,6 +37,7 @@ from fedlabels.run.folder.checkpoint import Checkpoint, check_origin, newest_che
 from fedlabels.run.folder.owner import owned
 from fedlabels.run.folder.table import Table
 from fedlabels.run.identity import check_identity, planned
+from fedlabels.run.json_lines import JsonLines
 from fedlabels.run.loop import Loop
 from fedlabels.run.setup import build_world
 from fedlabels.run.signals import INTERRUPTED, terminable
@@ -53,8 +55,16 @@ NEXT = f"next, after {_FIRST}: {shlex.join(RUN)} preset=fashion method=fixmatch"
 _PLACES = ("resume=", "run_dir=")  # overrides that say where a run is, not what it is
 
 
-def main(composed: DictConfig) -> int:
+def main(composed: DictConfig, *, answers: TextIO | None = None) -> int:
     """Run one job of ``run_sim.py``.
+
+    Parameters
+    ----------
+    composed : DictConfig
+        Its settings.
+    answers : TextIO or None
+        Gets one JSON object a round, and a last one with the result or the error; what people read
+        goes to the standard error then.
 
     Returns
     -------
@@ -64,19 +74,29 @@ def main(composed: DictConfig) -> int:
     """
     quiet()
     console, path = Console(), None
+
+    def failed(text: str) -> None:
+        console.error(text)
+        if answers is not None:
+            there = path if path is not None and (path / "config.yaml").exists() else None
+            write_json({"error": text, "run_dir": there}, answers)
+
     try:
         with terminable():
             config = settings(composed)
             check(config)
             path = folder_of(config)
-            execute(config, path, facts=_facts())
+            callbacks: list[Callback] = [] if answers is None else [JsonLines(answers)]
+            record = execute(config, path, facts=_facts(), callbacks=callbacks)
+            if answers is not None:
+                write_json(_result(record, path), answers)
     except KeyboardInterrupt:
         begun = path is not None and (path / "config.yaml").exists()
         then = f"; go on with: {shlex.join([*RUN, f'resume={path}'])}" if begun else ""
-        console.error(f"stopped{then}")
+        failed(f"stopped{then}")
         return INTERRUPTED
     except FedLabelsError as error:
-        console.error(str(error))
+        failed(str(error))
         return 1
     finally:
         if path is not None and not (config["resume"] or config["run_dir"]):
@@ -100,12 +120,21 @@ def folder_of(config: Mapping[str, Any]) -> Path:
     return new_folder(Path("runs", f"{stamp}-{method}").absolute())
 
 
-def pin_kernels() -> None:
-    """Start this program again with pinned kernels; return where they are, end with a reason."""
+def pin_kernels(*, machine: bool = False) -> None:
+    """Start this program again with pinned kernels; return where they are, end with a reason.
+
+    Parameters
+    ----------
+    machine : bool
+        Whether the reason is for programs.
+    """
     try:
         portable.restart()
     except ConfigError as error:
-        Console().error(str(error))
+        if machine:
+            write_json({"error": str(error)})
+        else:
+            Console().error(str(error))
         sys.exit(1)
 
 
@@ -376,6 +405,18 @@ def _closing(
         f"report: {report}",
         *([NEXT] if config["dataset"]["name"] == "digits" else []),
     ]
+
+
+def _result(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the last line of a run for programs."""
+    manifest = json.loads((path / "manifest.json").read_bytes())
+    return {
+        "result": record,
+        "run_dir": path,
+        "report": path / "report.html",
+        "status": manifest["status"],
+        "stopped_early": manifest.get("stopped_early"),
+    }
 
 
 def early_end(folder: RunFolder) -> list[str]:

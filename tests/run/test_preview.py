@@ -54,7 +54,7 @@ def test_a_bad_setting_is_one_line_and_no_picture(
     assert main(["partition.alpa=1", f"picture={picture}"]) == 2
     assert "did you mean partition.alpha?" in capsys.readouterr().err
     assert main(["--help"]) == 0
-    assert capsys.readouterr().out.startswith("usage: python -m fedlabels.preview")
+    assert capsys.readouterr().out.startswith("usage: fedlabels preview")
 
 
 def federation(labeled: list[list[int]], unlabeled: list[list[int]], y: list[int]) -> Federation:
