@@ -1,6 +1,7 @@
 """``python -m fedlabels.deploy COMMAND``: keys, connections, commands, and a look at a device."""
 
 import argparse
+import importlib.metadata
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -96,7 +97,7 @@ def _commands(given: argparse.Namespace) -> int:
 def _doctor(given: argparse.Namespace) -> int:
     from fedlabels.deploy import doctor, link
 
-    device_spec = None if given.spec is None else _read_spec(given.spec)
+    device_spec, flower = (None, None) if given.spec is None else _read_spec(given.spec)
     way = None
     if given.superlink is not None:
         way = link.Link(parse_address(given.superlink), given.ca, given.insecure)
@@ -104,7 +105,8 @@ def _doctor(given: argparse.Namespace) -> int:
         raise ConfigError("--ca and --insecure say how to reach --superlink, which is missing")
     node = doctor.parse_node_config(given.node_config)
     problems = 0
-    for finding in doctor.examine(node, spec=device_spec, link=way, key=given.key):
+    found = doctor.examine(node, spec=device_spec, flower=flower, link=way, key=given.key)
+    for finding in found:
         problems += not finding.ok
         _say(f"{'ok     ' if finding.ok else 'PROBLEM'}  {finding.name}: {finding.text}")
         sys.stdout.flush()
@@ -112,11 +114,11 @@ def _doctor(given: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _read_spec(file: Path) -> "DeviceSpec":
+def _read_spec(file: Path) -> "tuple[DeviceSpec, str]":
     from fedlabels.deploy import spec
 
     try:
-        return spec.loads(file.read_text("utf-8"))
+        return spec.loads_preview(file.read_text("utf-8"))
     except (ConfigError, OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"--spec {file} cannot be used ({error}): make it anew on the server, with the command "
@@ -153,13 +155,15 @@ def _spec(given: argparse.Namespace) -> int:
             '"fedlabels[sim]"; devices do not need it'
         ) from error
     from fedlabels.deploy.doctor import PREVIEW
+    from fedlabels.deploy.spec import dumps_preview
     from fedlabels.rounds.flower_compat import quiet
 
     quiet()
     config = settings({"overrides": shlex.join(given.overrides)})
     world = build_world(config, undealt)
     nobody = cast(Any, None)  # no device is asked
-    text = Devices(config, world, nobody, None).spec(PREVIEW).dumps() + "\n"
+    told = Devices(config, world, nobody, None).spec(PREVIEW)
+    text = dumps_preview(told, importlib.metadata.version("flwr"))
     if given.out is None:
         sys.stdout.write(text)
     else:

@@ -28,7 +28,7 @@ from fedlabels.deploy.node import (
 )
 from fedlabels.deploy.spec import DeviceSpec
 from fedlabels.errors import ConfigError, FedLabelsError
-from fedlabels.requirements import required
+from fedlabels.requirements import required, supported
 
 if TYPE_CHECKING:
     from fedlabels.deploy.device_data import DeviceData
@@ -75,6 +75,7 @@ def examine(
     node: Mapping[str, Any],
     *,
     spec: DeviceSpec | None = None,
+    flower: str | None = None,
     link: Link | None = None,
     key: Path | None = None,
     now: datetime | None = None,
@@ -87,6 +88,8 @@ def examine(
         The node configuration.
     spec : DeviceSpec or None
         What the server will say; without it data are counted but not held against the model.
+    flower : str or None
+        The server's version of Flower; None where it did not say.
     link : Link or None
         The way to the server; None does not look.
     key : Path or None
@@ -102,6 +105,7 @@ def examine(
     """
     yield from _guarded("python", _python)
     yield from _guarded("packages", _packages)
+    yield from _guarded("versions", lambda: _versions(flower))
     yield from _guarded("torch", lambda: _torch(node))
     if (yield from _all_well("node-config", lambda: _node(node))):
         if (yield from _all_well("state-dir", lambda: _disk(node))):
@@ -163,6 +167,29 @@ def _packages() -> Iterator[Finding]:
         else:
             text = f'{version}, supported: {range_}; pip install "{needed}"'
             yield Finding(needed.name, False, text)
+
+
+def _versions(server: str | None) -> Iterator[Finding]:
+    """Hold the server's Flower against this device's; any two that are supported fit."""
+    from packaging.requirements import Requirement
+    from packaging.version import InvalidVersion
+
+    supported_here = Requirement(supported("flwr")).specifier
+    here = importlib.metadata.version("flwr")
+    if server is None:
+        text = f"Flower {here} here, the server's is not known: give --spec, which says it"
+        yield Finding("versions", True, text)
+        return
+    text = f"Flower {server} on the server, {here} here"
+    try:
+        good = supported_here.contains(server, prereleases=True)
+    except InvalidVersion:
+        good = False
+    if good:
+        yield Finding("versions", True, f"{text}: they fit (supported: {supported_here})")
+    else:
+        need = f'pip install "{supported("flwr")}" on the server and make the specification anew'
+        yield Finding("versions", False, f"{text}: the server's is not supported; {need}")
 
 
 def _torch(node: Mapping[str, Any]) -> Iterator[Finding]:

@@ -144,6 +144,38 @@ def loads(text: str) -> DeviceSpec:
     return DeviceSpec(**values)
 
 
+def dumps_preview(spec: DeviceSpec, flower: str) -> str:
+    """Return what the command doctor reads: a specification, and the server's Flower.
+
+    Parameters
+    ----------
+    spec : DeviceSpec
+        What devices will be told.
+    flower : str
+        The version of Flower on the server.
+    """
+    return json.dumps({"flwr": flower, "spec": json.loads(spec.dumps())}, sort_keys=True) + "\n"
+
+
+def loads_preview(text: str) -> tuple[DeviceSpec, str]:
+    """Read what `dumps_preview` wrote.
+
+    Raises
+    ------
+    ConfigError
+        If it is damaged, or of another version of the toolkit.
+    """
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"it is no JSON: {error}") from error
+    if not isinstance(values, dict) or set(values) != {"flwr", "spec"}:
+        raise ConfigError("it does not say the server's Flower: this version of the toolkit does")
+    if not isinstance(values["flwr"], str):
+        raise ConfigError(f"the server's Flower is {values['flwr']!r}")
+    return loads(json.dumps(values["spec"])), values["flwr"]
+
+
 def _whole(value: Any, low: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= low
 

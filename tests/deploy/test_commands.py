@@ -1,5 +1,6 @@
 """The commands that are printed parse as a shell and as Flower read them, and are safe."""
 
+import importlib.metadata
 import json
 import re
 import shlex
@@ -12,7 +13,7 @@ from fedlabels.deploy.address import Address, parse_address
 from fedlabels.deploy.commands import commands, numbered
 from fedlabels.deploy.doctor import parse_node_config
 from fedlabels.deploy.keys import make_keys
-from fedlabels.deploy.spec import loads
+from fedlabels.deploy.spec import loads_preview
 from fedlabels.errors import ConfigError
 from tests.end_to_end.harness import TINY
 
@@ -169,7 +170,8 @@ def test_help_names_every_command(capsys):
 def test_spec_is_what_devices_will_be_told(tmp_path, capsys):
     overrides = [o for o in TINY if not o.startswith(("rounds=", "backend"))]
     assert main(["spec", *overrides, "--out", str(tmp_path / "spec.json")]) == 0
-    spec = loads((tmp_path / "spec.json").read_text())
+    spec, flower = loads_preview((tmp_path / "spec.json").read_text())
+    assert flower == importlib.metadata.version("flwr")
     assert spec.run == "preview"
     assert spec.shape == (1, 8, 8)
     assert "INFO" not in capsys.readouterr().err  # Flower's own log

@@ -21,7 +21,7 @@ from fedlabels.deploy.device_state import sealed
 from fedlabels.deploy.doctor import examine, parse_node_config
 from fedlabels.deploy.keys import make_keys
 from fedlabels.deploy.link import Link, examine_link, wait
-from fedlabels.deploy.spec import DeviceSpec
+from fedlabels.deploy.spec import DeviceSpec, dumps_preview
 from fedlabels.errors import ConfigError, RunError
 from tests.deploy.tls_server import serving
 from tests.waiting import LIMIT
@@ -154,6 +154,25 @@ def test_a_package_out_of_range_is_found(node, monkeypatch):
     real = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda n: versions.get(n) or real(n))
     assert 'pip install "flwr' in problem(node, "flwr")
+
+
+@pytest.mark.parametrize("server", ["1.41.0", "1.42.3"])
+def test_any_two_flowers_that_are_supported_fit(node, server):
+    (found,) = look(node, "versions", flower=server)
+    here = importlib.metadata.version("flwr")
+    assert found.text.startswith(f"Flower {server} on the server, {here} here: they fit")
+
+
+@pytest.mark.parametrize("server", ["1.40.0", "1.43.0.dev20261026", "2.0", "unknown"])
+def test_a_server_with_another_flower_is_found(node, server):
+    assert "the server's is not supported; pip install \"flwr>=" in problem(
+        node, "versions", flower=server
+    )
+
+
+def test_a_flower_of_the_server_that_nobody_said(node):
+    (found,) = look(node, "versions")
+    assert "give --spec" in found.text
 
 
 def test_a_missing_package_is_found(node, monkeypatch):
@@ -463,7 +482,7 @@ def test_node_configurations_are_read_as_flower_reads_them(tmp_path):
 
 
 def test_the_command_has_a_line_for_each_check(node, keys, tmp_path, capsys):
-    (tmp_path / "spec.json").write_text(SPEC.dumps())
+    (tmp_path / "spec.json").write_text(dumps_preview(SPEC, "1.42.0"))
     text = " ".join(f"{key}={json.dumps(value)}" for key, value in node.items())
     arguments = ["doctor", "--node-config", text, "--spec", str(tmp_path / "spec.json")]
     assert main(arguments) == 0
@@ -478,7 +497,8 @@ def test_the_command_has_a_line_for_each_check(node, keys, tmp_path, capsys):
     assert lines[-1] == "1 to solve"
     assert main([*arguments, "--ca", str(keys / "ca.crt")]) == 1
     assert "--superlink, which is missing" in capsys.readouterr().err
-    for content in (b"\xff\xfe", b"{}", SPEC.dumps().replace('"mods":[]', '"mods":[[]]').encode()):
+    damaged = dumps_preview(SPEC, "1.42.0").replace('"mods": []', '"mods": [[]]')
+    for content in (b"\xff\xfe", b"{", b"{}", SPEC.dumps().encode(), damaged.encode()):
         (tmp_path / "spec.json").write_bytes(content)
         assert main(arguments) == 1
         assert "spec.json cannot be used" in capsys.readouterr().err
