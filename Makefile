@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED = 0
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: wheel sim test fast fast-1 fast-2 test-processes test-computing test-lower lint docs data data-icons bench certs golden clean
+.PHONY: wheel sim test fast fast-1 fast-2 test-processes test-computing test-lower test-flower lint docs data data-icons bench certs golden clean
 
 sim: $(VENV)/installed
 	$(BIN)/python run_sim.py preset=quickstart
@@ -43,6 +43,17 @@ test-lower:
 	test -x $(LOWER)/bin/python || $(PYTHON) -m venv $(LOWER)
 	$(LOWER)/bin/python -m pip install -q "$(TORCH_LOWER)" "numpy==1.26.4" "safetensors==0.4.0" "threadpoolctl==3.1.0" "flwr==1.41.0"
 	CUDA_VISIBLE_DEVICES= $(LOWER)/bin/python tests/deploy/device_only.py
+
+# The oldest Flower before the packages of .venv: what touches Flower, and a fleet with both versions.
+OLDER := .venv-flower
+PURELIB := -c "import sysconfig; print(sysconfig.get_path('purelib'))"
+test-flower: $(VENV)/installed
+	test -x $(OLDER)/bin/python || $(BIN)/python -m venv $(OLDER)
+	$(BIN)/python $(PURELIB) > "$$($(OLDER)/bin/python $(PURELIB))/zz_base.pth"
+	$(OLDER)/bin/python -m pip install -q --no-deps "flwr==1.41.0"
+	FEDLABELS_OTHER_FLOWER="$(BIN)" PYTHONPATH="$(CURDIR)" $(OLDER)/bin/python -m pytest \
+	  tests/rounds tests/strategies/test_stock.py tests/strategies/test_stock_values.py \
+	  tests/simulation/test_grid.py tests/worker/test_mods.py tests/deploy/test_versions.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -1,93 +1,39 @@
-"""A real fleet with TLS and keys: a device is killed and comes back, strangers are refused."""
+"""A real fleet with TLS and keys: a device dies as it uploads and comes back, no stranger joins."""
 
-import contextlib
 import csv
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.deploy.cable import Cable
+from tests.deploy.processes import Processes
 from tests.waiting import LIMIT, wait_for
 
 REPO = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
 PORT = 18493
 # Deadline of a round in seconds: a quiet machine needs 8 for the first and 3 for the others, and
 # the round in which a device is killed takes all of them.
 ROUND = 100
 
 
-class Fleet:
-    """A SuperLink and its SuperNodes, each a process with a home and a log of its own."""
+class Fleet(Processes):
+    """With TLS and keys."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        values = {k: v for k, v in os.environ.items() if not k.startswith("FLWR_")}
-        self.environment = {
-            **values,
-            "PATH": f"{BIN}{os.pathsep}{values['PATH']}",
-            "FLWR_TELEMETRY_ENABLED": "0",
-            "FLWR_DISABLE_UPDATE_CHECK": "1",
-            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-            "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
-            "FLWR_HOME": str(root / "client"),
-            "OMP_NUM_THREADS": "1",
-        }
-
-    def run(self, *command: str, **more: str) -> str:
-        done = subprocess.run(
-            command, cwd=self.root, env={**self.environment, **more}, capture_output=True,
-            text=True, timeout=LIMIT, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
-        return done.stdout
-
-    def start(self, name: str, *command: str) -> None:
-        log = (self.root / f"{name}.log").open("ab")
-        home = {"FLWR_HOME": str(self.root / f"home-{name}")}
-        self.processes[name] = subprocess.Popen(
-            command, cwd=self.root, env={**self.environment, **home}, stdout=log,
-            stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-
-    def node(self, number: int, key: str, port: int, ca: str = "certs/ca.crt") -> None:
+    def node(
+        self, number: int, key: str, port: int, ca: str = "certs/ca.crt", superlink: int = PORT
+    ) -> None:
         config = (
             f'client-id={number} data-dir="{self.root}/devices/device-{number}" '
             f'state-dir="{self.root}/state-{number}" threads=1'
         )
         self.start(
-            f"node-{number}", "flower-supernode", "--superlink", f"127.0.0.1:{PORT}",
+            f"node-{number}", "flower-supernode", "--superlink", f"127.0.0.1:{superlink}",
             "--root-certificates", ca, "--auth-supernode-private-key", key,
             "--host", "127.0.0.1", "--port", str(port), "--node-config", config,
         )  # fmt: skip
-
-    def tend(self, name: str, start: Callable[[], None]) -> None:
-        """Start a process that is not there or has ended, as systemd does."""
-        if name in self.processes and self.processes[name].poll() is None:
-            return
-        if name in self.processes:
-            self.kill(name)  # what it started outlives it
-        start()
-
-    def kill(self, name: str, how: int = signal.SIGKILL) -> None:
-        process = self.processes.pop(name)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, how)
-        process.wait(LIMIT)
-
-    def log(self, name: str) -> str:
-        return (self.root / f"{name}.log").read_text(errors="replace")
-
-    def close(self) -> None:
-        for name in list(self.processes):
-            self.kill(name)
 
 
 @pytest.fixture(scope="module")
@@ -128,9 +74,21 @@ def rows(folder, table):
         return list(csv.DictReader(file))
 
 
-def test_a_killed_device_comes_back_and_strangers_do_not_get_in(fleet):
-    for number in range(3):
+@pytest.fixture
+def cable():
+    made = Cable(PORT)
+    yield made
+    made.close()
+
+
+def test_a_killed_device_comes_back_and_strangers_do_not_get_in(fleet, cable):
+    for number in range(2):
         fleet.node(number, f"certs/devices/device-{number}", PORT + 1 + number)
+
+    def third():
+        fleet.node(2, "certs/devices/device-2", PORT + 3, superlink=cable.port)
+
+    third()
     # a key that nobody registered, and a server that this device cannot trust
     shutil.copytree(fleet.root / "devices" / "device-0", fleet.root / "devices" / "device-8")
     shutil.copytree(fleet.root / "devices" / "device-0", fleet.root / "devices" / "device-9")
@@ -149,12 +107,15 @@ def test_a_killed_device_comes_back_and_strangers_do_not_get_in(fleet):
     wait_for(lambda: len(rows(folder, "rounds")) >= 1)
     before = sorted(path.name for path in state.glob("*.safetensors"))
     assert before
-    fleet.kill("node-2")  # with everything that it started, in the middle of a round
+    cable.break_after(60_000)  # of 116,264 bytes that it uploads in a round
+    wait_for(cable.broken.is_set)
+    fleet.kill("node-2")  # with everything that it started
+    cable.mend()
     manifest = folder / "manifest.json"
 
     def ended() -> bool:
         # Flower lets the node in again when it has missed its heartbeat for a minute
-        fleet.tend("node-2", lambda: fleet.node(2, "certs/devices/device-2", PORT + 3))
+        fleet.tend("node-2", third)
         return json.loads(manifest.read_text())["status"] != "running"
 
     wait_for(ended, pause=0.2)
@@ -162,6 +123,11 @@ def test_a_killed_device_comes_back_and_strangers_do_not_get_in(fleet):
     assert [row["round"] for row in rows(folder, "rounds")] == [str(i) for i in range(1, 15)]
     table = rows(folder, "clients")
     assert {row["client_id"] for row in table} == {"0", "1", "2"}
+    (lost,) = [row for row in table if row["status"] == "failed"]
+    assert lost["client_id"] == "2"
+    assert f"its reply began to arrive and was not whole within {ROUND} s" in lost["error"]
+    others = [row["client_id"] for row in table if row["round"] == lost["round"]]
+    assert others == ["0", "1", "2"]  # whose replies counted
     back = [row for row in table if row["client_id"] == "2" and row["status"] == "ok"]
     assert back[0]["round"] == "1"
     assert int(back[-1]["round"]) > 1  # it took part again
