@@ -76,7 +76,7 @@ def labeled_sgd(
     *,
     size: int,
     steps: int | None,
-    epochs: int | None = None,
+    epochs: float | None = None,
     penalty: Penalty | None = None,
     start: Tree | None = None,
     objective: Objective | None = None,

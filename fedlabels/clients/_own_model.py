@@ -43,7 +43,7 @@ class OwnModelClient(LabeledClient):
     lr: float = 0.01
     batch_size: int = 10
     steps: int | None = None
-    epochs: int | None = 1
+    epochs: int | float | None = 1
     drop_last: bool = False
 
     @property
@@ -102,9 +102,12 @@ class OwnModelClient(LabeledClient):
         if self.epochs is None:
             yield cohort.batches(samples, steps=self.steps, purpose="labeled", **plan)
             return
-        for epoch in range(max(self.epochs, 1)):
+        if not float(self.epochs).is_integer():
+            yield cohort.batches(samples, epochs=self.epochs, purpose="labeled", **plan)
+            return
+        for epoch in range(max(int(self.epochs), 1)):
             purpose = f"labeled/{epoch}" if epoch else "labeled"
-            yield cohort.batches(samples, epochs=min(self.epochs, 1), purpose=purpose, **plan)
+            yield cohort.batches(samples, epochs=min(int(self.epochs), 1), purpose=purpose, **plan)
 
     def joined(self, cohort: Cohort, sums: Sequence[Sums]) -> dict[str, Tensor]:
         """Add up the sums of several epochs."""

@@ -29,7 +29,7 @@ WARMUP_EPOCHS = 5  # W of the official code
 
 
 def warmup_rate(
-    lr: float, *, local_epochs: int, round_index: int, warmup_epochs: int = WARMUP_EPOCHS
+    lr: float, *, local_epochs: float, round_index: int, warmup_epochs: int = WARMUP_EPOCHS
 ) -> float:
     """Return the rate that the official code really uses in a round (W1).
 
@@ -37,7 +37,7 @@ def warmup_rate(
     ----------
     lr : float
         Base rate, > 0.
-    local_epochs : int
+    local_epochs : float
         Epochs a round, >= 0.
     round_index : int
         Round, from 1. In the first round the rate is 0.
@@ -74,7 +74,7 @@ class FedLD(LabeledClient):
     weight_decay: float = 5e-4
     batch_size: int = 50
     steps: int | None = None
-    epochs: int | None = 1
+    epochs: int | float | None = 1
     margin_lambda: float = 0.1
     margin_form: str = "softmax_batch"
     margin_on_unlabeled: bool = False

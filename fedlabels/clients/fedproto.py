@@ -40,8 +40,10 @@ class FedProto(PrototypeClient):
         check_at_least(self, 0, ("lambda_reg",))
         check_choices(self, {"proto_from": ("all_epochs", "last_epoch", "after_training")})
         require(
-            self.proto_from != "last_epoch" or self.epochs is not None,
-            "client.proto_from=last_epoch needs epochs: set training.epochs",
+            self.proto_from != "last_epoch" 
+            or (self.epochs is not None and float(self.epochs).is_integer()),
+            "client.proto_from=last_epoch needs whole epochs: set training.epochs, got "
+            f"{self.epochs}",
         )
 
     @property

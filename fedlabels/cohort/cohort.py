@@ -14,7 +14,7 @@ from fedlabels.cohort.device import CPU, upload
 from fedlabels.cohort.draws import Draws, folded, key_of, purpose_key
 from fedlabels.cohort.net import Net, View, build_seeded
 from fedlabels.cohort.optimizers import Optimizer
-from fedlabels.cohort.plans import Rows, join_plans, plan_epochs, plan_steps
+from fedlabels.cohort.plans import Rows, join_plans, plan_epochs, plan_part, plan_steps
 from fedlabels.cohort.sums import Sums
 from fedlabels.cohort.tree import tree_map
 from fedlabels.cohort.types import EMPTY, DataSpec, PseudoLabels, Tree
@@ -173,7 +173,7 @@ class Cohort(ABC):
         *,
         size: int | Mapping[str, int],
         steps: int | None = None,
-        epochs: int | None = None,
+        epochs: float | None = None,
         views: Sequence[str] | Mapping[str, Sequence[str]] = ("weak",),
         min_rows: int = 1,
         purpose: str = "train",
@@ -186,9 +186,10 @@ class Cohort(ABC):
             A dict gives a dict of batches in every step; it needs ``steps``.
         size : int, or dict of str to int
             Rows of a batch; a smaller shard gives smaller batches.
-        steps, epochs : int
+        steps, epochs : int, float
             Exactly one of them. ``steps`` draws each batch by a fresh shuffle without
-            replacement; ``epochs`` goes through the samples, the last batch may be smaller.
+            replacement; ``epochs`` goes through the samples, the last batch may be smaller. A
+            part of an epoch goes on in the next round, see :func:`plan_part`.
         views : sequence of str, or dict of such
             ``"plain"``, ``"weak"``, ``"strong"``; ``batch.x`` is the first.
         min_rows : int
@@ -209,8 +210,10 @@ class Cohort(ABC):
         sizes = dict(size) if isinstance(size, Mapping) else dict.fromkeys(named, size)
         seen = dict(views) if isinstance(views, Mapping) else dict.fromkeys(named, views)
         parts = {}
+        whole = epochs is None or float(epochs).is_integer()
+        drawn = self._keys(f"plan/{purpose}") if whole else self._keys(f"parts/{purpose}", 0)
         for stream, (name, rows) in enumerate(named.items()):
-            keys = [folded(key, stream) for key in self._keys(f"plan/{purpose}")]
+            keys = [folded(key, stream) for key in drawn]
             plans = [
                 self._plan(key, n, sizes[name], steps, epochs, min_rows)
                 for key, n in zip(keys, rows.sizes, strict=True)
@@ -219,9 +222,8 @@ class Cohort(ABC):
             parts[name] = Part(rows, plan, tuple(seen[name]))
         return Batches(parts, self._source, self.draws(f"batch/{purpose}"))
 
-    @staticmethod
     def _plan(
-        key: int, n: int, size: int, steps: int | None, epochs: int | None, min_rows: int
+        self, key: int, n: int, size: int, steps: int | None, epochs: float | None, min_rows: int
     ) -> Rows:
         if size < 1 or (steps or 0) < 0 or (epochs or 0) < 0:
             raise ValueError(
@@ -230,11 +232,15 @@ class Cohort(ABC):
         if steps is not None:
             plan = plan_steps(key, n, size, steps)
         else:
-            plan = plan_epochs(key, n, size, epochs or 0)
+            epochs = epochs or 0
+            if not float(epochs).is_integer():
+                return plan_part(key, n, size, epochs, self._round, min_rows)
+            plan = plan_epochs(key, n, size, int(epochs))
         return [batch for batch in plan if len(batch) >= min_rows]
 
-    def _keys(self, purpose: str) -> list[int]:
-        return [key_of(self._seed, purpose, self._round, s.client_id) for s in self._shards]
+    def _keys(self, purpose: str, round_index: int | None = None) -> list[int]:
+        number = self._round if round_index is None else round_index
+        return [key_of(self._seed, purpose, number, s.client_id) for s in self._shards]
 
     def draws(self, purpose: str) -> Draws:
         """Return each client's random numbers for a purpose; inside a step use ``batch.draws``."""

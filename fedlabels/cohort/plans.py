@@ -1,5 +1,6 @@
 """Which rows make which batch: the plan of a round, drawn at once from the counter hash."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedlabels.cohort.draws import shuffles
+from fedlabels.cohort.draws import folded, shuffles
 
 Rows = list[NDArray[np.int64]]
 """The rows of each step of one client; a step without rows is left out."""
@@ -55,6 +56,44 @@ def plan_epochs(key: int, n: int, size: int, epochs: int) -> Rows:
         return []
     orders = shuffles(key, epochs, n)
     return [order[start : start + size] for order in orders for start in range(0, n, size)]
+
+
+def plan_part(
+    key: int, n: int, size: int, epochs: float, round_index: int, min_rows: int = 1
+) -> Rows:
+    """Plan a part of an epoch, or some epochs and a part, that begins where the last round ended.
+
+    Parameters
+    ----------
+    key : int
+        The client's, the same in every round.
+    n, size : int
+        The client's samples, and rows of a batch.
+    epochs : float
+        Epochs a round, > 0.
+    round_index : int
+        Round, from 1.
+    min_rows : int
+        Batches with fewer rows are no part of an epoch.
+
+    Notes
+    -----
+    Epochs, shuffled each, lie one after the other; a round takes the next ``ceil(epochs * batches
+    of an epoch)`` batches, whether the client took part in the rounds before or not. So the plan
+    follows from the round alone, and what lies in a round without the client is not made up for.
+    """
+    starts = [start for start in range(0, n, size) if min(size, n - start) >= min_rows]
+    if not starts:
+        return []
+    steps = math.ceil(epochs * len(starts) - 1e-9)  # 0.1 of 30 batches are 3, whatever floats say
+    first = (round_index - 1) * steps
+    order, rows = np.zeros(0, dtype=np.int64), []
+    for place in range(first, first + steps):
+        epoch, batch = divmod(place, len(starts))
+        if not batch or place == first:
+            order = shuffles(folded(key, epoch), 1, n)[0]
+        rows.append(order[starts[batch] : starts[batch] + size])
+    return rows
 
 
 def split_rows(n: int, size: int) -> Rows:

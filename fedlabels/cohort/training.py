@@ -28,8 +28,10 @@ class Training:
     ----------
     steps : int or None
         Gradient steps a round, >= 0, each batch by a fresh shuffle; exclusive with ``epochs``.
-    epochs : int or None
-        Passes over the labeled samples a round, >= 0.
+    epochs : float or None
+        Passes over the labeled samples a round, >= 0. With a part of one a round is that part of
+        the client's batches, rounded up, so at least one; the next round goes on where it ended
+        (rounds without the client count as well).
     batch_size : int
         Labeled samples a step, >= 1.
     lr : float
@@ -60,7 +62,7 @@ class Training:
     without: ClassVar[tuple[str, ...]] = ()
 
     steps: int | None = 10
-    epochs: int | None = None
+    epochs: int | float | None = None
     batch_size: int = 10
     lr: float = 0.1
     optimizer: str = "sgd"
@@ -86,6 +88,10 @@ class Training:
         check_at_least(self, 1, ("batch_size",))
         check_between(self, 0, 1, ("momentum",))
         require(self.momentum < 1, f"training.momentum must be in [0, 1), got {self.momentum}")
+        require(
+            self.epochs is None or math.isfinite(self.epochs),
+            f"training.epochs must be finite, got {self.epochs}",
+        )
         for name in self.without:
             require(
                 getattr(self, name) is None,

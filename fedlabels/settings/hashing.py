@@ -21,6 +21,7 @@ FILES = ("strategy.anchor_file",)
 
 _ROOT = "dataset.root"  # a place, too: the data's content is compared apart
 _SCHEDULE = "schedule_rounds"
+_EPOCHS = "training.epochs"
 _MODS = "deploy.mods"  # they change what clients send, in a simulation and on devices
 _PORTABLE = "backend.portable"
 _BITS = (*MACHINE, "backend.threads", "backend.tf32", _PORTABLE)
@@ -107,6 +108,9 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
         found.pop(_PORTABLE, None)
     if found.get(_SCHEDULE) == flat.get("rounds"):
         found.pop(_SCHEDULE, None)
+    # A number of epochs is one setting, written 5 or 5.0; before, it was a whole number.
+    if isinstance(epochs := found.get(_EPOCHS), float) and epochs.is_integer():
+        found[_EPOCHS] = int(epochs)
     return {key: value for key, value in found.items() if not came_later(key, value)}
 
 

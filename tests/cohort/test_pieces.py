@@ -1,5 +1,7 @@
 """Optimizers against torch's, batches, subsets, layout, evaluation."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -80,6 +82,55 @@ def test_epochs_see_every_sample_once_and_the_last_batch_is_smaller():
     for epoch in (rows[:3], rows[3:]):
         assert sorted(i for batch in epoch for i in batch) == list(range(9))
     assert rows[:3] != rows[3:]
+
+
+def sizes_and_samples(epochs, rounds, k=0, **plan):
+    """Plan some rounds of a client with nine labeled samples: rows a batch, and rows a round."""
+    found = []
+    for number in range(1, rounds + 1):
+        one = cohort(k, number)
+        found.append(rows_of(one.batches(one.samples("labeled"), epochs=epochs, **plan)))
+    return [[len(r) for r in rows] for rows in found], [list(chain(*rows)) for rows in found]
+
+
+def test_half_an_epoch_is_the_other_half_in_the_next_round():
+    sizes, rows = sizes_and_samples(0.5, 4, size=3)  # three batches an epoch
+    assert sizes == [[3, 3]] * 4
+    stream = list(chain(*rows))
+    epochs = [stream[i : i + 9] for i in (0, 9)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(9))] * 2
+    assert epochs[0] != epochs[1]
+
+
+def test_a_part_of_an_epoch_is_rounded_up_to_batches():
+    assert sizes_and_samples(0.5, 2, size=2)[0] == [[2, 2, 2], [2, 1, 2]]  # five batches an epoch
+    assert sizes_and_samples(0.01, 1, size=2)[0] == [[2]]
+    assert sizes_and_samples(1 / 3, 1, size=3)[0] == [[3]]
+    assert sizes_and_samples(1.5, 2, size=4)[0] == [[4, 4, 1, 4, 4], [1, 4, 4, 1, 4]]
+    assert sizes_and_samples(0.5, 2, size=4, min_rows=4)[0] == [[4]] * 2
+    assert sizes_and_samples(0.5, 1, size=10, min_rows=10)[0] == [[]]
+    assert sizes_and_samples(0.3, 1, size=1)[0] == [[1, 1, 1]]  # 2.7 rounded up
+    assert len(sizes_and_samples(7 / 9, 1, size=1)[0][0]) == 7  # 7.000000000000001 in floats
+
+
+def test_a_whole_number_of_epochs_may_be_written_as_a_float():
+    assert sizes_and_samples(2.0, 2, size=4) == sizes_and_samples(2, 2, size=4)
+
+
+def test_a_part_of_an_epoch_has_the_same_rows_stacked():
+    world = World(build({"name": "fedavg"}))
+    for number in (1, 2):
+        stack = world.cohort([0, 4], True, number, None)
+        fields = list(stack.batches(stack.samples("labeled"), size=2, epochs=0.5))
+        for place, k in enumerate((0, 4)):
+            one = cohort(k, number)
+            alone = rows_of(one.batches(one.samples("labeled"), size=2, epochs=0.5))
+            counts = [int(step[""]["n"][place]) for step in fields]
+            rows = [
+                step[""]["index"][place][:n].tolist()
+                for step, n in zip(fields, counts, strict=True)
+            ]
+            assert [r for r in rows if r] == alone
 
 
 def test_steps_draw_without_replacement_by_a_fresh_shuffle():

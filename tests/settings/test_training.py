@@ -14,7 +14,7 @@ from fedlabels.models import build as build_model
 from fedlabels.renamed import RENAMED, renamed
 from fedlabels.run.main import own_overrides
 from fedlabels.settings.config import check
-from fedlabels.settings.hashing import flatten
+from fedlabels.settings.hashing import config_hash, flatten
 from fedlabels.settings.mistakes import composing
 from tests.end_to_end.harness import config_of
 
@@ -157,3 +157,24 @@ class TestRunsOfBefore:
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
         with pytest.raises(CheckpointError, match=r"client\.lr is training\.lr now"):
             own_overrides(str(tmp_path))
+
+
+def test_five_epochs_are_one_setting_however_written() -> None:
+    hashes = {
+        config_hash(config_of("method=fedavg", f"training.epochs={text}")) for text in ("5", "5.0")
+    }
+    assert len(hashes) == 1
+    half = config_of("method=fedavg", "training.epochs=0.5")
+    assert clients.build(clients.settings_of(half)).epochs == 0.5
+    assert config_hash(half) not in hashes
+
+
+@pytest.mark.parametrize("text", ["inf", "nan", "-0.5", "true", "many"])
+def test_epochs_that_are_no_amount_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"training.epochs must be"):
+        client_of(["method=fedavg", f"training.epochs={text}"])
+
+
+def test_the_last_epoch_is_one_of_whole_ones() -> None:
+    with pytest.raises(ConfigError, match="needs whole epochs"):
+        client_of(["method=fedproto", "client.proto_from=last_epoch", "training.epochs=0.5"])
