@@ -48,6 +48,7 @@ COMMANDS = {
     ),
     "report": Command("the report of a run, or a comparison", "fedlabels.report.__main__:main"),
     "predict": Command("what a run's model says of samples", "fedlabels.use.predict:predict_main"),
+    "export": Command("a run's model for other programs", "fedlabels.use.export:export_main"),
     "deploy": Command("keys, connections, real devices", "fedlabels.deploy.__main__:main"),
 }
 

@@ -174,4 +174,4 @@ class ScaledReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map values of any shape."""
-        return self.gamma * x.clamp(0, self.highest)
+        return self.gamma * x.clamp(0.0, self.highest)  # torch exports no mixture of types

@@ -1,11 +1,12 @@
-"""``python -m fedlabels.use predict ...``: a run's model in use; also ``fedlabels predict``."""
+"""``python -m fedlabels.use predict|export ...``, which are ``fedlabels predict|export``."""
 
 import sys
 from collections.abc import Sequence
 
+from fedlabels.use.export import export_main
 from fedlabels.use.predict import predict_main
 
-COMMANDS = {"predict": predict_main}
+COMMANDS = {"export": export_main, "predict": predict_main}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

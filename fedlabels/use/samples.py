@@ -1,5 +1,6 @@
 """What a model is asked about: arrays, pictures, or a run's own test split, as raw samples."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,7 +54,7 @@ def read_samples(data: str, description: Description, run: Path) -> Asked:
         If there is nothing, or it does not fit the model.
     """
     if data == TEST:
-        return _own_test(description, run)
+        return _own_test(run)
     path = Path(data)
     if path.is_dir():
         return _pictures(path, description)
@@ -239,7 +240,7 @@ def _pixels(path: Path, samples: Samples) -> NDArray[np.uint8]:
 # ---- the run's own test split
 
 
-def _own_test(description: Description, run: Path) -> Asked:
+def _own_test(run: Path) -> Asked:
     """Read the test split of a run, with its shift if it has one; that needs its data."""
     file = run / "config.yaml"
     if not file.is_file():
@@ -256,12 +257,24 @@ def _own_test(description: Description, run: Path) -> Asked:
             f"{TEST} reads the data of a run as the run did, which needs {error.name}: pip install"
             " 'fedlabels[sim]'"
         ) from error
-    test = dealt_data(yaml.safe_load(file.read_text(encoding="utf-8"))).source.test
-    if test.shape != description.samples.shape or test.class_names != description.class_names:
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if config["deploy"]["data"]:
+        raise ConfigError(f"{run} held no data (deploy.data): give samples in place of {TEST}")
+    source = dealt_data(config).source
+    test, saved = source.test, _content(run)
+    if saved not in (None, source.content):
         raise DataError(
-            f"the data of {run} are others than it was trained on: samples of shape {test.shape} "
-            f"and {test.num_classes} classes now, {description.samples.shape} and "
-            f"{len(description.class_names)} then"
+            f"the data of {run} have another content than when it ran (SHA-256 {saved[:12]} then, "
+            f"{source.content[:12]} now): restore them, or give samples in place of {TEST}"
         )
     names = [str(k) for k in range(len(test))]
     return Asked(test.x, names, test.y if (test.y != _UNKNOWN).any() else None)
+
+
+def _content(run: Path) -> str | None:
+    """Return the hash of the data that a run says it read; None where it does not say."""
+    try:
+        manifest = json.loads((run / "manifest.json").read_bytes())
+        return str(manifest["content"]["dataset"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
