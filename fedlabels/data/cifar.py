@@ -29,6 +29,9 @@ CLASSES_10 = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 GIVEN_10 = ("worse_label", "aggre_label", "random_label1", "random_label2", "random_label3")
+TESTS_10 = ("cifar10.1-v4", "cifar10.1-v6")
+_CIFAR_N = "https://github.com/UCSC-REAL/cifar-10-100n"
+_CIFAR_10_1 = "https://github.com/modestyachts/CIFAR-10.1"
 _TRAIN_10 = tuple(f"data_batch_{i}" for i in range(1, 6))
 _SHAPE = (3, 32, 32)
 _SITE = "https://www.cs.toronto.edu/~kriz"
@@ -60,6 +63,7 @@ def read_cifar10(
     *,
     labels_file: str | None = None,
     labels: str | None = None,
+    test: str | None = None,
     download: bool = False,
 ) -> DataSource:
     """Read CIFAR-10: 50,000 + 10,000 colour images of 32 x 32 pixels, 10 classes.
@@ -74,6 +78,9 @@ def read_cifar10(
     labels : {"worse_label", "aggre_label", "random_label1", "random_label2", "random_label3"}
         Which of them: a wrong one where any of three people was wrong (40 % wrong), the majority of
         three (9 %), or one person's (17 to 18 %). Goes with ``labels_file``.
+    test : {"cifar10.1-v4", "cifar10.1-v6"} or None
+        Another test set, of 2,021 or 2,000 new photographs of these classes (Recht et al., 2018):
+        ``cifar10.1_v6_data.npy`` and ``..._labels.npy`` in the root or beside the batches.
     download : bool
         Whether to fetch it through ``datasets`` where it is not found.
 
@@ -94,13 +101,20 @@ def read_cifar10(
             "cifar10: dataset.options.labels_file (CIFAR-10_human.pt) and dataset.options.labels "
             f"(one of {', '.join(GIVEN_10)}) belong together; give both or neither"
         )
-    if labels_file is None or labels is None:
-        return _CIFAR_10.read(roots, _read_10, download=download)
-    file = inside("cifar10", "labels_file", labels_file)
-    choice("cifar10", "labels", labels, GIVEN_10)
+    file = None if labels_file is None else inside("cifar10", "labels_file", labels_file)
+    if labels is not None:
+        choice("cifar10", "labels", labels, GIVEN_10)
+    if test is not None:
+        choice("cifar10", "test", test, TESTS_10)
     source = _CIFAR_10.read(roots, _read_10, download=download)
-    given = _given(_labels_path(roots, file), labels, source.train.y)
-    return replace(source, train=replace(source.train, given=given))
+    if file is not None and labels is not None:
+        path = _beside(roots, file, f"labels_file={file}", f"data/CIFAR-10_human.pt of {_CIFAR_N}")
+        given = _given(path, labels, source.train.y)
+        source = replace(source, train=replace(source.train, given=given))
+    if test is not None:
+        x, y = _other_test(roots, test)
+        source = replace(source, test=replace(source.test, x=x, y=y))
+    return source
 
 
 def read_cifar100(roots: Roots, /, *, labels: str = "fine", download: bool = False) -> DataSource:
@@ -145,16 +159,37 @@ def _read_100(kind: str, folder: Path) -> tuple[Part, Part, tuple[str, ...]]:
     return train, test, classes
 
 
-def _labels_path(roots: Roots, file: Path) -> Path:
+def _beside(roots: Roots, file: Path, option: str, source: str) -> Path:
+    """Return where a file is that goes with the batches."""
     tried = [place / file for place in (*candidates(roots, _CIFAR_10.folders), *roots.shared)]
     path = find_first(tried, Path.is_file)
     if path is None:
         lines = "".join(f"\n  {path}" for path in tried)
         raise DataError(
-            f"cifar10: dataset.options.labels_file={file} was not found. Tried:{lines}\n"
-            "To get it: data/CIFAR-10_human.pt of https://github.com/UCSC-REAL/cifar-10-100n"
+            f"cifar10: {file} of dataset.options.{option} was not found. Tried:{lines}\n"
+            f"To get it: {source}"
         )
     return path
+
+
+def _other_test(roots: Roots, test: str) -> Part:
+    name = test.replace("-", "_")
+    paths = [
+        _beside(roots, Path(f"{name}_{kind}.npy"), f"test={test}", f"datasets of {_CIFAR_10_1}")
+        for kind in ("data", "labels")
+    ]
+    try:
+        x, y = (np.load(path, allow_pickle=False) for path in paths)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"{paths[0].parent}: {name} cannot be read ({error}); get it again"
+        ) from error
+    if x.dtype != np.uint8 or x.shape[1:] != (32, 32, 3) or y.shape != (len(x),):
+        raise DataError(
+            f"{paths[0]} must hold bytes of shape (N, 32, 32, 3), got {x.dtype} {x.shape}, and its "
+            f"labels N numbers, got {y.shape}; get both again"
+        )
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)), y.astype(np.int64)
 
 
 def _given(path: Path, kind: str, truth: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -254,6 +254,7 @@ def _arrays(
                 raise DataError(
                     f"{path} lacks {', '.join(absent)}; it must hold {', '.join(needed)}, "
                     f"it holds {', '.join(archive.files) or 'nothing'}"
+                    + ("; dataset=medmnist reads it" if "train_images" in archive else "")
                 )
             return {
                 key: _elements(path, archive, key) if key == objects else archive[key]

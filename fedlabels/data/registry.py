@@ -7,12 +7,15 @@ from typing import Any
 from fedlabels.data.cifar import read_cifar10, read_cifar100
 from fedlabels.data.dataset import DataSource
 from fedlabels.data.digits import read_digits
+from fedlabels.data.emnist import read_emnist
 from fedlabels.data.hub import read_huggingface
 from fedlabels.data.icons import read_icons
 from fedlabels.data.idx import read_fashion_mnist, read_mnist
 from fedlabels.data.image_folder import read_image_folder
+from fedlabels.data.medmnist import read_medmnist
 from fedlabels.data.npz import read_npz
 from fedlabels.data.roots import search_roots
+from fedlabels.data.stl10 import read_stl10
 from fedlabels.data.svhn import read_svhn
 from fedlabels.data.timeseries_npz import read_timeseries_npz
 from fedlabels.data.ts import read_ts
@@ -26,12 +29,15 @@ READERS: dict[str, Callable[..., DataSource]] = {
     "cifar10": read_cifar10,
     "cifar100": read_cifar100,
     "digits": read_digits,
+    "emnist": read_emnist,
     "fashion_mnist": read_fashion_mnist,
     "huggingface": read_huggingface,
     "icons": read_icons,
     "image_folder": read_image_folder,
+    "medmnist": read_medmnist,
     "mnist": read_mnist,
     "npz": read_npz,
+    "stl10": read_stl10,
     "svhn": read_svhn,
     "timeseries_npz": read_timeseries_npz,
     "ts": read_ts,

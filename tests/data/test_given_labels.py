@@ -178,7 +178,8 @@ class TestCifar10N:
     def test_absent_and_damaged(self, root):
         options = {"root": str(root), "labels": "worse_label"}
         with pytest.raises(
-            DataError, match=r"labels_file=no\.pt was not found\. Tried:\n  .*no\.pt"
+            DataError,
+            match=r"of dataset\.options\.labels_file=no\.pt was not found\. Tried:\n  .*no\.pt",
         ):
             load("cifar10", labels_file="no.pt", **options)
         (root / "human.pt").write_bytes(b"PK no zip")
