@@ -26,6 +26,7 @@ GROUND = frozenset(
         ".effect",
         ".errors",
         ".machine",
+        ".plugins",
         ".program",
         ".renamed",
         ".requirements",

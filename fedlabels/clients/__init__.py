@@ -10,15 +10,24 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
+from fedlabels import plugins
 from fedlabels.cohort import Client
 from fedlabels.errors import ConfigError
 
 __all__ = ["build", "find", "names", "settings_of"]
 
 
+_NOT_CLIENTS = frozenset({"base"})
+
+
 def names() -> list[str]:
-    """Return the names of all clients."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    """Return the names of all clients, those of plugins among them."""
+    return list(_modules())
+
+
+def _modules() -> dict[str, str]:
+    own = {m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")}
+    return plugins.modules("clients", own - _NOT_CLIENTS)
 
 
 def find(name: str) -> type[Client]:
@@ -27,16 +36,18 @@ def find(name: str) -> type[Client]:
     Parameters
     ----------
     name : str
-        Module name, such as ``"fedlabel"``; nothing outside this package is ever imported.
+        Module name, such as ``"fedlabel"``; nothing outside this package and the plugins that take
+        part is ever imported.
 
     Raises
     ------
     ConfigError
         If there is no such client.
     """
-    if name not in names():
-        raise ConfigError(f"unknown client '{name}'; known are: {', '.join(names())}")
-    module = importlib.import_module(f"{__name__}.{name}")
+    known = _modules()
+    if name not in known:
+        raise ConfigError(f"unknown client '{name}'; known are: {', '.join(known)}")
+    module = importlib.import_module(known[name])
     found = [
         value
         for value in vars(module).values()
@@ -45,7 +56,7 @@ def find(name: str) -> type[Client]:
         and value.__module__ == module.__name__
     ]
     if len(found) != 1:
-        raise ConfigError(f"fedlabels/clients/{name}.py must define one client class, found {len(found)}")
+        raise ConfigError(f"{known[name]} must define one client class, found {len(found)}")
     return found[0]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fedlabels.clients._labeled import LabeledClient
+from fedlabels.clients.base import LabeledClient
 from fedlabels.cohort import (
     Batch,
     Batches,

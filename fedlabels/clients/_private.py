@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fedlabels.clients._labeled import LabeledClient
+from fedlabels.clients.base import LabeledClient
 from fedlabels.cohort import (
     Cohort,
     FitRequest,

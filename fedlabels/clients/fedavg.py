@@ -6,7 +6,7 @@ McMahan et al., AISTATS 2017, arXiv 1602.05629.
 from dataclasses import dataclass
 
 from fedlabels.clients._anchors import ANCHOR_READS
-from fedlabels.clients._labeled import LabeledClient, labeled_metrics
+from fedlabels.clients.base import LabeledClient, labeled_metrics
 from fedlabels.cohort import Cohort, FitRequest, FitResult, Reads
 from fedlabels.cohort.checks import check_choices
 

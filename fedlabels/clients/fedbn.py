@@ -8,7 +8,7 @@ Normalization Great in Federated Deep Learning", arXiv 2303.06530.
 from dataclasses import dataclass
 
 from fedlabels.clients._anchors import ANCHOR_READS
-from fedlabels.clients._labeled import labeled_metrics
+from fedlabels.clients.base import labeled_metrics
 from fedlabels.clients._private import OwnNorm
 from fedlabels.cohort import Cohort, FitRequest, FitResult, Reads
 from fedlabels.cohort.checks import check_choices

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedlabels.clients._anchors import ANCHOR_READS, anchored
 from fedlabels.clients._experts import ExpertClient
-from fedlabels.clients._labeled import labeled_metrics, labeled_sgd
+from fedlabels.clients.base import labeled_metrics, labeled_sgd
 from fedlabels.clients._selection import movement_metrics, selection_sums, unlabeled_metrics
 from fedlabels.cohort import (
     Batch,

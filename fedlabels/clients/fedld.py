@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from fedlabels.clients._labeled import LabeledClient, labeled_metrics
+from fedlabels.clients.base import LabeledClient, labeled_metrics
 from fedlabels.cohort import (
     Batch,
     Batches,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from fedlabels.clients._anchors import ANCHOR_READS
-from fedlabels.clients._labeled import labeled_metrics
+from fedlabels.clients.base import labeled_metrics
 from fedlabels.clients._private import OwnNorm
 from fedlabels.cohort import Cohort, FitRequest, FitResult, Reads, Tree, View
 from fedlabels.cohort.checks import check_at_least

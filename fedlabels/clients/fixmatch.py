@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fedlabels.clients._labeled import labeled_metrics
+from fedlabels.clients.base import labeled_metrics
 from fedlabels.clients._private import OwnNorm
 from fedlabels.cohort import (
     Batch,

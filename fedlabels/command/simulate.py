@@ -73,9 +73,9 @@ def resume(arguments: Sequence[str]) -> int:
 
 def _start(given: list[str], machine: bool) -> None:
     """Run with what was given, after the overrides of a run to resume: the same groups then."""
-    register()
-    OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, replace=True)
     own = _own(given)
+    register([*own, *given])
+    OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, replace=True)
     sys.argv[1:] = [*own, *given]  # where Hydra reads
     with handed_on(sys.argv[1:], own):
         job = _job_for_programs if machine else _job

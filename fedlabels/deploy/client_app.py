@@ -93,9 +93,16 @@ class Station:
     """
 
     def __init__(self, task: wire.Task, context: Context) -> None:
+        from fedlabels import plugins
         from fedlabels.cohort.device import choose_device
         from fedlabels.deploy import device, device_data, device_state, faults, spec
-        from fedlabels.deploy.node import check_node, device_of, state_dir_of, threads_of
+        from fedlabels.deploy.node import (
+            check_node,
+            device_of,
+            plugins_of,
+            state_dir_of,
+            threads_of,
+        )
 
         self._task, node = task, context.node_config
         with faults.at(faults.METHOD):
@@ -110,6 +117,7 @@ class Station:
                 folder, self.spec.run, self._data.client_id
             )
         with faults.at(faults.METHOD):
+            plugins.activate(plugins_of(node))
             self._device: Device = device.Device(
                 self.spec, self._data, threads_of(node), device_of(node)
             )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fedlabels import clients
+from fedlabels import clients, plugins
 from fedlabels.cohort.data import Shard
 from fedlabels.deploy.device_data import DeviceData
 from fedlabels.deploy.spec import DeviceSpec
@@ -45,7 +45,7 @@ class Device:
     Raises
     ------
     ConfigError
-        If client, model or views are not known here, or a setting is out of range.
+        If client, model, views or a plugin are not known here, or a setting is out of range.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Device:
         self._tests = len(data.tests)
         model = dict(spec.model)
         name = model.pop("name")
+        plugins.require(spec.plugins)
         groups = (Group(clients.build(dict(spec.client)), name, model),)
         # one shard, whatever the client's number is: memory must not grow with it
         federation = Federation(
@@ -82,6 +83,7 @@ class Device:
                 dtype=spec.precision,
                 device=device,
                 mods=tuple(spec.mods),
+                plugins=dict(spec.plugins),
             )
         )
 

@@ -17,12 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedlabels import plugins
 from fedlabels.deploy.link import Finding, Link, examine_link
 from fedlabels.deploy.node import (
     check_node,
     client_id_of,
     data_root_of,
     device_of,
+    plugins_of,
     state_dir_of,
     threads_of,
 )
@@ -110,7 +112,8 @@ def examine(
     if (yield from _all_well("node-config", lambda: _node(node))):
         if (yield from _all_well("state-dir", lambda: _disk(node))):
             yield from _guarded("state", lambda: _state(node, spec))
-        yield from _guarded("data", lambda: _data(node, spec))
+        if (yield from _all_well("plugins", lambda: _plugins(node))):
+            yield from _guarded("data", lambda: _data(node, spec))
     if key is not None:
         yield from _guarded("key", lambda: _key(key))
     if link is not None:
@@ -310,6 +313,13 @@ def _method(node: Mapping[str, Any], spec: DeviceSpec, data: "DeviceData") -> It
     Device(spec, data, threads_of(node), device_of(node)).close()
     text = f"client {spec.client['name']} and model {spec.model['name']} are known here"
     yield Finding("method", True, text)
+
+
+def _plugins(node: Mapping[str, Any]) -> Iterator[Finding]:
+    plugins.activate(plugins_of(node))
+    for name in plugins.active():
+        text = f"{name} {plugins.digest(name)} in {plugins.folder_of(name)}"
+        yield Finding("plugin", True, text)
 
 
 def _found(node: Mapping[str, Any]) -> Finding:

@@ -17,7 +17,7 @@ PACKAGED = "packaged"
 """A ``data-root`` that stands for data sets which ship in Python packages and need no folder."""
 KEYS = (
     "client-id", "data-dir", "data-kind", "partition-id", "num-partitions", "data-root",
-    "state-dir", "threads", "device",
+    "state-dir", "threads", "device", "plugins",
 )  # fmt: skip
 _DATA = {"client-id": ("data-dir", "data-kind"), "partition-id": ("data-root", "num-partitions")}
 
@@ -39,6 +39,7 @@ def check_node(node: Mapping[str, Any]) -> int:
     client_id = client_id_of(node)
     threads_of(node)
     device_of(node)
+    plugins_of(node)
     return client_id
 
 
@@ -126,6 +127,16 @@ def threads_of(node: Mapping[str, Any]) -> int | None:
 def device_of(node: Mapping[str, Any]) -> str:
     """Return where a device computes."""
     return _one_of(node, "device", DEVICES) or DEVICES[0]
+
+
+def plugins_of(node: Mapping[str, Any]) -> list[str]:
+    """Return the packages whose clients may run here, beside those installed as plugins."""
+    given = node.get("plugins", "")
+    if not isinstance(given, str):
+        raise ConfigError(
+            f"plugins must be names of packages in double quotes, with commas, got {given!r}"
+        )
+    return [name.strip() for name in given.split(",") if name.strip()]
 
 
 def _one_of(node: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> str | None:

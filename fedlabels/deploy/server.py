@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from flwr.serverapp import Grid
 
-from fedlabels import clients
+from fedlabels import clients, plugins
 from fedlabels.data.content import content_hash
 from fedlabels.data.dataset import ArrayDataset, DataSource
 from fedlabels.deploy.bindings import FILE, Bindings
@@ -26,7 +26,7 @@ from fedlabels.federation.ragged import Ragged
 from fedlabels.rounds.job import Backend, ClientRow
 from fedlabels.run.callbacks import Callback
 from fedlabels.run.callbacks.trackers import tracking_of
-from fedlabels.run.code import code_version
+from fedlabels.run.code import code_of
 from fedlabels.run.console import Console
 from fedlabels.run.data import Dealt, build_data, contents_of, read_data, views_of
 from fedlabels.run.early_stop import EarlyStop
@@ -156,7 +156,7 @@ def _execute(config: dict[str, Any], grid: Grid, overrides: str, path: Path) -> 
         console.warn(note)
     facts = {
         "overrides": shlex.split(overrides), "deployed": True, "content": contents,
-        "code": code_version(), "resume_notes": notes,
+        "code": code_of(config), "resume_notes": notes,
     }  # fmt: skip
     callbacks: list[Callback] = [tracking] if tracking else []
     loop = Loop(config, world, folder, console, checkpoint, callbacks, facts, place, early_stop)
@@ -289,6 +289,7 @@ class Devices(Elsewhere):
             federation=dealt,
             federation_hash=self._dealt_hash(),
             mods=tuple(config["deploy"]["mods"]),
+            plugins=plugins.used(type(self._world.client)),
         )
 
     def _dealt_hash(self) -> str | None:

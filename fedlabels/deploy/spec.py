@@ -53,7 +53,9 @@ class DeviceSpec:
     federation_hash : str or None
         Hash of what comes of it at the server; None where the server has no data to deal.
     mods : tuple of str
-        Flower mods around the training, outermost first; keys of `simulation.mods.MODS`.
+        Flower mods around the training, outermost first; keys of `worker.mods.MODS`.
+    plugins : mapping of str to str
+        Packages that hold the client, with their hashes; see `fedlabels.plugins`.
 
     Raises
     ------
@@ -76,6 +78,7 @@ class DeviceSpec:
     federation: Mapping[str, Any] | None = None
     federation_hash: str | None = None
     mods: tuple[str, ...] = ()
+    plugins: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         checks = {
@@ -95,6 +98,8 @@ class DeviceSpec:
             "federation": self.federation is None or isinstance(self.federation, Mapping),
             "federation_hash": self.federation_hash is None
             or isinstance(self.federation_hash, str),
+            "plugins": isinstance(self.plugins, Mapping)
+            and all(isinstance(text, str) for pair in self.plugins.items() for text in pair),
             "mods": all(isinstance(mod, str) and mod in MODS for mod in self.mods),
         }
         wrong = [name for name, good in checks.items() if not good]

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fedlabels import __version__
+from fedlabels import __version__, clients, plugins, strategies
 
 ROOT = Path(__file__).resolve().parents[2]
 _SECONDS = 5.0  # for git, which answers in some milliseconds
@@ -46,6 +46,19 @@ def code_version(root: Path = ROOT) -> dict[str, str]:
         if changes:
             found["changes"] = hashlib.sha256(changes).hexdigest()[:12]
     return found
+
+
+def code_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the code of a run is: `code_version`, and the plugins on which it depends.
+
+    Parameters
+    ----------
+    config : mapping
+        Resolved settings.
+    """
+    client, strategy = (config[group]["name"] for group in ("client", "strategy"))
+    used = plugins.used(clients.find(client), strategies.find(strategy))
+    return {**code_version(), **({"plugins": used} if used else {})}
 
 
 def _new(root: Path) -> bytes:
@@ -88,10 +101,11 @@ def described(code: Mapping[str, Any]) -> str:
     commit = code.get("commit")
     text = f"version {code.get('version', '(unknown)')}"
     text += f", commit {str(commit)[:12]}" if commit else ""
+    text += "".join(f", {name} {digest}" for name, digest in code.get("plugins", {}).items())
     return text + (" with changes" if code.get("changes") else "")
 
 
 def is_other(saved: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Say whether two codes are known to differ in version or commit."""
-    both = set(saved) & set(now) & {"version", "commit"}
+    """Say whether two codes are known to differ in version, commit or plugins."""
+    both = set(saved) & set(now) & {"version", "commit", "plugins"}
     return any(saved[key] != now[key] for key in both)

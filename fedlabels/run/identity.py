@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedlabels.errors import CheckpointError
-from fedlabels.run.code import code_version, described, is_other
+from fedlabels.run.code import code_of, described, is_other
 from fedlabels.run.folder.checkpoint import Checkpoint
 from fedlabels.settings.hashing import machine_keys, schedule_of
 
@@ -57,7 +57,7 @@ def check_identity(
         If data have another content, or, unless ``resume_code=any``, the code is another.
     """
     notes = _check_contents(checkpoint, contents)
-    saved, now = checkpoint.manifest.get("code"), code_version()
+    saved, now = checkpoint.manifest.get("code"), code_of(config)
     if saved is None:
         saved = {"version": checkpoint.manifest["package_version"]}
     if is_other(saved, now):

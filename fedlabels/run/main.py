@@ -28,7 +28,7 @@ from fedlabels.run.callbacks import Callback
 from fedlabels.run.callbacks.decomposition import decomposition_of
 from fedlabels.run.callbacks.profile import profile_of
 from fedlabels.run.callbacks.trackers import tracking_of
-from fedlabels.run.code import code_version
+from fedlabels.run.code import code_of
 from fedlabels.run.console import Console
 from fedlabels.run.data import contents_of, evaluates_clients
 from fedlabels.run.early_stop import BY_CALLBACK, EarlyStop, still_stopped
@@ -153,7 +153,7 @@ def compose_settings(overrides: Sequence[str], configs: Path = CONFIGS) -> dict[
     ConfigError
         If a setting is unknown or out of range.
     """
-    register()
+    register(overrides)
     with initialize_config_dir(str(configs), version_base="1.3"):
         config = settings(compose("config", overrides=list(overrides)))
     check(config)
@@ -279,7 +279,7 @@ def execute_owned(
     console = Console(log=folder.log)
     for note in notes:
         console.warn(note)
-    facts = {**facts, "content": contents, "code": code_version(), "resume_notes": notes}
+    facts = {**facts, "content": contents, "code": code_of(config), "resume_notes": notes}
     # the profile comes last: what others do after a round is part of it
     called: list[Callback] = [
         *([decomposition] if decomposition else []),

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from torch.nn import Module
 
-from fedlabels import clients, strategies
+from fedlabels import clients, plugins, strategies
 from fedlabels.cohort import Client, DataSpec, Layout
 from fedlabels.cohort.net import build_seeded
 from fedlabels.errors import ConfigError
@@ -48,6 +48,7 @@ def build_world(config: Settings, deal: Callable[[Settings], Dealt] = dealt_data
     FedLabelsError
         If a setting is unknown or out of range, or data are missing.
     """
+    plugins.activate(config.get(plugins.KEY))
     client = clients.build(clients.settings_of(config))
     rest = {k: v for k, v in config["strategy"].items() if k != "name"}
     strategy = strategies.build(config["strategy"]["name"], rest)
@@ -168,4 +169,5 @@ def _server_spec(config: Settings, world: World) -> WorkerSpec:
         threads=config["backend"]["threads"],
         dtype=config["precision"],
         device=config["backend"]["device"],
+        plugins=plugins.used(type(world.client)),
     )

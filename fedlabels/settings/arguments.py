@@ -6,6 +6,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from fedlabels import plugins
+from fedlabels.errors import ConfigError
 from fedlabels.renamed import RENAMED
 
 _MULTIRUN = ("-m", "--multirun")
@@ -63,6 +65,32 @@ def with_choices(arguments: Sequence[str]) -> list[str]:
     if not set(arguments) & set(_MULTIRUN):
         return list(arguments)
     return [_choice(argument) for argument in arguments]
+
+
+def plugins_of(arguments: Sequence[str]) -> object:
+    """Return what arguments give as ``plugins``; the last one counts.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or has several values.
+
+    Examples
+    --------
+    >>> plugins_of(["plugins=mine", "seed=1"]), plugins_of(["plugins=[a,b]"]), plugins_of([])
+    ('mine', ['a', 'b'], None)
+    """
+    given = [argument for argument in arguments if argument.startswith(f"{plugins.KEY}=")]
+    if not given:
+        return None
+    try:
+        override: Override = OverridesParser.create().parse_override(given[-1])
+    except HydraException as error:
+        raise ConfigError(f"{given[-1]} cannot be read: give {plugins.KEY}=my_package") from error
+    if override.is_sweep_override():
+        raise ConfigError(f"{given[-1]} is a sweep: several packages are {plugins.KEY}=[one,other]")
+    value: object = override.value()
+    return value
 
 
 def _choice(argument: str) -> str:

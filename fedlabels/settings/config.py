@@ -7,7 +7,7 @@ being there: its dataclass is its schema, so an unknown key or a wrong type is r
 import dataclasses
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -15,12 +15,13 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from fedlabels import clients, strategies
+from fedlabels import clients, plugins, strategies
 from fedlabels.cohort.device import DEVICES
 from fedlabels.cohort.training import own_names, training_names
 from fedlabels.cohort.types import EMPTY
 from fedlabels.errors import ConfigError
 from fedlabels.federation import PARTITIONS, POLICIES
+from fedlabels.settings.arguments import plugins_of
 from fedlabels.settings.groups import (
     TRACKERS,
     ArchitecturesConfig,
@@ -48,6 +49,8 @@ class RunConfig:
     ----------
     name : str
         Label of the run in manifest, report and tracker.
+    plugins : str or list of str
+        Packages of your own with clients, strategies and settings; installed, or in this folder.
     clients : int
         Clients of the federation, >= 1.
     per_round : int
@@ -80,6 +83,7 @@ class RunConfig:
     """
 
     name: str = "run"
+    plugins: Any = field(default_factory=list)
     clients: int = 100
     per_round: int = 10
     rounds: int = 50
@@ -123,8 +127,20 @@ USUAL = {
 }
 
 
-def register() -> None:
-    """Put all schemas into Hydra's store; call it before ``hydra.main`` or ``compose``."""
+def register(overrides: Sequence[str] = ()) -> None:
+    """Put all schemas into Hydra's store; call it before ``hydra.main`` or ``compose``.
+
+    Parameters
+    ----------
+    overrides : sequence of str
+        Of the settings to compose: the plugins that they name take part.
+
+    Raises
+    ------
+    ConfigError
+        If a plugin cannot be used.
+    """
+    plugins.activate(plugins_of(overrides))
     store = ConfigStore.instance()
     store.store(name="run_schema", node=_open(RunConfig))
     launcher = {"_target_": "hydra_plugins.fedlabels_cells.Cells"}

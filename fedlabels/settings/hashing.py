@@ -8,7 +8,7 @@ from typing import Any
 from fedlabels.renamed import came_later
 
 MAY_DIFFER = (
-    "rounds", "checkpoint_every", "name", "run_dir", "resume", "resume_code", "tracker",
+    "rounds", "checkpoint_every", "name", "plugins", "run_dir", "resume", "resume_code", "tracker",
     "callbacks", "deploy", "sweep", "early_stop", "predictions",
 )  # fmt: skip
 """Settings, with everything below them, that may change when a run is resumed."""

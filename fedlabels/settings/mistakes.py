@@ -28,7 +28,7 @@ from omegaconf.errors import (
 from fedlabels.errors import ConfigError
 from fedlabels.renamed import RENAMED
 from fedlabels.settings.config import register
-from fedlabels.settings.presets import CONFIGS
+from fedlabels.settings.presets import CONFIGS, preset_files
 from fedlabels.settings.unread import BESIDE, CHOOSER, options_with
 
 _FULL = "HYDRA_FULL_ERROR"
@@ -90,7 +90,7 @@ def composed(
     ConfigError
         If the settings cannot be composed, or one has no value.
     """
-    register()
+    register(overrides)
     GlobalHydra.instance().clear()
     with composing(overrides, own), initialize_config_dir(str(configs), version_base="1.3"):
         config = compose(name, overrides=list(overrides))
@@ -245,9 +245,10 @@ def _misfit(group: str, name: str, cause: OmegaConfBaseException) -> str:
 def _has_all(part: str, option: str, group: str, name: str) -> bool:
     """Return whether an option has all keys that a method or a preset sets in its group."""
     try:
-        text = (CONFIGS / group / f"{name}.yaml").read_text(encoding="utf-8")
+        files = {file.stem: file for file in preset_files(group)}
+        text = files[name].read_text(encoding="utf-8")
         set_there = (yaml.safe_load(text) or {}).get(part) or {}
-    except (OSError, ValueError, yaml.YAMLError):
+    except (KeyError, OSError, ValueError, yaml.YAMLError):
         return False
     return all(option in options_with(part, str(key)) for key in set_there)
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 import fedlabels
+from fedlabels import plugins
 
 CONFIGS = Path(fedlabels.__file__).resolve().parent / "configs"
 FACTS = ("Paper", "Page", "Samples", "Licence", "Clients", "Domains", "Installed")
@@ -47,17 +48,22 @@ class Preset:
         return {key.removeprefix("override /"): str(name) for key, name in pairs}
 
 
-def presets(group: str, configs: Path = CONFIGS) -> dict[str, Preset]:
-    """Read all files of a group, sorted by name.
+def preset_files(group: str) -> list[Path]:
+    """Return the files of a group, sorted by name: ours, and those of the plugins that take part.
 
     Parameters
     ----------
     group : str
         Such as ``method`` or ``dataset``.
-    configs : Path
-        Folder of the YAML files.
     """
-    return {path.stem: read_preset(path) for path in sorted((configs / group).glob("*.yaml"))}
+    folders = [CONFIGS, *plugins.configs().values()]
+    files = [file for folder in folders for file in (folder / group).glob("*.yaml")]
+    return sorted(files, key=lambda file: file.stem)
+
+
+def presets(group: str) -> dict[str, Preset]:
+    """Read all files of a group, sorted by name."""
+    return {path.stem: read_preset(path) for path in preset_files(group)}
 
 
 def read_preset(path: Path) -> Preset:

@@ -8,12 +8,10 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
 
-import fedlabels
 from fedlabels import clients, strategies
 from fedlabels.cohort.training import own_names, training_names
 from fedlabels.cohort.types import EMPTY
@@ -23,6 +21,7 @@ from fedlabels.errors import ConfigError
 from fedlabels.federation import PARTITIONS, POLICIES
 from fedlabels.models.registry import MODELS, known_settings
 from fedlabels.settings.hashing import may_differ
+from fedlabels.settings.presets import preset_files
 
 Config = Mapping[str, Any]
 Known = Mapping[str, Any]  # key -> None for a value or an open dict, or the keys below it
@@ -30,7 +29,6 @@ BESIDE = ("method", "preset", "hydra")  # names of presets, not settings
 CHOOSER = {"training": "client"}  # group -> the one whose choice decides its keys
 _PARTITION_USUAL = {"reuse": False, "samples_per_client": None, "keep": 1.0}
 PARTITION_EXTRA = tuple(_PARTITION_USUAL)
-_METHODS = Path(fedlabels.__file__).parent / "configs" / "method"
 
 
 def refuse_unknown(config: Config, schema: type) -> None:
@@ -274,7 +272,7 @@ def _of_a_method(config: Config, group: str, key: str, value: Any) -> bool:
     A run does not keep the method's name: it is known by its client and strategy, and by what else
     its preset sets, which differs from the default then.
     """
-    for file in sorted(_METHODS.glob("*.yaml")):
+    for file in preset_files("method"):
         preset = yaml.safe_load(file.read_text(encoding="utf-8"))
         parts = [pair for entry in preset.pop("defaults") for pair in entry.items()]
         fits = all(config[k.removeprefix("override /")]["name"] == name for k, name in parts)

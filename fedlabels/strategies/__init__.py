@@ -17,6 +17,7 @@ import pkgutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from fedlabels import plugins
 from fedlabels.errors import ConfigError, named_below
 
 if TYPE_CHECKING:
@@ -28,9 +29,13 @@ _NOT_STRATEGIES = frozenset({"base"})
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all strategies, sorted; nothing is imported."""
-    modules = pkgutil.iter_modules(__path__)
-    return tuple(sorted({m.name for m in modules if not m.ispkg} - _NOT_STRATEGIES))
+    """Return the names of all strategies, sorted, those of plugins among them."""
+    return tuple(_modules())
+
+
+def _modules() -> dict[str, str]:
+    own = {m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg}
+    return plugins.modules("strategies", own - _NOT_STRATEGIES)
 
 
 def find(name: str) -> type["ServerStrategy"]:
@@ -51,18 +56,19 @@ def find(name: str) -> type["ServerStrategy"]:
     ConfigError
         If there is no such strategy, or its module does not say which class it is.
     """
-    if name not in names():
-        raise ConfigError(f"strategy {name!r} is not known; choose one of {', '.join(names())}")
+    known = _modules()
+    if name not in known:
+        raise ConfigError(f"strategy {name!r} is not known; choose one of {', '.join(known)}")
     from fedlabels.strategies.base import ServerStrategy
 
-    module = importlib.import_module(f"{__name__}.{name}")
+    module = importlib.import_module(known[name])
     named = getattr(module, "STRATEGY", None)
     classes = [named] if named is not None else _classes_of(module, ServerStrategy)
     if len(classes) != 1 or not (
         isinstance(classes[0], type) and issubclass(classes[0], ServerStrategy)
     ):
         raise ConfigError(
-            f"module strategies.{name} must define one subclass of ServerStrategy, or name it in"
+            f"{known[name]} must define one subclass of ServerStrategy, or name it in"
             f" STRATEGY; found {[getattr(f, '__name__', f) for f in classes]}"
         )
     return classes[0]

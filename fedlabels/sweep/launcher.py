@@ -21,7 +21,7 @@ from fedlabels.machine.files import write_atomic
 from fedlabels.report.comparison.compare import Question, compare
 from fedlabels.report.comparison.files import PAGE, write_comparison
 from fedlabels.report.comparison.shared import unequal
-from fedlabels.run.code import code_version, described, is_other
+from fedlabels.run.code import code_of, code_version, described, is_other
 from fedlabels.run.console import Console
 from fedlabels.run.folder.owner import owned
 from fedlabels.run.signals import INTERRUPTED, terminable
@@ -264,7 +264,7 @@ def made_by_others(cells: Sequence[Cell]) -> list[str]:
     makers: dict[str, int] = {}
     for cell in cells:
         code = cell.code()
-        if code is not None and is_other(code, code_version()):
+        if code is not None and is_other(code, code_of(cell.config)):
             makers[described(code)] = makers.get(described(code), 0) + 1
     return [
         f"{count} finished {'cell was' if count == 1 else 'cells were'} made with {maker}, this is"

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedlabels import plugins
 from fedlabels.cohort import DataSpec, Layout, Net, Nets, Shard, Term
 from fedlabels.cohort.clock import Track, during, handed_over, phase, recorded
 from fedlabels.cohort.device import choose_device, tune, upload
@@ -85,7 +86,9 @@ class WorkerSpec:
     lanes : int
         Clients that graphed execution keeps going at once.
     mods : tuple of str
-        Flower's mods around what a client sends, outermost first; see `simulation.mods`.
+        Flower's mods around what a client sends, outermost first; see `worker.mods`.
+    plugins : mapping of str to str
+        Packages that hold the clients, with their hashes; see `fedlabels.plugins`.
     """
 
     train: ArrayDataset
@@ -104,6 +107,7 @@ class WorkerSpec:
     tf32: bool = True
     lanes: int = 4
     mods: tuple[str, ...] = ()
+    plugins: Mapping[str, str] = field(default_factory=dict)
 
 
 class Worker:
@@ -121,6 +125,7 @@ class Worker:
     """
 
     def __init__(self, spec: WorkerSpec) -> None:
+        plugins.check(spec.plugins)
         self._before = ProcessSettings()
         self._untune: Callable[[], None] = lambda: None
         try:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fedlabels.clients import build
-from fedlabels.clients._labeled import labeled_sgd
+from fedlabels.clients.base import labeled_sgd
 from fedlabels.cohort import SGD, FitResult
 from fedlabels.cohort.tree import row
 from fedlabels.errors import ConfigError

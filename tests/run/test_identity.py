@@ -118,7 +118,7 @@ def test_another_code_is_refused_unless_it_is_allowed(
     copy: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = {"version": "9.9.9", "commit": "c" * 40, "changes": "d" * 12}
-    monkeypatch.setattr(identity, "code_version", lambda: now)
+    monkeypatch.setattr(identity, "code_of", lambda config: now)
     before = contents(copy)
     with pytest.raises(
         CheckpointError, match=r"version 9\.9\.9, commit c{12} with.*resume_code=any"

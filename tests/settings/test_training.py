@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-import run_sim
 from fedlabels import clients
 from fedlabels.cohort import SGD, Adam, Client, DataSpec, FitRequest, Layout
 from fedlabels.cohort.training import own_names, training_names
+from fedlabels.command.simulate import simulate
 from fedlabels.errors import CheckpointError, ConfigError
 from fedlabels.models import build as build_model
 from fedlabels.renamed import RENAMED, renamed
@@ -148,8 +148,7 @@ class TestRunsOfBefore:
     ) -> None:
         config = {"client": {"name": "fedavg", "lr": 0.1}, "seed": 0}
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-        with pytest.raises(SystemExit, match="1"):
-            run_sim._start([f"resume={tmp_path}"])
+        assert simulate([f"resume={tmp_path}"]) == 1
         assert capsys.readouterr().err.startswith(f"error: resume={tmp_path} was made when")
 
     def test_are_not_resumed_but_told_who_can(self, tmp_path: Path) -> None:
