@@ -36,7 +36,7 @@ class Course:
 
 @dataclass
 class EarlyStop(EarlyStopConfig):
-    """Stops a run by an accuracy on test samples; the settings decide when.
+    """Stops a run by a figure on test samples; the settings decide when.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class EarlyStop(EarlyStopConfig):
         if self.metric == "auto" and (known or not self.wanted):
             self.metric = known[0] if known else TEST
         if self.wanted and self.metric not in known:
-            have = f"it measures {' and '.join(known)}" if known else "it measures no accuracy"
+            have = f"it measures {', '.join(known)}" if known else "it measures no accuracy"
             raise ConfigError(
                 f"early_stop.metric={self.metric} is never measured in this run ({have}): there are"
                 " no test samples for it, or no model of that kind; choose another metric, or set"

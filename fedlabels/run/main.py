@@ -43,7 +43,7 @@ from fedlabels.run.setup import build_world
 from fedlabels.run.signals import INTERRUPTED, terminable
 from fedlabels.run.world import World
 from fedlabels.settings.config import check, register
-from fedlabels.settings.groups import PERSONAL, TEST
+from fedlabels.settings.groups import AUC, MEANS, PERSONAL, TEST
 from fedlabels.settings.hashing import flatten, may_differ
 from fedlabels.settings.mistakes import plain
 from fedlabels.settings.presets import CONFIGS
@@ -379,9 +379,11 @@ def is_finished(path: Path, *, reports: bool = True) -> bool:
 
 
 def measured(config: Mapping[str, Any], world: World) -> list[str]:
-    """Return the accuracies that a run measures, as :class:`~.early_stop.EarlyStop` names them."""
+    """Return the figures that a run measures, as :class:`~.early_stop.EarlyStop` names them."""
     own = evaluates_clients(config, world.client) and bool(world.federation.test.sizes.any())
-    return [*([TEST] if world.tests_model else []), *([PERSONAL] if own else [])]
+    wanted = {TEST: world.tests_model, PERSONAL: own, AUC: world.tests_ranking}
+    wanted |= dict.fromkeys(MEANS, world.tests_model)
+    return [name for name, known in wanted.items() if known]
 
 
 def _closing(

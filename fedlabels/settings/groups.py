@@ -7,7 +7,9 @@ from fedlabels.effect import ABOVE_0, GIVEN, Need, Only, only, other_than
 from fedlabels.errors import ConfigError
 
 TEST, PERSONAL = "test_accuracy", "personal_accuracy"
-METRICS = ("auto", TEST, PERSONAL)
+MEANS = ("test_balanced_accuracy", "test_f1_macro", "test_f1_weighted")  # over the classes
+AUC = "test_auc"
+METRICS = ("auto", TEST, PERSONAL, *MEANS, AUC)
 TRACKERS = ("none", "tensorboard", "wandb", "mlflow")
 
 _BELOW_1 = Need(" below 1", lambda value: value < 1)
@@ -86,13 +88,14 @@ class BackendConfig:
 
 @dataclass
 class EarlyStopConfig:
-    """Stop when an accuracy has reached a target, or has not risen for some evaluations.
+    """Stop when a figure has reached a target, or has not risen for some evaluations.
 
     Parameters
     ----------
-    metric : {"auto", "test_accuracy", "personal_accuracy"}
-        Which accuracy: of the global model, or the mean over the clients' own models; ``auto`` is
-        the first where there is a global model that is tested, else the second.
+    metric : {"auto", "test_accuracy", "personal_accuracy", "test_balanced_accuracy", \
+            "test_f1_macro", "test_f1_weighted", "test_auc"}
+        Which figure: of the global model, or the mean over the clients' own models; ``auto`` is
+        ``test_accuracy`` where there is a global model that is tested, else ``personal_accuracy``.
     target : float or None
         Stop as soon as it is reached, in (0, 1].
     patience : int or None

@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedlabels.data import ArrayDataset
+from fedlabels.federation import Ragged
 from fedlabels.run import RunFolder
+from fedlabels.run.folder.records import write_round
 from fedlabels.seeds import generator
+from fedlabels.worker.evaluation import Scored, evaluate
 
 CONFIG = """\
 name: digits at 2 % labels
@@ -113,6 +117,30 @@ def fill_recall(folder: RunFolder, *, rounds: int, every: int, classes: int) -> 
         folder.test_class.append([{"round": index, **row}])
 
 
+def fill_figures(folder: RunFolder, *, index: int, classes: int, domains: int) -> None:
+    """Add a round with what a run of before knows nothing of: figures beyond accuracy."""
+    draw = generator(0, "figures")
+    label = np.arange(40 * classes) % classes
+    scores = draw.dirichlet(np.ones(classes), len(label)) + 0.5 * np.eye(classes)[label]
+    each = (scores / scores.sum(1, keepdims=True)).astype(np.float32)
+    test = ArrayDataset(
+        "toy",
+        np.zeros((len(label), 1, 1, 1), dtype=np.uint8),
+        label,
+        classes,
+        tuple(map(str, range(classes))),
+        (0.5,),
+        (1.0,),
+        np.arange(len(label)) // 7 % domains if domains else None,
+        tuple(f"place {d}" for d in range(domains)),
+    )
+    blocks = [Scored(0.0, each.argmax(1), each)]
+    found = evaluate(blocks, test, Ragged.from_lists([[0]]))
+    record = {"round": index, "test_accuracy": found.accuracy, **found.parts}
+    write_round(folder, record, [], found, [])
+    folder.last_test.write(index, found, predictions=True)
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
     """Make a run folder; what is not said is a finished run of FedLabel with all its parts."""
@@ -129,6 +157,8 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         config: str = CONFIG,
         manifest: dict[str, Any] | None = None,
         path: Path = tmp_path / "run",
+        figures: bool = False,
+        domains: int = 0,
     ) -> Path:
         folder = RunFolder(path)
         folder.write_config(config)
@@ -137,6 +167,8 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         fill_rounds(folder, rounds=rounds, pseudo=pseudo, every=every, losses=losses)
         fill_clients(folder, rounds=rounds, clients=clients, losses=losses)
         fill_recall(folder, rounds=rounds, every=every, classes=classes)
+        if figures:
+            fill_figures(folder, index=rounds + 1, classes=classes, domains=domains)
         return folder.path
 
     return make

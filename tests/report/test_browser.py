@@ -142,6 +142,22 @@ def test_a_run_is_drawn(make_run: MakeRun, visit: Open, scheme: str, width: int)
     assert dark == (scheme == "dark")
 
 
+@pytest.mark.parametrize("width", [400, 1280])
+def test_charts_fit_their_cards(make_run: MakeRun, visit: Open, width: int) -> None:
+    path = make_run(rounds=200, figures=True, domains=3)
+    page = visit(write_report(path), viewport={"width": width, "height": 900})
+    wide = """[...document.querySelectorAll('.chart .scroll')].filter(
+      (box) => box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight
+    ).map((box) => box.closest('figure')?.id)"""
+    assert page.evaluate(wide) == []
+    out = """[...document.querySelectorAll('figure > *')].filter((one) => {
+      const [inner, card] = [one, one.closest('figure')].map((e) => e.getBoundingClientRect());
+      return inner.right > card.right || inner.bottom > card.bottom;
+    }).map((one) => one.closest('figure').id)"""
+    assert page.evaluate(out) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_themes_can_be_chosen(make_run: MakeRun, visit: Open) -> None:
     page = visit(write_report(make_run()), color_scheme="light")
 

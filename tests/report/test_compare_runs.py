@@ -15,6 +15,7 @@ import yaml
 
 from fedlabels.errors import DataError
 from fedlabels.report.comparison.cells import IGNORED
+from fedlabels.report.comparison.compare import Question
 from fedlabels.report.comparison.runs import find_runs, read_runs
 from fedlabels.run import RunFolder
 from fedlabels.settings.hashing import MAY_DIFFER, config_hash
@@ -242,3 +243,21 @@ def test_what_is_ignored_is_what_may_differ_at_a_resume() -> None:
     ends = {"rounds", "early_stop"}
     assert set(MAY_DIFFER) - ends <= set(IGNORED)
     assert not ends & set(IGNORED)
+
+
+@pytest.mark.parametrize(
+    ("metric", "share", "lower"),
+    [
+        ("test_accuracy", True, False),
+        ("test_f1_macro", True, False),
+        ("test_auc", True, False),
+        ("test_ece", False, True),
+        ("test_loss", False, True),
+        ("weight", False, False),
+    ],
+)
+def test_which_metrics_are_shares_and_which_are_better_when_lower(
+    metric: str, share: bool, lower: bool
+) -> None:
+    question = Question(metric=metric)
+    assert (question.is_share, question.lower_is_better) == (share, lower)

@@ -62,6 +62,13 @@ def test_only_known_metrics_are_chosen() -> None:
     stop = EarlyStop(target=0.5)
     stop.choose(["personal_accuracy", "test_accuracy"])
     assert stop.metric == "test_accuracy"
+    stop = EarlyStop("test_f1_macro", patience=1)
+    stop.choose(["test_accuracy", "test_f1_macro"])
+    for index in (1, 2):
+        stop.see(index, {"test_accuracy": index / 4, "test_f1_macro": 0.5})
+    assert "test_f1_macro has not risen" in str(stop.reason())
+    with pytest.raises(ConfigError, match=r"test_auc is never.*it measures test_accuracy\)"):
+        EarlyStop("test_auc", patience=1).choose(["test_accuracy"])
     EarlyStop().choose([])  # nothing is asked for
     with pytest.raises(ConfigError, match=r"never measured in this run \(it measures no accuracy"):
         EarlyStop(patience=1).choose([])

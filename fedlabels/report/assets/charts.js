@@ -86,7 +86,7 @@
       const cut = (table) => rows.map((r) => columns.map((c) => table[r]?.[c]));
       const x = { ...spec.x, names: columns.map((c) => spec.x.names[c]) };
       const y = { ...spec.y, names: rows.map((r) => spec.y.names[r]) };
-      return { ...spec, x, y, values: cut(spec.values), texts: cut(spec.texts) };
+      return { ...spec, x, y, values: cut(spec.values), texts: spec.texts.length ? cut(spec.texts) : [] };
     }
     return spec;
   };
@@ -266,7 +266,7 @@
     };
   };
 
-  const heatmap = (spec, look) => {
+  const heatmap = (spec, look, bare, width) => {
     const known = spec.values.flat().filter((value) => value !== null && value !== undefined);
     let [low, high] = around(known, []);
     low = spec.value.low ?? low;
@@ -288,6 +288,7 @@
       data.push({ value: [x, y, value], label: { color } });
     }));
     const texts = spec.texts.length > 0 && spec.texts[0].some((text) => text !== undefined);
+    const small = (width - 90) / spec.x.names.length < 16 + 7.5 * longest(spec);
     const more = { splitLine: { show: false }, splitArea: { show: false }, axisLine: { show: false } };
     const y = axisOf(spec.y, look, false, { ...more, inverse: true });
     y.axisLabel = { ...y.axisLabel, interval: spec.y.names.length <= 30 ? 0 : "auto", width: 130, overflow: "truncate" };
@@ -308,7 +309,7 @@
       series: [{
         type: "heatmap", data, itemStyle: { borderColor: look.card, borderWidth: data.length > 400 ? 0 : 2 },
         label: {
-          show: texts, fontFamily: FONT, fontSize: 12.5,
+          show: texts, fontFamily: FONT, fontSize: small ? 10 : 12.5,
           formatter: ({ value: [x, y] }) => spec.texts[y][x] ?? "",
         },
         emphasis: { itemStyle: { borderColor: look.ink } },
@@ -375,9 +376,9 @@
   };
 
   const DRAW = { lines, bars, heatmap, boxes, squares };
-  const optionOf = (spec, look, bare) => ({
+  const optionOf = (spec, look, bare, width) => ({
     animation: false, backgroundColor: "transparent", textStyle: { fontFamily: FONT },
-    aria: { enabled: false }, ...DRAW[spec.kind](spec, look, bare),
+    aria: { enabled: false }, ...DRAW[spec.kind](spec, look, bare, width),
   });
   const heightOf = (spec, bare) => {
     if (bare) return 68;
@@ -387,9 +388,10 @@
   };
   const widthOf = (spec) => { // less than that is not readable: the box scrolls
     if (spec.kind === "squares") return 110 + 9 * spec.clients.length;
-    if (spec.kind === "heatmap" && spec.texts.length) return 90 + 46 * spec.x.names.length;
-    return spec.kind === "heatmap" ? 90 + 7 * spec.x.names.length : 0;
+    if (spec.kind === "heatmap" && spec.texts.length) return 60 + (8 + 6 * longest(spec)) * spec.x.names.length;
+    return 0;
   };
+  const longest = (spec) => Math.max(0, ...spec.texts.flat().map((text) => text?.length ?? 0));
   const itemsOf = (spec) => {
     if (spec.kind === "lines") return spec.lines.map((one) => [one.label, one.tone, one.method, lastOf(one, spec)]);
     if (spec.kind === "bars") {
@@ -400,7 +402,7 @@
     return [];
   };
   const lastOf = (line, spec) => {
-    if (spec.x.names) return "";
+    if (spec.x.names || spec.x.unit === "percent") return ""; // the last place is no newest value
     const known = line.y.filter((value) => value !== null);
     return known.length ? write(known[known.length - 1], spec.y.unit) : "";
   };
@@ -467,7 +469,7 @@
       this.plot.setAttribute("aria-label", this.current.says);
       this.drawing ??= echarts.init(this.plot, null, { renderer: "svg" });
       this.drawing.resize();
-      this.drawing.setOption(optionOf(this.current, look, this.bare), true);
+      this.drawing.setOption(optionOf(this.current, look, this.bare, this.plot.clientWidth), true);
       const picture = this.plot.querySelector("svg"); // so that paper can scale it
       picture.setAttribute("viewBox", `0 0 ${this.drawing.getWidth()} ${this.drawing.getHeight()}`);
       this.box.dataset.drawn = this.current.kind;
@@ -513,7 +515,7 @@
     const spec = chart.current, look = palette("light");
     const width = Math.max(760, 1.4 * widthOf(spec));
     const drawing = echarts.init(null, null, { renderer: "svg", ssr: true, width, height: heightOf(spec) + 110 });
-    const option = optionOf(spec, look);
+    const option = optionOf(spec, look, false, width);
     option.backgroundColor = "#ffffff";
     option.title = {
       text: title, subtext: spec.y?.title, left: 16, top: 12, itemGap: 34, subtextStyle: textStyle(look),

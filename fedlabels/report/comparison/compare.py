@@ -22,9 +22,9 @@ from fedlabels.report.comparison.runs import LeftOut, Run, find_runs, read_runs
 from fedlabels.report.comparison.statistics import Paired, paired, ranks, summarize
 
 DEFAULT_METRIC = "test_accuracy"
-_LOWER = ("loss", "error", "seconds", "bytes", "gap", "drift", "failed", "rejected")
+_LOWER = ("loss", "error", "seconds", "bytes", "gap", "drift", "failed", "rejected", "_ece")
 _TOLD = 5  # reasons in an error
-_SHARES = ("accuracy",)  # metrics in [0, 1] that are shown in percent
+_SHARES = ("accuracy", "precision_", "_f1", "_auc")  # metrics in [0, 1] that are shown in percent
 
 Pairs = list[tuple[Run, Run]]
 

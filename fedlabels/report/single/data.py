@@ -10,6 +10,7 @@ from fedlabels.report.charts import SOFT, Axis, Bar, Bars, Heatmap, Squares
 from fedlabels.report.holdings import Holdings
 from fedlabels.report.markup import Markup, el
 from fedlabels.report.numbers import count, percent, small_percent
+from fedlabels.report.single.quality import classes_table
 from fedlabels.report.single.source import Column, RunData
 from fedlabels.report.thinning import (
     MOST_CLIENTS,
@@ -135,6 +136,7 @@ def classes(data: RunData) -> Cards:
     known = data.recall_rows
     if known:
         yield _recalls(data, known[-1])
+        yield classes_table(data, known[-1])
     if len(known) > 1:
         yield _recall_history(data, known)
 

@@ -6,12 +6,13 @@ from fedlabels.report.blocks import Cards, Figure, anchor
 from fedlabels.report.charts import Axis, Line, Lines, Unit
 from fedlabels.report.markup import el
 from fedlabels.report.single.decomposition import COLUMNS
+from fedlabels.report.single.quality import CALIBRATION, FIGURES, OTHERS
 from fedlabels.report.single.source import RunData
 
 ELSEWHERE = frozenset(
     {
         *("round", "sampled", "ok", "empty", "failed", "rejected", "weight"),
-        *("test_loss", "test_accuracy"),
+        *("test_loss", "test_accuracy", CALIBRATION, *OTHERS, *(name for name, _ in FIGURES)),
         *("local_accuracy", "local_accuracy_p10", "personal_accuracy", "personal_accuracy_p10"),
     }
 )

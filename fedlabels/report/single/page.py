@@ -21,12 +21,19 @@ from fedlabels.report.single.decomposition import decomposition
 from fedlabels.report.single.headline import headline, run_title
 from fedlabels.report.single.learning import learning, other_metrics, pseudo_labels
 from fedlabels.report.single.provenance import reproduce, settings
+from fedlabels.report.single.quality import quality
 from fedlabels.report.single.source import RunData, read_json, read_run
 
 REPORT = "report.html"
 _COURSE = ("status", "started", "finished")  # what a manifest says when a run begins or ends
 _OUTLINE = (
     Part("learning", "Learning", "How the global model got better from round to round.", learning),
+    Part(
+        "quality",
+        "Beyond accuracy",
+        "Which classes are taken for which, and how sure the global model is.",
+        quality,
+    ),
     Part(
         "pseudo-labels",
         "Pseudo-labels",

@@ -89,6 +89,10 @@ class RunData:
         From ``clients.csv``.
     holdings : Holdings or None
         From ``federation.npz``.
+    confusion, calibration : Columns
+        ``confusion.csv`` and ``calibration.csv``; empty for a run of before there were such files.
+    domains : list of mapping of str to str
+        Rows of ``test_domain.csv`` of the last evaluation.
     """
 
     path: Path
@@ -99,6 +103,9 @@ class RunData:
     personal: Columns
     participation: Participation
     holdings: Holdings | None
+    confusion: Columns = field(default_factory=Columns)
+    calibration: Columns = field(default_factory=Columns)
+    domains: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def class_names(self) -> list[str]:
@@ -133,7 +140,29 @@ class RunData:
         row : int
             Of ``test_class.csv``.
         """
-        return np.array([self.recall.get(name)[row] for name in self.recall_names])
+        return self.of_classes("recall", row)
+
+    def of_classes(self, figure: str, row: int) -> Column:
+        """Return a figure of every class, shape (classes,); nan where it is not known.
+
+        Parameters
+        ----------
+        figure : str
+            ``"recall"``, ``"precision"`` or ``"f1"``.
+        row : int
+            Of ``test_class.csv``.
+        """
+        names = [name.replace("recall", figure, 1) for name in self.recall_names]
+        return np.array([self.recall.get(name)[row] for name in names])
+
+    @property
+    def confusion_matrix(self) -> Column | None:
+        """Test samples by true (row) and predicted class (column); None where not measured."""
+        names = [name for name in self.confusion.values if name.startswith("predicted_")]
+        counts = np.array([self.confusion.get(name) for name in names]).T
+        if not counts.size or counts.shape[0] != counts.shape[1]:
+            return None
+        return counts if np.isfinite(counts).all() else None
 
 
 def read_run(folder: Path) -> RunData:
@@ -169,6 +198,9 @@ def read_run(folder: Path) -> RunData:
         personal=_read_columns(folder / "personal.csv"),
         participation=_read_participation(folder / "clients.csv"),
         holdings=read_holdings(folder / "federation.npz"),
+        confusion=_read_columns(folder / "confusion.csv"),
+        calibration=_read_columns(folder / "calibration.csv"),
+        domains=_last_rows(folder / "test_domain.csv"),
     )
 
 
@@ -205,6 +237,11 @@ def _read_columns(path: Path) -> Columns:
         for name, text in row.items():
             table.setdefault(name, []).append(_number(text))
     return Columns({name: np.array(values, dtype=np.float64) for name, values in table.items()})
+
+
+def _last_rows(path: Path) -> list[dict[str, str]]:
+    rows = list(_read_rows(path))
+    return [row for row in rows if row.get("round") == rows[-1].get("round")]
 
 
 def _read_participation(path: Path) -> Participation:
