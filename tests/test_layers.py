@@ -36,7 +36,7 @@ ARROWS = {
     "fedlabels.aggregation": set(),
     "fedlabels.data": set(),
     "fedlabels.models": {"fedlabels.cohort"},
-    "fedlabels.federation": set(),
+    "fedlabels.federation": {"fedlabels.data"},  # pickled partitions are read as pickled data are
     # What a round is: who does it and who asks for it know this, and it knows neither.
     "fedlabels.rounds": {"fedlabels.cohort"},
     "fedlabels.worker": {

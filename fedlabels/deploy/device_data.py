@@ -195,6 +195,27 @@ def check_dealt(dataset: Mapping[str, Any]) -> None:
         )
 
 
+def check_files(settings: Mapping[str, Any]) -> None:
+    """Refuse a partition or labels that stand in a file: a device reads none that a server names.
+
+    Parameters
+    ----------
+    settings : mapping
+        What a server deals by, with ``partition`` and ``labels``.
+
+    Raises
+    ------
+    ConfigError
+        If there is one.
+    """
+    for group in ("partition", "labels"):
+        if settings[group].get("file") is not None:
+            raise ConfigError(
+                f"{group}={settings[group]['name']} deals by a file, which devices do not have and "
+                "do not read; give each device its samples as its own (data-dir), or deal by a rule"
+            )
+
+
 def _own_dataset(node: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, Any]:
     """Return which data set to read: its name and options from the server, its place from here.
 
@@ -226,6 +247,7 @@ def _partition(client_id: int, node: Mapping[str, Any], spec: DeviceSpec) -> Dev
             "give client-id and data-dir instead"
         )
     settings = dict(spec.federation)
+    check_files(settings)
     settings["dataset"] = _own_dataset(node, settings["dataset"])
     source, federation = build_data(settings)
     if spec.federation_hash not in (None, federation.hash):

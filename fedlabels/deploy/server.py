@@ -16,7 +16,7 @@ from fedlabels.data.content import content_hash
 from fedlabels.data.dataset import ArrayDataset, DataSource
 from fedlabels.deploy.bindings import FILE, Bindings
 from fedlabels.deploy.connection import flower_home
-from fedlabels.deploy.device_data import check_dealt
+from fedlabels.deploy.device_data import check_dealt, check_files
 from fedlabels.deploy.fleet import DeviceGrid, Patience
 from fedlabels.deploy.reception import Fleet
 from fedlabels.deploy.spec import DeviceSpec
@@ -183,6 +183,7 @@ def undealt(config: Mapping[str, Any]) -> Dealt:
         )
     if config["deploy"]["partitions"]:
         check_dealt(config["dataset"])
+        check_files(config)
     source, nobody = _server_data(config), Ragged.from_lists([[]])
     federation = Federation.plain(nobody, nobody, source.train.y, source.train.num_classes, {})
     return Dealt(source, federation, views_of(config, source))

@@ -97,11 +97,22 @@ def build(
     _check_request(samples, clients, seed, reuse, samples_per_client)
     pool = layers.long_tail.keep(samples, generator(seed, "long_tail"))
     _check_enough(len(pool), clients, reuse)
+    if reuse and partition.as_it_lies:
+        raise ConfigError(
+            f"partition.reuse=true makes artificial users, but partition="
+            f"{name_of(PARTITIONS, partition)} says who holds what; leave it"
+        )
     if reuse:
         size = samples_per_client or max(partition.min_size, len(pool) // clients, 1)
         pool = _repeat(pool, clients * size, seed)
-    dealt = partition.deal(samples.take(pool), clients=clients, seed=seed)
-    shards = Ragged(pool[dealt.index], dealt.offsets)
+    if partition.as_it_lies:
+        shards = partition.deal(samples, clients=clients, seed=seed)
+        names = partition.names_of(shards, samples)
+        shards = shards.keep(np.isin(shards.index, pool))
+    else:
+        dealt = partition.deal(samples.take(pool), clients=clients, seed=seed)
+        shards = Ragged(pool[dealt.index], dealt.offsets)
+        names = partition.names_of(shards, samples)
     shards = thin_out(shards, samples, layers.keep, generator(seed, "keep"))
     labeled, unlabeled, server = _label(shards, samples, policy, seed, reuse)
     return Federation(
@@ -114,6 +125,7 @@ def build(
         server,
         layers.test_shards.draw(shards, samples, test, generator(seed, "test_shards")),
         layers.groups.assign_groups(clients, generator(seed, "groups")),
+        names,
     )
 
 

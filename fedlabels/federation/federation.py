@@ -39,6 +39,8 @@ class Federation:
         Model group of every client.
     settings : mapping
         How it was made; does not enter the hash.
+    names : tuple of str
+        One name a client where clients have some, as people do; else none. Not in the hash.
     hash : str
         SHA-256 of the arrays above and the number of classes: the same content has the same hash,
         however the settings are spelt.
@@ -58,6 +60,7 @@ class Federation:
     server: Indices
     test: Ragged
     groups: Indices
+    names: tuple[str, ...] = ()
     hash: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,6 +86,8 @@ class Federation:
             raise DataError(f"{len(self.labeled.index)} labeled samples, {len(labels)} labels")
         if len(labels) and not 0 <= labels.min() <= labels.max() < self.num_classes:
             raise DataError(f"given labels must be in 0..{self.num_classes - 1}")
+        if len(self.names) not in (0, len(self)):
+            raise DataError(f"{len(self)} clients, {len(self.names)} names")
         if len(self.test) != len(self) or self.groups.shape != (len(self),):
             raise DataError(
                 f"{len(self)} clients, {len(self.test)} test shards, {self.groups.shape}"
@@ -141,6 +146,8 @@ class Federation:
         """
         settings = np.array(json.dumps(self.settings, sort_keys=True))
         texts = {"settings": settings, "hash": np.array(self.hash)}
+        if self.names:
+            texts["names"] = np.array(self.names)
         storage.write(Path(path), {**self._arrays(), **texts})
 
     @classmethod
@@ -162,7 +169,7 @@ class Federation:
         DataError
             If the file is missing, damaged or no federation.
         """
-        arrays = storage.read(Path(path), (*_ARRAYS, "settings", "hash"))
+        arrays = storage.read(Path(path), (*_ARRAYS, "settings", "hash"), ("names",))
         try:
             federation = cls(
                 labeled=Ragged(arrays["labeled_index"], arrays["labeled_offsets"]),
@@ -174,6 +181,7 @@ class Federation:
                 server=arrays["server"],
                 test=Ragged(arrays["test_index"], arrays["test_offsets"]),
                 groups=arrays["groups"],
+                names=tuple(map(str, arrays["names"])) if "names" in arrays else (),
             )
         except (DataError, ValueError, TypeError) as error:
             raise DataError(f"{path} is damaged ({error}); make the federation again") from error

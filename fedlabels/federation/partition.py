@@ -33,6 +33,9 @@ class Partition(ABC):
 
     min_size: int = 1
 
+    as_it_lies: ClassVar[bool] = False
+    """Whether it deals the whole training set: what a long tail leaves out is then taken away."""
+
     counts: ClassVar[tuple[Only, ...]] = (only("samples_per_client", reuse=True),)
 
     def __post_init__(self) -> None:
@@ -89,3 +92,15 @@ class Partition(ABC):
     ) -> Indices:
         """Meet ``min_size`` by moving samples; a rule that must not mix origins replaces this."""
         return even_out(owners, clients=clients, min_size=self.min_size, random=random)
+
+    def names_of(self, shards: Ragged, samples: Samples) -> tuple[str, ...]:
+        """Return the names of the clients, for rules whose clients have some; others have none.
+
+        Parameters
+        ----------
+        shards : Ragged
+            The samples of every client, as this rule dealt them.
+        samples : Samples
+            The training set.
+        """
+        return ()

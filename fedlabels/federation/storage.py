@@ -46,7 +46,7 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def read(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+def read(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
     """Read named arrays.
 
     Parameters
@@ -55,6 +55,8 @@ def read(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         The file.
     names : sequence of str
         Arrays that it must hold.
+    optional : sequence of str
+        Arrays that it may lack.
 
     Returns
     -------
@@ -70,7 +72,8 @@ def read(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path} does not exist")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
+            there = [name for name in optional if name in archive.files]
+            return {name: archive[name] for name in (*names, *there)}
     except KeyError as error:
         raise DataError(f"{path} is no federation: it lacks {error}") from error
     except _DAMAGE as error:

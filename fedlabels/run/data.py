@@ -29,7 +29,7 @@ from fedlabels.federation import (
     build,
     make,
 )
-from fedlabels.run.folder.hashing import file_sha256
+from fedlabels.federation.index_files import content_sha256
 from fedlabels.settings.hashing import FILES
 
 Settings = Mapping[str, Any]
@@ -168,7 +168,7 @@ def contents_of(config: Settings, dataset: str) -> dict[str, str]:
         path = config[group].get(name)
         if path is not None:
             try:
-                found[key] = file_sha256(Path(path))
+                found[key] = content_sha256(Path(path))
             except OSError as error:
                 raise DataError(f"{key}={path} cannot be read ({error})") from error
     return found

@@ -6,7 +6,7 @@ import numpy as np
 
 from fedlabels.errors import ConfigError
 from fedlabels.federation.partition import PARTITIONS, Partition
-from fedlabels.federation.ragged import Indices
+from fedlabels.federation.ragged import Indices, Ragged
 from fedlabels.federation.registry import register
 from fedlabels.federation.samples import Samples
 
@@ -49,6 +49,13 @@ class Natural(Partition):
     ) -> Indices:
         """Leave all as it is: :meth:`owners` chose among those that are large enough."""
         return owners
+
+    def names_of(self, shards: Ragged, samples: Samples) -> tuple[str, ...]:
+        """Return the names of the people; see :class:`Partition`."""
+        if samples.owner is None or not samples.owner_names or not shards.sizes.all():
+            return ()
+        people = samples.owner[shards.index[shards.offsets[:-1]]]
+        return tuple(samples.owner_names[person] for person in people.tolist())
 
     def _too_few(self, clients: int, found: int, large: int) -> str:
         below = f", {found - large} of them with fewer than min_size={self.min_size} samples"
