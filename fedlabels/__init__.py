@@ -3,7 +3,13 @@
 from typing import Any
 
 # What the package offers -> where it lies: importing the package alone loads nothing heavy.
-_OFFERED = {"load_model": "fedlabels.use"}
+_OFFERED = {
+    "Run": "fedlabels.api.run",
+    "compare": "fedlabels.api.comparison",
+    "load_model": "fedlabels.use",
+    "look": "fedlabels.api.preview",
+    "simulate": "fedlabels.api.simulation",
+}
 
 __all__ = ["__version__", *_OFFERED]
 

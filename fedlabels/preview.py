@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,23 @@ def preview(overrides: Sequence[str], picture: Path) -> str:
 
 def look(overrides: Sequence[str], picture: Path) -> "Look":
     """Do what `preview` does, for words or for programs."""
+    seen = dealt(overrides)
+    write_preview(
+        picture,
+        f"{seen.train.name}, {len(seen.federation):,} clients",
+        seen.story,
+        seen.holdings(),
+        list(seen.train.class_names),
+        pairs=seen.pairs,
+        notes=seen.notes,
+        rows=seen.rows,
+        domains=[(name, f"{held:,}", f"{holders:,}") for name, held, holders in seen.domains()],
+    )
+    return replace(seen, picture=picture)
+
+
+def dealt(overrides: Sequence[str]) -> "Look":
+    """Build a federation; no page of it is written."""
     config = _composed(overrides)
     read = read_data(config)
     views = views_of(config, read)
@@ -107,22 +124,9 @@ def look(overrides: Sequence[str], picture: Path) -> "Look":
     pairs = [("one sample", sample_of(source.train)), *describe(federation, source.train)]
     if "fill" in views:
         pairs.insert(1, ("views fill with", f"{views['fill']:g} (0 black, 1 white)"))
-    seen = Look(
-        _story(config), source.train, federation, pairs, _notes(config, source, federation), picture
-    )
     rows = [(k, str(v)) for key in _SHOWN for k, v in _flat(key, config[key])]
-    write_preview(
-        picture,
-        f"{source.train.name}, {len(federation):,} clients",
-        seen.story,
-        _holdings(federation),
-        list(source.train.class_names),
-        pairs=pairs,
-        notes=seen.notes,
-        rows=rows,
-        domains=[(name, f"{held:,}", f"{holders:,}") for name, held, holders in seen.domains()],
-    )
-    return seen
+    notes = _notes(config, source, federation)
+    return Look(_story(config), source.train, federation, pairs, notes, rows)
 
 
 @dataclass(frozen=True)
@@ -141,8 +145,10 @@ class Look:
         Numbers with their names.
     notes : list of str
         What is suspicious.
-    picture : Path
-        The page.
+    rows : list of (str, str)
+        Settings and values.
+    picture : Path or None
+        The page, if one was written.
     """
 
     story: str
@@ -150,7 +156,12 @@ class Look:
     federation: Federation
     pairs: list[tuple[str, str]]
     notes: list[str]
-    picture: Path
+    rows: list[tuple[str, str]]
+    picture: Path | None = None
+
+    def holdings(self) -> Holdings:
+        """Return samples by client and class."""
+        return _holdings(self.federation)
 
     def text(self) -> str:
         """Return a table and what is suspicious, as lines."""

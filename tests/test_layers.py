@@ -112,6 +112,15 @@ ARROWS = {
         "fedlabels.simulation",
     },
     "run_sim": {"fedlabels.command"},
+    # What programs and notebooks use: a run as the command does it, a report as objects.
+    "fedlabels.api": {
+        "fedlabels.federation",
+        "fedlabels.preview",
+        "fedlabels.report",
+        "fedlabels.run",
+        "fedlabels.settings",
+        "fedlabels.use",
+    },
     # Commands: they stand above all that they show.
     "fedlabels.__main__": {"fedlabels.command"},
     "fedlabels.command": {
@@ -170,6 +179,7 @@ ONLY_IN = {
     "onnx": ("fedlabels/use/export.py",),
     "onnxruntime": ("fedlabels/use/export.py",),
     "onnxscript": ("fedlabels/use/export.py",),
+    "pandas": ("fedlabels/api/table.py",),
     "mlflow": ("fedlabels/run/callbacks/trackers/",),
     "tensorboard": ("fedlabels/run/callbacks/trackers/",),
     "wandb": ("fedlabels/run/callbacks/trackers/",),

@@ -1,12 +1,15 @@
 """Building blocks of the page: sections and the outline that they come from, figures, tables."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from fedlabels.report.charts import Chart, Choice, encode
 from fedlabels.report.markup import Content, Markup, el
+
+_LONGEST_STEM = 120  # letters of a file name: file systems allow 255 bytes
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,30 @@ def figures_of(sections: Iterable[Section]) -> list[Figure]:
         Its parts.
     """
     return [figure for section in sections for figure in section.figures]
+
+
+def named_charts(figures: Iterable[Figure]) -> Iterator[tuple[str, Figure, Chart]]:
+    """Yield every chart with the name of its files; figures with a table have none."""
+    taken: set[str] = set()
+    for figure in figures:
+        if isinstance(figure.chart, Markup):
+            continue
+        charts = figure.chart.charts if isinstance(figure.chart, Choice) else {(): figure.chart}
+        for levels, chart in charts.items():
+            listed = [level for level in levels if level != "*"]
+            words = [_slug(figure.anchor, "_") or "figure"]
+            words += [_slug(level) or ("other" if level else "absent") for level in listed]
+            stem = unique = "-".join(words)[:_LONGEST_STEM]
+            number = 2
+            while unique.lower() in taken:
+                unique, number = f"{stem}-{number}", number + 1
+            taken.add(unique.lower())
+            yield unique, figure, chart
+
+
+def _slug(text: str, also: str = "") -> str:
+    # a dot at the start would hide the file
+    return "-".join(re.findall(rf"[A-Za-z0-9.{also}-]+", text)).lstrip(".")
 
 
 def drawn(chart: Chart | Choice, class_: str = "chart") -> Markup:

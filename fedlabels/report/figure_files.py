@@ -2,10 +2,10 @@
 
 import io
 import math
-import re
 import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,13 @@ import numpy as np
 
 from fedlabels.errors import ConfigError, DataError, writing
 from fedlabels.machine.files import write_atomic
-from fedlabels.report.blocks import Figure
+from fedlabels.report.blocks import Figure, named_charts
 from fedlabels.report.charts import (
     SOFT,
     Axis,
     Bars,
     Boxes,
     Chart,
-    Choice,
     Column,
     Heatmap,
     Lines,
@@ -29,7 +28,6 @@ from fedlabels.report.charts import (
     axis_title,
     describe,
 )
-from fedlabels.report.markup import Markup
 from fedlabels.report.numbers import count, size_unit
 from fedlabels.report.thinning import thin
 
@@ -47,7 +45,6 @@ _DPI = 200
 _MANY = 14  # columns of cells up to which a text column is wide enough
 _FEW_POINTS = 25  # up to here every point gets a mark
 _LONGEST = 32  # letters of a name at an axis
-_LONGEST_STEM = 120  # letters of a file name: file systems allow 255 bytes
 _TILT = 35  # degrees, of names that do not fit beside each other
 _SMALL, _TEXT, _LARGE = 8.0, 9.0, 11.0  # points
 _GAP = 0.1  # inches between names
@@ -113,6 +110,34 @@ def write_figures(figures: Iterable[Figure], folder: Path, formats: Sequence[str
     if unknown:
         allowed = ", ".join(FORMATS)
         raise ConfigError(f"figures cannot be written as {', '.join(unknown)}: choose of {allowed}")
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file: give a folder for the figures")
+    written = []
+    with _styled():
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        for stem, figure, chart in named_charts(figures):
+            for kind in dict.fromkeys(formats):
+                path = folder / f"{stem}.{kind}"
+                written.append(write_atomic(path, _render(figure, chart, kind)))
+    return written
+
+
+def draw_figure(figure: Figure, chart: Chart, kind: str) -> bytes:
+    """Draw one chart of a figure, as the content of a file in one of `FORMATS`.
+
+    Raises
+    ------
+    ConfigError
+        If matplotlib is missing.
+    """
+    with _styled():
+        return _render(figure, chart, kind)
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
+    """Have matplotlib draw in our style inside the block, and in the caller's after it."""
     try:
         import matplotlib
         import matplotlib.style
@@ -120,45 +145,12 @@ def write_figures(figures: Iterable[Figure], folder: Path, formats: Sequence[str
         raise ConfigError(
             f"figures are drawn with matplotlib ({error}): pip install 'fedlabels[report]'"
         ) from error
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file: give a folder for the figures")
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    written = []
     with matplotlib.rc_context(), warnings.catch_warnings():
         # what a name's letter is drawn as when the font lacks it is no one's fault
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         matplotlib.style.use("default")
         matplotlib.rcParams.update(_STYLE)
-        for stem, figure, chart in _named(figures):
-            for kind in dict.fromkeys(formats):
-                path = folder / f"{stem}.{kind}"
-                written.append(write_atomic(path, _render(figure, chart, kind)))
-    return written
-
-
-def _named(figures: Iterable[Figure]) -> Iterator[tuple[str, Figure, Chart]]:
-    """Yield every chart with the name of its files."""
-    taken: set[str] = set()
-    for figure in figures:
-        if isinstance(figure.chart, Markup):
-            continue
-        charts = figure.chart.charts if isinstance(figure.chart, Choice) else {(): figure.chart}
-        for levels, chart in charts.items():
-            listed = [level for level in levels if level != "*"]
-            words = [_slug(figure.anchor, "_") or "figure"]
-            words += [_slug(level) or ("other" if level else "absent") for level in listed]
-            stem = unique = "-".join(words)[:_LONGEST_STEM]
-            number = 2
-            while unique.lower() in taken:
-                unique, number = f"{stem}-{number}", number + 1
-            taken.add(unique.lower())
-            yield unique, figure, chart
-
-
-def _slug(text: str, also: str = "") -> str:
-    # a dot at the start would hide the file
-    return "-".join(re.findall(rf"[A-Za-z0-9.{also}-]+", text)).lstrip(".")
+        yield
 
 
 def _render(figure: Figure, chart: Chart, kind: str) -> bytes:

@@ -10,7 +10,8 @@ telemetry.disable()  # before Flower is imported
 
 # ruff: noqa: E402
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from io import BytesIO
 from typing import Any, NoReturn
@@ -137,6 +138,19 @@ def quiet() -> None:
     logger = logging.getLogger("flwr")
     logger.setLevel(logging.WARNING)
     logger.propagate = False
+
+
+@contextmanager
+def quieted() -> Iterator[None]:
+    """Be `quiet` inside the block: Flower's log belongs to the caller's program."""
+    logger = logging.getLogger("flwr")
+    level, propagate = logger.level, logger.propagate
+    quiet()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 class LazyArray(Array):

@@ -5,6 +5,7 @@ log in both cases, so the run folder holds all that was shown. Who watches may g
 was closed, a pipe whose reader has ended or a full disk behind it never ends a run.
 """
 
+import io
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -62,6 +63,11 @@ class Console:
         self._rounds = self._first = self._every = 0
         self._began = 0.0
         self._accuracy: float | None = None
+
+    @classmethod
+    def unseen(cls, log: Path) -> "Console":
+        """Make one that shows nothing: what it would show goes to the log alone."""
+        return cls(stream=io.StringIO(), errors=io.StringIO(), log=log)
 
     def start(self, rounds: int, *, done: int = 0) -> None:
         """Begin to show a run.

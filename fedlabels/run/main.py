@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import yaml
-from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -42,10 +41,10 @@ from fedlabels.run.loop import Loop
 from fedlabels.run.setup import build_world
 from fedlabels.run.signals import INTERRUPTED, terminable
 from fedlabels.run.world import World
-from fedlabels.settings.config import check, register
+from fedlabels.settings.config import check
 from fedlabels.settings.groups import AUC, MEANS, PERSONAL, TEST
 from fedlabels.settings.hashing import flatten, may_differ
-from fedlabels.settings.mistakes import plain
+from fedlabels.settings.mistakes import Composition, composition, plain
 from fedlabels.settings.presets import CONFIGS
 from fedlabels.worker.state import verify
 
@@ -74,6 +73,7 @@ def main(composed: DictConfig, *, answers: TextIO | None = None) -> int:
     """
     quiet()
     console, path = Console(), None
+    hydra = HydraConfig.get()
 
     def failed(text: str) -> None:
         console.error(text)
@@ -83,11 +83,14 @@ def main(composed: DictConfig, *, answers: TextIO | None = None) -> int:
 
     try:
         with terminable():
-            config = settings(composed)
+            given, choices = list(hydra.overrides.task), hydra.runtime.choices
+            asked = Composition(plain(composed), given, choices)
+            config = settings(asked)
             check(config)
-            path = folder_of(config)
+            path = folder_of(config, asked)
             callbacks: list[Callback] = [] if answers is None else [JsonLines(answers)]
-            record = execute(config, path, facts=_facts(), callbacks=callbacks)
+            facts = facts_of(asked, sys.argv[1:])
+            record = execute(config, path, facts=facts, callbacks=callbacks)
             if answers is not None:
                 write_json(_result(record, path), answers)
     except KeyboardInterrupt:
@@ -104,8 +107,15 @@ def main(composed: DictConfig, *, answers: TextIO | None = None) -> int:
     return 0
 
 
-def folder_of(config: Mapping[str, Any]) -> Path:
+def folder_of(config: Mapping[str, Any], asked: Composition) -> Path:
     """Return the run folder: the one to resume, the one given, or a new one by date.
+
+    Parameters
+    ----------
+    config : mapping
+        Resolved settings.
+    asked : Composition
+        Names the method.
 
     Raises
     ------
@@ -116,8 +126,7 @@ def folder_of(config: Mapping[str, Any]) -> Path:
     if given:
         return Path(given).absolute()
     stamp = datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
-    method = HydraConfig.get().runtime.choices["method"]
-    return new_folder(Path("runs", f"{stamp}-{method}").absolute())
+    return new_folder(Path("runs", f"{stamp}-{asked.choices['method']}").absolute())
 
 
 def pin_kernels(*, machine: bool = False) -> None:
@@ -153,19 +162,27 @@ def compose_settings(overrides: Sequence[str], configs: Path = CONFIGS) -> dict[
     ConfigError
         If a setting is unknown or out of range.
     """
-    register(overrides)
-    with initialize_config_dir(str(configs), version_base="1.3"):
-        config = settings(compose("config", overrides=list(overrides)))
+    config = settings(composition(overrides, configs=configs))
     check(config)
     return config
 
 
-def settings(composed: DictConfig) -> dict[str, Any]:
+def settings(asked: Composition) -> dict[str, Any]:
     """Return the settings of this job: composed, or those of the run to resume.
 
-    A resumed run takes its own settings, with what was given on the command line on top.
+    A resumed run takes its own settings, with what was asked for beside them on top.
+
+    Parameters
+    ----------
+    asked : Composition
+        For a run to resume with its own overrides first, as far as it says them.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no run to resume, or its settings cannot be read.
     """
-    config = {k: v for k, v in plain(composed).items() if k not in ("method", "preset")}
+    config = {k: v for k, v in asked.config.items() if k not in ("method", "preset")}
     if config["resume"] is None:
         return config
     file = Path(config["resume"]) / "config.yaml"
@@ -177,7 +194,7 @@ def settings(composed: DictConfig) -> dict[str, Any]:
         raise CheckpointError(f"{file} cannot be read ({error}): restore it") from error
     if not isinstance(saved, dict) or not {"run_dir", "rounds"} <= set(saved):
         raise CheckpointError(f"{file} is damaged (it holds no settings of a run): restore it")
-    own, given = own_overrides(config["resume"]), list(HydraConfig.get().overrides.task)
+    own, given = own_overrides(config["resume"]), asked.overrides
     new = given[len(own) if given[: len(own)] == own else 0 :]
     keys = [override.lstrip("+~").partition("=")[0] for override in new]
     if "method" in keys or "preset" in keys:  # they may change any key
@@ -220,6 +237,7 @@ def execute(
     *,
     facts: Mapping[str, Any] = EMPTY,
     callbacks: list[Callback] | None = None,
+    shown: bool = True,
 ) -> dict[str, Any]:
     """Run a setting in a folder, new or resumed, and write its report.
 
@@ -233,6 +251,8 @@ def execute(
         What else the manifest says: the command, and the overrides that a resume starts from.
     callbacks : list of Callback or None
         Beside the early stop, the tracker and the profile that the settings ask for.
+    shown : bool
+        Whether progress is shown; the run's log has it in any case.
 
     Returns
     -------
@@ -245,7 +265,7 @@ def execute(
         If another process owns the folder, or the run cannot go on.
     """
     with terminable(), owned(path):
-        return execute_owned(config, path, facts=facts, callbacks=callbacks)
+        return execute_owned(config, path, facts=facts, callbacks=callbacks, shown=shown)
 
 
 def execute_owned(
@@ -254,6 +274,7 @@ def execute_owned(
     *,
     facts: Mapping[str, Any] = EMPTY,
     callbacks: list[Callback] | None = None,
+    shown: bool = True,
 ) -> dict[str, Any]:
     """Do what `execute` does in a folder that the caller owns, see :func:`~.owner.owned`."""
     keep_memory()  # the sums of every round are as large as those before
@@ -276,7 +297,7 @@ def execute_owned(
     folder = RunFolder(path, resume=resumed)
     if resumed:
         folder.cut_back(checkpoint.round if checkpoint else 0)
-    console = Console(log=folder.log)
+    console = Console(log=folder.log) if shown else Console.unseen(folder.log)
     for note in notes:
         console.warn(note)
     facts = {**facts, "content": contents, "code": code_of(config), "resume_notes": notes}
@@ -433,19 +454,19 @@ def _copy(keys: list[str], source: dict[str, Any], target: dict[str, Any]) -> No
     target[keys[-1]] = source[keys[-1]]
 
 
-def _command() -> str:
-    arguments = [a for a in sys.argv[1:] if not a.startswith(_PLACES)]
-    return shlex.join([*RUN, *arguments])
+def facts_of(asked: Composition, arguments: Sequence[str]) -> dict[str, Any]:
+    """Return what only who started a run knows: it goes into the manifest.
 
-
-def _facts() -> dict[str, Any]:
-    """Return what only the command line knows: it goes into the manifest."""
-    choices, given = HydraConfig.get().runtime.choices, _overrides()
+    Parameters
+    ----------
+    asked : Composition
+        What was asked for.
+    arguments : sequence of str
+        Of the command that repeats the run.
+    """
+    choices, given = asked.choices, [o for o in asked.overrides if not o.startswith(_PLACES)]
     method = str(choices["method"])
     if any(o.startswith(("client=", "strategy=")) for o in given):
         method = f"{choices['client']} + {choices['strategy']}"
-    return {"command": _command(), "overrides": given, "method": method}
-
-
-def _overrides() -> list[str]:
-    return [o for o in HydraConfig.get().overrides.task if not o.startswith(_PLACES)]
+    command = [*RUN, *(a for a in arguments if not a.startswith(_PLACES))]
+    return {"command": shlex.join(command), "overrides": given, "method": method}

@@ -6,8 +6,10 @@ Hydra's own texts advise ``+key``, which adds what nothing reads, and do not say
 import difflib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +19,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from hydra.version import VersionBase
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -67,14 +70,33 @@ def composing(given: Sequence[str], own: Sequence[str] = ()) -> Iterator[None]:
         raise ConfigError(explained(error, given, own)) from error
 
 
-def composed(
+@dataclass(frozen=True)
+class Composition:
+    """Settings as Hydra composed them; they are not checked yet.
+
+    Parameters
+    ----------
+    config : dict
+        With everything filled in.
+    overrides : list of str
+        What it was composed with.
+    choices : mapping of str to str
+        Group -> the option that was chosen.
+    """
+
+    config: dict[str, Any]
+    overrides: list[str]
+    choices: Mapping[str, str]
+
+
+def composition(
     overrides: Sequence[str],
     own: Sequence[str] = (),
     *,
     name: str = "config",
     configs: Path = CONFIGS,
-) -> dict[str, Any]:
-    """Compose settings outside of ``hydra.main``; they are not checked yet.
+) -> Composition:
+    """Compose settings outside of ``hydra.main``; a Hydra that the caller has is left alone.
 
     Parameters
     ----------
@@ -91,10 +113,31 @@ def composed(
         If the settings cannot be composed, or one has no value.
     """
     register(overrides)
+    theirs, base = GlobalHydra.instance(), VersionBase.instance()
+    GlobalHydra.set_instance(copy(theirs))
     GlobalHydra.instance().clear()
-    with composing(overrides, own), initialize_config_dir(str(configs), version_base="1.3"):
-        config = compose(name, overrides=list(overrides))
-    return plain(config)
+    VersionBase.set_instance(copy(base))
+    try:
+        with composing(overrides, own), initialize_config_dir(str(configs), version_base="1.3"):
+            config = compose(name, overrides=list(overrides), return_hydra_config=True)
+    finally:
+        GlobalHydra.set_instance(theirs)
+        VersionBase.set_instance(base)
+    choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
+    with open_dict(config):
+        del config["hydra"]
+    return Composition(plain(config), list(overrides), choices)
+
+
+def composed(
+    overrides: Sequence[str],
+    own: Sequence[str] = (),
+    *,
+    name: str = "config",
+    configs: Path = CONFIGS,
+) -> dict[str, Any]:
+    """Return the settings of a `composition` alone."""
+    return composition(overrides, own, name=name, configs=configs).config
 
 
 @contextmanager
