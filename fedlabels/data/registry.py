@@ -12,11 +12,13 @@ from fedlabels.data.hub import read_huggingface
 from fedlabels.data.icons import read_icons
 from fedlabels.data.idx import read_fashion_mnist, read_mnist
 from fedlabels.data.image_folder import read_image_folder
+from fedlabels.data.leaf import read_leaf
 from fedlabels.data.medmnist import read_medmnist
 from fedlabels.data.npz import read_npz
 from fedlabels.data.roots import search_roots
 from fedlabels.data.stl10 import read_stl10
 from fedlabels.data.svhn import read_svhn
+from fedlabels.data.table import read_table_set
 from fedlabels.data.timeseries_npz import read_timeseries_npz
 from fedlabels.data.ts import read_ts
 from fedlabels.data.uci_har import read_uci_har
@@ -34,11 +36,13 @@ READERS: dict[str, Callable[..., DataSource]] = {
     "huggingface": read_huggingface,
     "icons": read_icons,
     "image_folder": read_image_folder,
+    "leaf": read_leaf,
     "medmnist": read_medmnist,
     "mnist": read_mnist,
     "npz": read_npz,
     "stl10": read_stl10,
     "svhn": read_svhn,
+    "table": read_table_set,
     "timeseries_npz": read_timeseries_npz,
     "ts": read_ts,
     "uci_har": read_uci_har,

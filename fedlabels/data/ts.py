@@ -17,7 +17,8 @@ from fedlabels.data.arrays import statistics
 from fedlabels.data.dataset import DataSource, pair
 from fedlabels.data.options import choice, text
 from fedlabels.data.ragged import finite
-from fedlabels.data.roots import Roots, candidates, find_first, missing
+from fedlabels.data.roots import Roots, candidates, find_first
+from fedlabels.data.roots import missing as not_found
 from fedlabels.data.windows import Cutter, Series
 from fedlabels.errors import DataError
 
@@ -54,7 +55,7 @@ def read_ts(
     window: int | None = None,
     step: int | None = None,
     pad: str | None = None,
-    missing_values: str | None = None,
+    missing: str | None = None,
 ) -> DataSource:
     """Read ``NAME_TRAIN.ts`` and ``NAME_TEST.ts``.
 
@@ -63,10 +64,10 @@ def read_ts(
     roots : Roots
         ``root`` is the folder with the two files, or one that holds it under the name of the set.
     name : str or None
-        Name of the set; None takes the only one in the folder.
+        Name of the set; None takes that of the folder, or the only one in it.
     window, step, pad
         As in `fedlabels.data.windows.Cutter`.
-    missing_values : {"interpolate"} or None
+    missing : {"interpolate"} or None
         What becomes of values that are missing within a series: they lie on a line between their
         neighbours, and are the nearest one at the ends. None refuses them.
 
@@ -84,12 +85,12 @@ def read_ts(
         If files are missing or damaged, have time stamps or no classes, or do not fit together.
     """
     cutter = Cutter(_NAME, window, step, pad)
-    if missing_values is not None:
-        choice(_NAME, "dataset.options.missing_values", missing_values, ("interpolate",))
+    if missing is not None:
+        choice(_NAME, "dataset.options.missing", missing, ("interpolate",))
     if name is not None:
         text(_NAME, "dataset.options.name", name)
     paths = _locate(roots, name)
-    parts = [_read(path, fills=missing_values is not None) for path in paths]
+    parts = [_read(path, fills=missing is not None) for path in paths]
     train, test = parts
     if set(train.classes) != set(test.classes):
         raise DataError(
@@ -119,6 +120,8 @@ def _locate(roots: Roots, name: str | None) -> tuple[Path, Path]:
     folders = candidates(roots, (name, f"{_NAME}/{name}") if name else (_NAME,))
     if name is None:
         found = [path for folder in folders for path in sorted(folder.glob("*_TRAIN.ts"))]
+        namesakes = [path for path in found if path.name == f"{path.parent.name}_TRAIN.ts"]
+        found = namesakes[:1] or found
         if len(found) > 1:
             names = [path.name.removesuffix("_TRAIN.ts") for path in found]
             raise DataError(
@@ -126,14 +129,14 @@ def _locate(roots: Roots, name: str | None) -> tuple[Path, Path]:
                 "dataset.options.name to one of them"
             )
         if not found:
-            raise missing(_NAME, [folder / "NAME_TRAIN.ts" for folder in folders], remedy)
+            raise not_found(_NAME, [folder / "NAME_TRAIN.ts" for folder in folders], remedy)
         folders, name = [found[0].parent], found[0].name.removesuffix("_TRAIN.ts")
     files = [tuple(folder / f"{name}_{split}.ts" for split in _SPLITS) for folder in folders]
     both = [pair for pair in files if all(path.is_file() for path in pair)]
     if not both:
         lacking = find_first((path for pair in files for path in pair), Path.is_file)
         beside = f"{lacking} lies there alone; " if lacking else ""
-        raise missing(_NAME, [path for pair in files for path in pair], f"{beside}{remedy}")
+        raise not_found(_NAME, [path for pair in files for path in pair], f"{beside}{remedy}")
     return both[0][0], both[0][1]
 
 
@@ -218,7 +221,7 @@ def _sample(where: _Line, line: str, classes: Sequence[str], *, fills: bool) -> 
         channel, step = np.argwhere(np.isnan(item))[0].tolist()
         raise where.fail(
             f"a value is missing in channel {channel} at step {step}; set "
-            "dataset.options.missing_values=interpolate, or leave the series out"
+            "dataset.options.missing=interpolate, or leave the series out"
         )
     if not item.size:
         raise where.fail("every value is missing; leave the series out")

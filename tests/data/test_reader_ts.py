@@ -55,22 +55,27 @@ class TestReads:
         with pytest.raises(DataError, match=r"2 sets \(Other, Vowels\); set dataset\.options\.nam"):
             load("ts", root=str(tmp_path), window=3)
 
+    def test_a_set_called_as_its_folder_needs_no_name(self, tmp_path):
+        write(tmp_path / "Vowels", name="Vowels_eq")
+        root = write(tmp_path / "Vowels")
+        assert load("ts", root=root, window=3).train.name == "Vowels"
+
     def test_univariate_and_tags_in_any_case(self, tmp_path):
         head = "@TimeStamps False\n@UNIVARIATE true\n@classlabel TRUE a b\n@DATA\n"
         root = write(tmp_path, "1,2,3:a\n4,5,6:b\n", "7,8,9:b\n", head)
         source = load("ts", root=root)
         assert source.train.x.tolist() == [[[1, 2, 3]], [[4, 5, 6]]]
 
-    def test_missing_values(self, tmp_path):
+    def test_missing(self, tmp_path):
         rows = "?,2,?,6,?:1,2,3,4,5:9\n1,2,3,4,?:1,2,3,4,?:10\n1,2,3,4,NaN:1,2,3,4,?:10\n"
         root = write(tmp_path, rows)
         with pytest.raises(
             DataError,
             match=r"TRAIN\.ts, line 13: a value is missing in channel 0 at step 0; set "
-            r"dataset\.options\.missing_values=interpolate",
+            r"dataset\.options\.missing=interpolate",
         ):
             load("ts", root=root, window=3)
-        source = load("ts", root=root, window=3, missing_values="interpolate")
+        source = load("ts", root=root, window=3, missing="interpolate")
         assert source.train.x[0, 0].tolist() == [2, 2, 4]
         assert "3 to 5" not in source.train.reading  # behind the last value a series ends
         assert "4 to 5" in source.train.reading
@@ -125,8 +130,8 @@ class TestRefusals:
             load("ts", root=root)
 
     def test_options(self, tmp_path):
-        with pytest.raises(ConfigError, match=r"options\.missing_values must be one of interpol"):
-            load("ts", root=str(tmp_path), missing_values="mean")
+        with pytest.raises(ConfigError, match=r"options\.missing must be one of interpol"):
+            load("ts", root=str(tmp_path), missing="mean")
         with pytest.raises(ConfigError, match=r"dataset\.options\.name must be a text"):
             load("ts", root=str(tmp_path), name=5)
         with pytest.raises(DataError, match=r"NAME_TRAIN\.ts(.|\n)*dataset\.options\.name=NAME"):

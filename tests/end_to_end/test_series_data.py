@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.data import test_reader_leaf as leaf
 from tests.data import test_reader_series as ragged
+from tests.data import test_reader_table as table
 from tests.data import test_reader_ts as ts
 from tests.data import test_reader_wearables as wearables
 from tests.end_to_end.harness import column, config_of, simulate
@@ -36,7 +38,21 @@ def _wisdm(folder: Path) -> tuple[str, ...]:
             "partition=natural", "clients=2", "evaluate_clients=true")  # fmt: skip
 
 
-WRITERS = [_ragged, _ts, _uci_har, _wisdm]
+def _leaf(folder: Path) -> tuple[str, ...]:
+    leaf.write_set(folder)
+    return ("dataset=leaf", "dataset.options.shape=[1,4,4]", "dataset.views=digits", "model=mlp",
+            "method=fixmatch", "partition=natural", "clients=3",
+            "evaluate_clients=true")  # fmt: skip
+
+
+def _table(folder: Path) -> tuple[str, ...]:
+    place = table.write(folder / "heart.csv")
+    roles = [f"dataset.options.{option}={name}" for option, name in table.BY_COLUMN.items()]
+    return ("dataset=table", f"dataset.root={place}", *roles, "model=mlp", "partition=natural",
+            "clients=2")  # fmt: skip
+
+
+WRITERS = [_ragged, _ts, _uci_har, _wisdm, _table, _leaf]
 
 
 @pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__.strip("_"))
