@@ -50,7 +50,7 @@ PURELIB := -c "import sysconfig; print(sysconfig.get_path('purelib'))"
 test-flower: $(VENV)/installed
 	test -x $(OLDER)/bin/python || $(BIN)/python -m venv $(OLDER)
 	$(BIN)/python $(PURELIB) > "$$($(OLDER)/bin/python $(PURELIB))/zz_base.pth"
-	$(OLDER)/bin/python -m pip install -q --no-deps "flwr==1.41.0"
+	$(OLDER)/bin/python -m pip install -q --ignore-installed --no-deps "flwr==1.41.0"
 	FEDLABELS_OTHER_FLOWER="$(BIN)" PYTHONPATH="$(CURDIR)" $(OLDER)/bin/python -m pytest \
 	  tests/rounds tests/strategies/test_stock.py tests/strategies/test_stock_values.py \
 	  tests/simulation/test_grid.py tests/worker/test_mods.py tests/deploy/test_versions.py
