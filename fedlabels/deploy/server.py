@@ -39,6 +39,7 @@ from fedlabels.run.main import check_unfinished, early_end, measured, own_overri
 from fedlabels.run.place import Elsewhere, RoundPlan, usable
 from fedlabels.run.setup import build_world
 from fedlabels.run.signals import terminable
+from fedlabels.run.start import keep, start_of
 from fedlabels.run.world import World
 from fedlabels.settings.config import check
 from fedlabels.settings.mistakes import composed
@@ -140,13 +141,24 @@ def _execute(config: dict[str, Any], grid: Grid, overrides: str, path: Path) -> 
         config = planned(config, checkpoint)
     tracking = tracking_of(config)
     world = build_world(config, undealt)
+    start = start_of(config, world, path, checkpoint)
+    if start is not None and not world.strategy.has_model:
+        raise ConfigError(
+            f"model.start with strategy={config['strategy']['name']} is for simulations: clients "
+            "have models of their own, and devices do not get the weights"
+        )
+    world = replace(world, start=start)
     early_stop = EarlyStop(**config["early_stop"], every=config["evaluate_every"])
     early_stop.choose(measured(config, world))
-    contents, notes = contents_of(config, world.source.content), list[str]()
+    contents, notes = (
+        contents_of(config, world.source.content, start.sha256 if start else None),
+        list[str](),
+    )
     if checkpoint is not None:
         check_unfinished(checkpoint, config, path, None, early_stop, reports=False)
         notes = check_identity(checkpoint, config, contents)
     folder = RunFolder(path, resume=resumed)
+    keep(start, path)
     if resumed:
         folder.cut_back(checkpoint.round if checkpoint else 0)
     LOG.info("run folder: %s", folder.path)
@@ -278,7 +290,7 @@ class Devices(Elsewhere):
             run=run,
             seed=config["seed"],
             client=clients.settings_of(config),
-            model=config["model"],
+            model={key: value for key, value in config["model"].items() if key != "start"},
             shape=train.shape,
             class_names=train.class_names,
             mean=train.mean,

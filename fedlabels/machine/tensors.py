@@ -2,14 +2,17 @@
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import save
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load, save
 
-from fedlabels.errors import CheckpointError
+from fedlabels.errors import CheckpointError, DataError
+
+Arrays = dict[str, NDArray[Any]]
 
 
 def tensor_bytes(
@@ -44,3 +47,28 @@ def tensor_bytes(
 def tensors_sha256(arrays: Mapping[str, NDArray[Any]]) -> str:
     """Return the SHA-256 of arrays: of their safetensors file without a header of its own."""
     return hashlib.sha256(tensor_bytes(arrays)).hexdigest()
+
+
+def read_tensors(path: Path) -> tuple[Arrays, dict[str, str]]:
+    """Read a safetensors file.
+
+    Returns
+    -------
+    dict of str to ndarray, dict of str to str
+        Tensors, and what the header says beside them.
+
+    Raises
+    ------
+    DataError
+        If there is none, or it is damaged.
+    """
+    if not path.is_file():
+        is_run = path.name == "model.safetensors" and path.parent.is_dir()
+        then = "; a run has it from its first checkpoint on" if is_run else ""
+        raise DataError(f"there is no {path}{then}")
+    try:
+        with safe_open(path, "np") as file:
+            header = file.metadata() or {}
+        return dict(load(path.read_bytes())), dict(header)
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path} cannot be read as safetensors ({error}): restore it") from error

@@ -30,6 +30,7 @@ from fedlabels.federation import (
     make,
 )
 from fedlabels.federation.index_files import content_sha256
+from fedlabels.run.start import weights_sha256
 from fedlabels.settings.hashing import FILES
 
 Settings = Mapping[str, Any]
@@ -142,7 +143,7 @@ def build_data(
     return replace(source, content=content), federation
 
 
-def contents_of(config: Settings, dataset: str) -> dict[str, str]:
+def contents_of(config: Settings, dataset: str, start: str | None = None) -> dict[str, str]:
     """Return hashes of the content of all that settings name by a path.
 
     Parameters
@@ -151,6 +152,8 @@ def contents_of(config: Settings, dataset: str) -> dict[str, str]:
         Resolved settings.
     dataset : str
         Hash of the data set; empty where it is not known.
+    start : str or None
+        Hash of what ``model.start`` names, where it is known; None reads it.
 
     Returns
     -------
@@ -168,7 +171,10 @@ def contents_of(config: Settings, dataset: str) -> dict[str, str]:
         path = config[group].get(name)
         if path is not None:
             try:
-                found[key] = content_sha256(Path(path))
+                is_start = key == "model.start"
+                found[key] = (
+                    (start or weights_sha256(path)) if is_start else content_sha256(Path(path))
+                )
             except OSError as error:
                 raise DataError(f"{key}={path} cannot be read ({error})") from error
     return found

@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -40,6 +41,7 @@ from fedlabels.run.json_lines import JsonLines
 from fedlabels.run.loop import Loop
 from fedlabels.run.setup import build_world
 from fedlabels.run.signals import INTERRUPTED, terminable
+from fedlabels.run.start import keep, start_of
 from fedlabels.run.world import World
 from fedlabels.settings.config import check
 from fedlabels.settings.groups import AUC, MEANS, PERSONAL, TEST
@@ -286,15 +288,21 @@ def execute_owned(
         config = planned(config, checkpoint)
     profile, tracking = profile_of(config), tracking_of(config)
     world = build_world(config)
+    start = start_of(config, world, path, checkpoint)
+    world = replace(world, start=start)
     decomposition = decomposition_of(config, world.strategy)
     early_stop = EarlyStop(**config["early_stop"], every=config["evaluate_every"])
     early_stop.choose(measured(config, world))
-    contents, notes = contents_of(config, world.source.content), list[str]()
+    contents, notes = (
+        contents_of(config, world.source.content, start.sha256 if start else None),
+        list[str](),
+    )
     if checkpoint is not None:
         check_unfinished(checkpoint, config, path, world.federation.hash, early_stop)
         notes = check_identity(checkpoint, config, contents)
         verify(path / "state", checkpoint.states or {})
     folder = RunFolder(path, resume=resumed)
+    keep(start, path)
     if resumed:
         folder.cut_back(checkpoint.round if checkpoint else 0)
     console = Console(log=folder.log) if shown else Console.unseen(folder.log)

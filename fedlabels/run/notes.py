@@ -12,7 +12,7 @@ LONGEST = 200  # characters of an error in a line
 
 
 def odd(world: World, *, dealt: bool) -> list[str]:
-    """Say what is odd about the data, a sentence each.
+    """Say what is odd about the data, and about where the model begins, a sentence each.
 
     Parameters
     ----------
@@ -22,9 +22,10 @@ def odd(world: World, *, dealt: bool) -> list[str]:
         Whether it is known who holds what; of real devices it is not.
     """
     tests = samples_of(world.source.test)
+    begun = [] if world.start is None else list(world.start.notes)
     if not dealt:
-        return untested(tests)
-    return suspicions(
+        return [*begun, *untested(tests)]
+    return begun + suspicions(
         world.federation,
         tests,
         train=samples_of(world.source.train),

@@ -82,7 +82,8 @@ def _first_arrays(model: Module) -> Arrays:
 
 def _groups(config: Settings, client: Client, strategy: ServerStrategy) -> tuple[Group, ...]:
     """Return one group a model: ``model`` and those of ``architectures.models``."""
-    models = [config["model"], *config["architectures"]["models"]]
+    model = {key: value for key, value in config["model"].items() if key != "start"}
+    models = [model, *config["architectures"]["models"]]
     if len(models) > 1 and not strategy.any_architecture:
         raise ConfigError(
             f"strategy {config['strategy']['name']} averages weights, so all clients need one "
@@ -170,4 +171,5 @@ def _server_spec(config: Settings, world: World) -> WorkerSpec:
         dtype=config["precision"],
         device=config["backend"]["device"],
         plugins=plugins.used(type(world.client)),
+        start=None if world.start is None else world.start.arrays,
     )

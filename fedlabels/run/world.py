@@ -9,9 +9,32 @@ import numpy as np
 from fedlabels.cohort import Client, Layout
 from fedlabels.data import DataSource
 from fedlabels.federation import Federation
+from fedlabels.rounds.job import Arrays
 from fedlabels.strategies.base import ServerStrategy
 from fedlabels.worker.evaluation import MOST_PROBABILITIES
 from fedlabels.worker.population import Population
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run's model begins from.
+
+    Parameters
+    ----------
+    arrays : dict of str to ndarray
+        Tensors that the model takes over.
+    sha256 : str
+        Of all that was read.
+    notes : tuple of str
+        What is new in the model, and what of the tensors is no part of it.
+    read : dict of str to ndarray
+        All that was read.
+    """
+
+    arrays: Arrays
+    sha256: str
+    notes: tuple[str, ...]
+    read: Arrays
 
 
 @dataclass(frozen=True)
@@ -26,6 +49,7 @@ class World:
     layout: Layout
     feature_dim: int
     view_options: Mapping[str, Any] = field(default_factory=dict)
+    start: Start | None = None
 
     @property
     def tests_model(self) -> bool:

@@ -285,6 +285,9 @@ def check(config: Mapping[str, Any], *, runs: bool = True) -> None:
             f"max_client_failures is a share in [0, 1], got {config['max_client_failures']}"
         )
     _one_of("precision", config["precision"], ("float32", "float64", "bfloat16"))
+    start = config["model"].get("start")
+    if not (start is None or (isinstance(start, str) and start)):
+        raise ConfigError(f"model.start must be a run folder or a .safetensors file, got {start!r}")
     _check_backend(config["backend"])
     _check_early_stop(config)
     _check_architectures(config["architectures"]["models"])

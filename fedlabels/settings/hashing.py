@@ -16,7 +16,7 @@ MAY_DIFFER = (
 MACHINE = ("backend.device", "backend.execution", "backend.stack_size", "backend.block_size")
 """Settings that change the last bits, and may follow the machine on which a run goes on."""
 
-FILES = ("strategy.anchor_file", "partition.file", "labels.file")
+FILES = ("strategy.anchor_file", "partition.file", "labels.file", "model.start")
 """Settings that name a file: what counts is its content."""
 
 _ROOT = "dataset.root"  # a place, too: the data's content is compared apart

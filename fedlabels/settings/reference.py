@@ -255,8 +255,15 @@ def _of_model(name: str) -> tuple[Row, ...]:
     made |= {key: None for key in (*STANDARDIZATION, "feature_dim") if key not in made}
     docs["feature_dim"] = ("", _feature_dim())
     hints["feature_dim"] = int | None
+    made["start"], hints["start"], docs["start"] = None, str | None, ("", START)
     docs = _beside(MODELS[name], docs, made)
     return tuple(_row("model.", k, hints[k], preset.get(k, v), docs) for k, v in made.items())
+
+
+START = (
+    "Run folder or ``.safetensors`` file from whose weights the run begins: the global model, and "
+    "those of clients; None draws them."
+)
 
 
 def _norms() -> Iterator[str]:

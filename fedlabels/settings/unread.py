@@ -117,7 +117,7 @@ _KINDS: dict[str, Callable[[str], Any]] = {
 def _keys_of(group: str, name: str) -> tuple[str, ...] | None:
     """Return the keys of a group's option; None where the name is not known."""
     if group == "model":
-        return ("name", *known_settings(name)) if name in MODELS else None
+        return ("name", "start", *known_settings(name)) if name in MODELS else None
     kind = _KINDS[CHOOSER.get(group, group)](name)
     if kind is None:
         return None

@@ -2,23 +2,19 @@
 
 import os
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file
 from torch import Tensor, nn
 
 from fedlabels.cohort.net import build_seeded
 from fedlabels.errors import ConfigError, DataError
-from fedlabels.machine.tensors import tensors_sha256
+from fedlabels.machine.tensors import Arrays, read_tensors, tensors_sha256
 from fedlabels.models import Classifier, build
 from fedlabels.models.description import FILE, HEADER, Description, Samples, loads
 from fedlabels.worker.state import unflatten
 
-Arrays = dict[str, NDArray[Any]]
 WEIGHTS, STATES = "model.safetensors", "state"
 _LOW = {"bfloat16": torch.bfloat16}
 
@@ -188,31 +184,6 @@ def read_stored(source: Path) -> Stored:
             f"the file, or the {FILE} beside it"
         )
     return Stored(path, arrays, description)
-
-
-def read_tensors(path: Path) -> tuple[Arrays, dict[str, str]]:
-    """Read a safetensors file.
-
-    Returns
-    -------
-    dict of str to ndarray, dict of str to str
-        Tensors, and what the header says beside them.
-
-    Raises
-    ------
-    DataError
-        If there is none, or it is damaged.
-    """
-    if not path.is_file():
-        is_run = path.name == WEIGHTS and path.parent.is_dir()
-        then = "; a run has it from its first checkpoint on" if is_run else ""
-        raise DataError(f"there is no {path}{then}")
-    try:
-        with safe_open(path, "np") as file:
-            header = file.metadata() or {}
-        return load_file(path), dict(header)
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path} cannot be read as safetensors ({error}): restore it") from error
 
 
 def _net(description: Description, group: int) -> Classifier:

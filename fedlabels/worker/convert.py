@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedlabels.cohort.device import CPU, upload
 from fedlabels.rounds.job import Arrays
@@ -29,6 +29,12 @@ def tensors(arrays: Mapping[str, NDArray[Any]], device: torch.device = CPU) -> d
         k: upload(canonical(v, formats.get(v.ndim, torch.contiguous_format)), device)
         for k, v in arrays.items()
     }
+
+
+def begin_from(model: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Put weights into a model by name, in their own type; others stay as they were drawn."""
+    values = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+    model.load_state_dict(values, strict=False, assign=True)
 
 
 def trees_of(

@@ -37,7 +37,7 @@ from fedlabels.rounds.judge import (
 from fedlabels.rounds.order import Item, Order, Report
 from fedlabels.rounds.reduce import Buffers, TreeSum
 from fedlabels.rounds.terms import size
-from fedlabels.worker.convert import copies_of, tensors
+from fedlabels.worker.convert import begin_from, copies_of, tensors
 from fedlabels.worker.evaluation import MOST_PROBABILITIES, Scored, scored
 from fedlabels.worker.kept import check_state, held
 from fedlabels.worker.outcome import Outcome
@@ -89,6 +89,8 @@ class WorkerSpec:
         Flower's mods around what a client sends, outermost first; see `worker.mods`.
     plugins : mapping of str to str
         Packages that hold the clients, with their hashes; see `fedlabels.plugins`.
+    start : dict of str to ndarray, or None
+        Weights from which models begin, the global one and those of clients, by name.
     """
 
     train: ArrayDataset
@@ -108,6 +110,7 @@ class WorkerSpec:
     lanes: int = 4
     mods: tuple[str, ...] = ()
     plugins: Mapping[str, str] = field(default_factory=dict)
+    start: Arrays | None = None
 
 
 class Worker:
@@ -176,6 +179,8 @@ class Worker:
     def _build(self, group: Any) -> Nets:
         def factory() -> dict[str, torch.nn.Module]:
             model = build_model(group.model, self._data, **group.settings)
+            if self._spec.start is not None:
+                begin_from(model, self._spec.start)
             nets: dict[str, torch.nn.Module] = group.client.nets(model, self._data)
             return nets
 

@@ -383,8 +383,9 @@ def _check_config(path: Path, manifest: Mapping[str, Any], config: Mapping[str, 
         return
     lines = "\n  ".join(differing)
     raise CheckpointError(
-        f"{path} was made with other settings (saved -> now):\n  {lines}\n"
-        "Set them back to resume, or start a run in another folder."
+        f"{path} is of a run whose settings are others (saved -> now):\n  {lines}\n"
+        "Set them back to resume; to go on from its model with other settings begin a new run with "
+        f"model.start={path.parents[1]} in place of resume=."
     )
 
 
