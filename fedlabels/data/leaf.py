@@ -181,8 +181,8 @@ def _users(path: Path) -> list[tuple[str, NDArray[np.float32], NDArray[np.int64]
         if not isinstance(user, str) or not user or not isinstance(data, dict) or user not in data:
             raise DataError(f"{where} has no entry in user_data")
         entry = data[user]
-        if not isinstance(entry, dict) or not {"x", "y"} <= entry.keys():
-            raise DataError(f"{where} has no x and y in user_data")
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(k), list) for k in "xy"):
+            raise DataError(f"{where} has no lists x and y in user_data")
         if not len(entry["x"]) == len(entry["y"]) == count:
             raise DataError(
                 f"{where} has {len(entry['x'])} samples x, {len(entry['y'])} labels y and "

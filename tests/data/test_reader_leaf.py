@@ -24,8 +24,10 @@ def people(names, count=6, *, first=0):
 def write(path, data, **changes):
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
-        "users": list(data), "num_samples": [len(d["y"]) for d in data.values()], "user_data": data,
-    }  # fmt: skip
+        "users": list(data),
+        "num_samples": [len(d["y"] or ()) for d in data.values()],
+        "user_data": data,
+    }
     path.write_text(json.dumps({k: v for k, v in {**content, **changes}.items() if v is not None}))
 
 
@@ -77,6 +79,7 @@ class TestRefusals:
             (people(["f9_0"]), {"num_samples": [7]}, "6 samples x, 6 labels y and num_samples 7"),
             (people(["f9_0"]), {"users": ["x"]}, "user 'x' has no entry in user_data"),
             (people(["f9_0"]), {"users": ["x", "y"]}, "must be lists of one length"),
+            (changed(y=None), {"num_samples": [6]}, "has no lists x and y in user_data"),
             (changed(y=[0]), {}, "6 samples x, 1 labels y"),
             (changed(x=["a b"] * 6), {"num_samples": [6]}, "are text, as in shakespeare"),
             (changed(x=[[1.0, 2.0]] * 6), {}, "have 2 numbers, those before 16"),
