@@ -4,6 +4,10 @@ The test part of UCI "Optical Recognition of Handwritten Digits", as
 ``sklearn.datasets.load_digits`` gives it.
 """
 
+import gzip
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,16 +39,10 @@ def read_digits(_roots: Roots, /) -> DataSource:
     The set has no official split. Of every class each fifth sample in file order is test data:
     fixed for ever, whatever the run's seed, so that accuracies of different runs compare.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise DataError(
-            "data set 'digits' is part of scikit-learn, which is not installed. "
-            "To get it: pip install scikit-learn"
-        ) from error
-    raw = load_digits()
-    pixels = np.rint(raw.images * (255 / _SCALE)).astype(np.uint8)[:, None]  # (N, 1, 8, 8)
-    labels = raw.target.astype(np.int64)
+    rows = _rows()
+    images = rows[:, :-1].reshape(-1, 1, 8, 8)
+    pixels = np.rint(images * (255 / _SCALE)).astype(np.uint8)
+    labels = rows[:, -1].astype(np.int64)
     test = every_nth_of_class(labels, TEST_EVERY)
     return pair(
         "digits",
@@ -54,6 +52,27 @@ def read_digits(_roots: Roots, /) -> DataSource:
         mean=MEAN,
         std=STD,
     )
+
+
+def _rows() -> NDArray[np.float64]:
+    """Return 64 values from 0 to 16 and the class of each image, shape (1797, 65).
+
+    The file is read without scikit-learn, whose import takes as long as all others of a run.
+    """
+    found = find_spec("sklearn")
+    if found is None or not found.submodule_search_locations:
+        raise DataError(
+            "data set 'digits' is part of scikit-learn, which is not installed. "
+            "To get it: pip install scikit-learn"
+        )
+    file = Path(found.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
+    if file.is_file():
+        with gzip.open(file) as lines:
+            return np.loadtxt(lines, delimiter=",")
+    from sklearn.datasets import load_digits  # of a version that keeps it elsewhere
+
+    whole = load_digits()
+    return np.column_stack([whole.data, whole.target])
 
 
 def every_nth_of_class(labels: NDArray[np.int64], step: int) -> NDArray[np.bool_]:

@@ -22,7 +22,6 @@ from fedlabels.machine import allowed_cores, portable
 from fedlabels.machine.memory import keep_memory
 from fedlabels.program import IN_CHECKOUT, RUN
 from fedlabels.renamed import RENAMED, is_of_before
-from fedlabels.report import write_report
 from fedlabels.rounds.flower_compat import quiet
 from fedlabels.run.callbacks import Callback
 from fedlabels.run.callbacks.decomposition import decomposition_of
@@ -325,6 +324,8 @@ def execute_owned(
         clock.stop()  # also after a round that did not end
         if tracking:
             tracking.close()
+    from fedlabels.report import write_report  # a page that the first round need not wait for
+
     report = write_report(folder.path)
     closing = _closing(record, report, config, folder)
     console.finish([*(profile.lines() if profile else []), *closing])

@@ -82,7 +82,7 @@ class TestDigits:
         np.testing.assert_allclose([pixels.mean(), pixels.std()], [*MEAN, *STD], rtol=0, atol=5e-4)
 
     def test_says_what_to_install(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+        monkeypatch.setitem(sys.modules, "sklearn", None)
         with pytest.raises(DataError, match="pip install scikit-learn"):
             load("digits")
 
