@@ -15,6 +15,7 @@ from fedlabels.data import ArrayDataset, DataSource
 from fedlabels.errors import FedLabelsError
 from fedlabels.federation import Federation, suspicions
 from fedlabels.federation.summary import class_counts
+from fedlabels.federation.suspicion import LISTED
 from fedlabels.report import Holdings, write_preview
 from fedlabels.run.data import build_data, read_data, sample_of, samples_of, views_of
 from fedlabels.run.signals import INTERRUPTED, terminable
@@ -189,6 +190,7 @@ class Look:
                 {"name": name, "samples": held, "clients": holders}
                 for name, held, holders in self.domains()
             ],
+            **({"names": list(self.federation.names)} if self.federation.names else {}),
             "notes": self.notes,
             "hash": self.federation.hash,
             "picture": self.picture,
@@ -230,6 +232,7 @@ def describe(federation: Federation, train: ArrayDataset) -> list[tuple[str, str
     pairs = [
         ("samples dealt", f"{s['samples']:,} of {len(train):,}"),
         ("clients", f"{s['clients']:,}"),
+        *_names(federation),
         ("size min / median / max", f"{s['size_min']} / {s['size_median']:g} / {s['size_max']}"),
         ("size, coefficient of variation", f"{s['size_cv']:.2f}"),
         ("effective classes, mean", f"{s['effective_classes']:.2f} of {federation.num_classes}"),
@@ -247,6 +250,13 @@ def describe(federation: Federation, train: ArrayDataset) -> list[tuple[str, str
             ("clients without own test samples", f"{int((sizes == 0).sum()):,}"),
         ]
     return [*pairs, ("hash", federation.hash[:16])]
+
+
+def _names(federation: Federation) -> list[tuple[str, str]]:
+    """Return what the clients are called, where they have names."""
+    named = [f"{number} {name}" for number, name in enumerate(federation.names[:LISTED])]
+    more = " ..." if len(federation.names) > LISTED else ""
+    return [("names of clients", ", ".join(named) + more)] if named else []
 
 
 def _uncovered(federation: Federation) -> float:
@@ -268,7 +278,7 @@ def _holdings(federation: Federation) -> Holdings:
     )
     hidden = federation.labels[federation.held.index] < 0
     unknown = np.bincount(federation.held.owners[hidden], minlength=number)
-    return Holdings(labeled, total, unknown)
+    return Holdings(labeled, total, unknown, federation.names)
 
 
 def _composed(overrides: Sequence[str]) -> dict[str, Any]:

@@ -33,7 +33,12 @@ _SINCE: Mapping[str, Any] = {
     "training.agc": None,
     "training.warmup_rounds": 0,
 }
-LATER: Mapping[str, Any] = {"schedule_rounds": None, "labels.total": None, "model.start": None}
+LATER: Mapping[str, Any] = {
+    "schedule_rounds": None,
+    "labels.total": None,
+    "labels.clients": None,
+    "model.start": None,
+}
 """Setting that came later -> its value in runs of before, which do not have it."""
 
 _AS_LABELED = {

@@ -1,16 +1,17 @@
 """What a label policy is: a rule that says which samples of a client are labeled."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedlabels.effect import ABOVE_0, Only, only
+from fedlabels.effect import ABOVE_0, GIVEN, Only, only
 from fedlabels.errors import ConfigError
 from fedlabels.federation.ragged import Indices, Ragged, stable_order
-from fedlabels.federation.registry import check_choice, check_range
+from fedlabels.federation.registry import check_choice, check_count, check_range
 from fedlabels.federation.samples import Samples
 
 POLICIES: dict[str, "type[LabelPolicy]"] = {}
@@ -130,9 +131,13 @@ class LabelPolicy(ABC):
         would have been labeled joins their unlabeled pool.
     fully_labeled_share : float
         Share of clients, among the others, whose samples are all labeled, in [0, 1].
-    choose : {"random", "smallest"}
-        Which clients: drawn by the seed, or by size (ties by client number): the smallest lose
-        their labels, the largest are fully labeled.
+    choose : {"random", "largest", "smallest", "all_classes", "given"}
+        Which clients: drawn by the seed; or by size (ties by client number), so that the largest
+        keep their labels and are fully labeled, and the smallest lose them (``smallest`` is the
+        same); or in the same way by the number of classes that they hold (ties by the seed); or
+        those in ``clients``.
+    clients : list of int or None
+        The clients that have labels, all others lose them; in place of a share of clients.
 
     Notes
     -----
@@ -144,10 +149,17 @@ class LabelPolicy(ABC):
     unlabeled_includes_labeled: bool = False
     zero_label_share: float = 0.0
     fully_labeled_share: float = 0.0
-    choose: Literal["random", "smallest"] = "random"
+    choose: Literal["random", "largest", "smallest", "all_classes", "given"] = "random"
+    clients: Sequence[int] | None = None
 
     counts: ClassVar[tuple[Only, ...]] = (
-        only("choose", share=ABOVE_0, zero_label_share=ABOVE_0, fully_labeled_share=ABOVE_0),
+        only(
+            "choose",
+            share=ABOVE_0,
+            zero_label_share=ABOVE_0,
+            fully_labeled_share=ABOVE_0,
+            clients=GIVEN,
+        ),
     )
 
     def __post_init__(self) -> None:
@@ -155,12 +167,34 @@ class LabelPolicy(ABC):
             check_range("unlabeled_fraction", self.unlabeled_fraction, 0.0, 1.0)
         check_range("zero_label_share", self.zero_label_share, 0.0, 1.0)
         check_range("fully_labeled_share", self.fully_labeled_share, 0.0, 1.0)
-        check_choice("choose", self.choose, ("random", "smallest"))
+        choices = ("random", "largest", "smallest", "all_classes", "given")
+        check_choice("choose", self.choose, choices)
+        self._check_clients()
         if self.silent_share + self.full_share > 1 + 1e-9:
             raise ConfigError(
                 "the shares of clients without labels and of fully labeled ones must sum to at "
                 f"most 1, got {self.silent_share} + {self.full_share}"
             )
+
+    def _check_clients(self) -> None:
+        if self.clients is None:
+            if self.choose == "given":
+                raise ConfigError("choose=given needs labels.clients, the clients that have labels")
+            return
+        if isinstance(self.clients, str) or not isinstance(self.clients, Sequence):
+            raise ConfigError(f"clients must be a list of client numbers, got {self.clients!r}")
+        for client in self.clients:
+            check_count("each of labels.clients", client)
+        if not self.clients or len(set(self.clients)) < len(self.clients):
+            raise ConfigError(
+                f"clients must name one client at least, and each once; got {list(self.clients)}"
+            )
+        if self.choose not in ("random", "given") or self.silent_share or self.full_share:
+            raise ConfigError(
+                f"clients={list(self.clients)} says which clients have labels; leave labels.choose "
+                "and the shares of clients (share, zero_label_share, fully_labeled_share)"
+            )
+        object.__setattr__(self, "clients", tuple(self.clients))
 
     @property
     def silent_share(self) -> float:
@@ -224,7 +258,7 @@ class LabelPolicy(ABC):
     def _marks(self, shuffled: Shuffled, random: np.random.Generator) -> tuple[Mask, Mask, Mask]:
         """Return labeled entries, clients without labels and fully labeled ones."""
         labeled = self.labeled(shuffled, random)
-        return labeled, *self._special(shuffled.shards.sizes, random)
+        return labeled, *self._special(shuffled, random)
 
     def _pool(self, shuffled: Shuffled, labeled: Mask) -> Mask:
         if self.unlabeled_fraction is None:
@@ -232,17 +266,39 @@ class LabelPolicy(ABC):
         counts = np.floor(self.unlabeled_fraction * shuffled.shards.sizes).astype(np.int64)
         return shuffled.first_among(~labeled, counts)
 
-    def _special(self, sizes: Indices, random: np.random.Generator) -> tuple[Mask, Mask]:
+    def _special(self, shuffled: Shuffled, random: np.random.Generator) -> tuple[Mask, Mask]:
         """Choose the clients without labels and the fully labeled ones."""
+        sizes = shuffled.shards.sizes
         silent, full = np.zeros(len(sizes), dtype=bool), np.zeros(len(sizes), dtype=bool)
+        if self.clients is not None:
+            return self._of_given(np.isin(np.arange(len(sizes)), self._known(len(sizes))))
         if not self.silent_share and not self.full_share:
             return silent, full
-        by_size = self.choose == "smallest"
-        order = np.argsort(sizes, kind="stable") if by_size else random.permutation(len(sizes))
+        if self.choose in ("smallest", "largest"):
+            order = np.argsort(sizes, kind="stable")
+        else:
+            order = random.permutation(len(sizes))
+        if self.choose == "all_classes":
+            classes = (shuffled.class_counts() > 0).sum(axis=1)
+            order = order[np.argsort(classes[order], kind="stable")]
         count = int(self.silent_share * len(sizes) + 0.5)
         silent[order[:count]] = True
         full[order[::-1][: min(int(self.full_share * len(sizes) + 0.5), len(sizes) - count)]] = True
         return silent, full
+
+    def _of_given(self, chosen: Mask) -> tuple[Mask, Mask]:
+        """Return clients without labels and fully labeled ones where some are given."""
+        return ~chosen, np.zeros_like(chosen)
+
+    def _known(self, clients: int) -> Sequence[int]:
+        """Return the clients that are given, if there are such."""
+        assert self.clients is not None  # whoever asks knows
+        if max(self.clients) >= clients:
+            raise ConfigError(
+                f"labels.clients names client {max(self.clients)}, but there are {clients}, 0 to "
+                f"{clients - 1}"
+            )
+        return self.clients
 
 
 def label_split(n: int | Indices, label_fraction: float, unlabeled_fraction: float) -> LabelSplit:

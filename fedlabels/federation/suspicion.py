@@ -45,6 +45,7 @@ def suspicions(
         *_sizes(federation),
         *_lost(federation),
         *([] if train is None else _left_out(federation, train)),
+        *([] if train is None else _drawn(federation, train)),
         *_labels(federation, sees_all_labels),
         *_classes(held),
         *_bias(federation, held),
@@ -195,6 +196,17 @@ def _own_tests(federation: Federation) -> Iterator[str]:
         yield (
             f"Clients with fewer than {TINY} test samples of their own: {few} of {len(sizes)}; "
             "their accuracies are coarse, so are the worst and the tenth percentile."
+        )
+
+
+def _drawn(federation: Federation, train: Samples) -> Iterator[str]:
+    """Say which people take part, where there are more than clients."""
+    people = len(train.owner_names)
+    natural = federation.settings.get("partition", {}).get("name") == "natural"
+    if natural and federation.names and len(federation) < people:
+        yield (
+            f"{len(federation)} of {people} natural clients take part, drawn by the seed: "
+            f"{_listed(federation.names)}."
         )
 
 

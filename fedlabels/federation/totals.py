@@ -33,10 +33,7 @@ class Amount(LabelPolicy):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.total is not None and self.full_share:
-            raise ConfigError(
-                f"labels.total={self.total} does not go with fully labeled clients, who have as "
-                "many labels as samples; give labels.fraction, or have no such clients"
-            )
+            raise not_of_full(self.total)
         if (self.fraction is None) == (self.total is None):
             raise ConfigError(
                 "give exactly one of labels.fraction (a share of every client's samples) and "
@@ -70,7 +67,7 @@ class Amount(LabelPolicy):
         if self.total is None:
             return super()._marks(shuffled, random)
         sizes = shuffled.shards.sizes
-        silent, full = self._special(sizes, random)
+        silent, full = self._special(shuffled, random)
         counts = self.counts_of(shuffled, ~silent, random)
         free = sizes - counts.sum(axis=1)
         wanted = np.floor((self.unlabeled_fraction or 0.0) * sizes).astype(np.int64)
@@ -83,6 +80,14 @@ class Amount(LabelPolicy):
                 "labels.unlabeled_fraction=null for all that are not labeled"
             )
         return shuffled.first_of_class(counts), silent, full
+
+
+def not_of_full(total: int) -> ConfigError:
+    """Make the error about a number of labels beside clients that label all they have."""
+    return ConfigError(
+        f"labels.total={total} does not go with fully labeled clients, who have as many labels as "
+        "samples; give labels.fraction, or have no such clients"
+    )
 
 
 def deal_total(

@@ -31,11 +31,18 @@ class Holdings:
         All its samples of known class, by their true class.
     unknown : ndarray, shape (clients,)
         Its samples whose class nobody knows.
+    names : tuple of str
+        One name a client where clients have some.
     """
 
     labeled: Counts
     total: Counts
     unknown: Counts
+    names: tuple[str, ...] = ()
+
+    def client(self, number: int) -> str:
+        """Return what a client is called: its number, and its name if it has one."""
+        return f"{number} {self.names[number]}" if self.names else str(number)
 
     @property
     def num_clients(self) -> int:
@@ -99,7 +106,8 @@ def read_holdings(path: Path) -> Holdings | None:
             labeled = _count(file["labeled_index"], file["labeled_offsets"], labels, classes)
             index, offsets = _held(file, len(labels))
             every = _count(index, offsets, labels, classes)
-            return Holdings(labeled[:, :-1], every[:, :-1], every[:, -1])
+            names = tuple(map(str, file["names"])) if "names" in file.files else ()
+            return Holdings(labeled[:, :-1], every[:, :-1], every[:, -1], names)
     except _DAMAGE as error:
         raise DataError(
             f"{path} is damaged ({error}): move it away and the report leaves this part out"

@@ -37,7 +37,7 @@ MAX_METRICS = 64
 RESERVED = frozenset(
     (
         "round", "client_id", "status", "error", "labeled", "unlabeled", "weight", "sampled",
-        "ok", "empty", "failed", "rejected", "bytes_up", "bytes_down", "model_kept",
+        "ok", "empty", "failed", "rejected", "bytes_up", "bytes_down", "name", "model_kept",
         "model_refused", "local_accuracy", "local_accuracy_p10", "num-examples", "domain",
     )
 )  # fmt: skip

@@ -201,6 +201,8 @@ class Rounds:
         answers = personal_answers(self.config, world, self.backend, index, arrays)
         check_failures(self.place, self.folder, index, "evaluate", answers)
         own, personal = personal_scores(answers, world.source.test, world.federation.test)
+        if names := world.federation.names:
+            personal = [{**row, "name": names[row["client_id"]]} for row in personal]
         self.console.note(*lost_tests(index, personal))
         return Scores(figures | own, evaluation, personal)
 
@@ -231,6 +233,8 @@ class Rounds:
         record = round_record(plan.index, update.clients, update.weight, update.metrics)
         record |= {**scores.figures, **measured}
         with phase("write"):
-            clients = client_records(plan.index, update.clients, self.place.held)
+            clients = client_records(
+                plan.index, update.clients, self.place.held, self.world.federation.names
+            )
             write_round(self.folder, record, clients, scores.evaluation, scores.personal)
         return record

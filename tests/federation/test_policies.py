@@ -143,7 +143,7 @@ def test_shares_of_clients_cannot_exceed_all(name, fields):
         ({"unlabeled_fraction": 1.5}, r"unlabeled_fraction must be in \[0, 1\], got 1.5"),
         ({"zero_label_share": -0.1}, r"zero_label_share must be in \[0, 1\], got -0.1"),
         ({"fully_labeled_share": 2}, r"fully_labeled_share must be in \[0, 1\], got 2"),
-        ({"choose": "largest"}, "choose must be one of random, smallest, got 'largest'"),
+        ({"choose": "first"}, "choose must be one of random, largest, .*, got 'first'"),
     ],
 )
 def test_wrong_shared_settings(name, fields, setting, message):

@@ -23,8 +23,9 @@ class ExtendedDirichlet(ClassesPerClient):
 
     Parameters
     ----------
-    number : int
-        Classes of each client, from 1 to the number of classes that have samples.
+    number : int or list of lists of int
+        Classes of each client, from 1 to the number of classes that have samples; or the classes
+        themselves, a list a client.
     alpha : float
         Concentration, > 0: at 0.1 one or two holders of a class have nearly all of it, at 100 all
         have the same.

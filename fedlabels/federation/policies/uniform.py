@@ -1,5 +1,6 @@
 """The same share of labels on every client, whatever the class."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,6 +79,23 @@ class Uniform(Amount):
             least=self.min_labels,
             in_proportion=in_proportion,
         )
+
+
+def check_share(share: float | None, clients: Sequence[int] | None) -> None:
+    """Check that clients are chosen by a share or by number, and not by both.
+
+    Raises
+    ------
+    ConfigError
+        If not, or the share is out of range.
+    """
+    if (share is None) == (clients is None):
+        raise ConfigError(
+            "give exactly one of labels.share (a share of the clients) and labels.clients (their "
+            f"numbers), the other null; got {share} and {clients}"
+        )
+    if share is not None:
+        check_range("share", share, 0.0, 1.0)
 
 
 def behind_the_unlabeled(

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from fedlabels.errors import ConfigError
 from fedlabels.federation.labels import POLICIES
-from fedlabels.federation.policies.uniform import Uniform
-from fedlabels.federation.registry import check_range, register
+from fedlabels.federation.policies.uniform import Uniform, check_share
+from fedlabels.federation.registry import register
 
 
 @register(POLICIES, "zero_label_clients")
@@ -17,14 +17,16 @@ class ZeroLabelClients(Uniform):
 
     Parameters
     ----------
-    share : float
+    share : float or None
         Share of clients without labels, in [0, 1]; the nearest whole number of clients, halves up.
+    clients : list of int or None
+        The clients that have labels, in place of ``share``.
     """
 
-    share: float
+    share: float | None = None
 
     def __post_init__(self) -> None:
-        check_range("share", self.share, 0.0, 1.0)
+        check_share(self.share, self.clients)
         super().__post_init__()
         if self.zero_label_share:
             raise ConfigError("with zero_label_clients set share, and leave zero_label_share")
@@ -32,4 +34,4 @@ class ZeroLabelClients(Uniform):
     @property
     def silent_share(self) -> float:
         """Share of clients without labels."""
-        return self.share
+        return self.share or 0.0

@@ -124,7 +124,8 @@ def _lowest(known: Spread, held: Holdings | None) -> Figure:
         counted = held is not None and client < held.num_clients
         samples = f"{held.sizes[client]:,}" if held is not None and counted else MISSING
         labels = f"{held.labels[client]:,}" if held is not None and counted else MISSING
-        rows.append((str(client), percent(float(known.accuracy[place])), samples, labels))
+        called = held.client(client) if held is not None and counted else str(client)
+        rows.append((called, percent(float(known.accuracy[place])), samples, labels))
     numbers = table(["client", "accuracy", "samples", "labels"], rows)
     caption = "Few labels or rare classes are what they often have in common."
     return Figure("clients-served-worst", "The clients served worst", caption, numbers)

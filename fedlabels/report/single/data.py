@@ -53,6 +53,8 @@ def holdings_figures(held: Holdings, class_names: list[str]) -> Iterator[Figure]
     yield _squares(held, class_names)
     yield _sizes(held)
     yield _by_class(held, class_names)
+    if held.names:
+        yield _names(held)
 
 
 def holdings_squares(held: Holdings, class_names: list[str]) -> Squares:
@@ -67,7 +69,7 @@ def holdings_squares(held: Holdings, class_names: list[str]) -> Squares:
     """
     drawn = shown_clients(held.num_clients)
     total = held.total[drawn]
-    names = [str(client) for client in drawn.tolist()]
+    names = [held.names[c] if held.names else str(c) for c in drawn.tolist()]
     return Squares(held.labeled[drawn], total, names, class_names, full_square(total))
 
 
@@ -237,6 +239,16 @@ def _sizes(held: Holdings) -> Figure:
         " Each bar is the mean of neighbors." if bucket_width(held.num_clients) > 1 else ""
     )
     return Figure("samples-of-clients", "Samples of each client", caption, chart)
+
+
+def _names(held: Holdings) -> Figure:
+    rows = [
+        (str(client), held.names[client], f"{held.sizes[client]:,}", f"{held.labels[client]:,}")
+        for client in shown_clients(held.num_clients).tolist()
+    ]
+    caption = "What the data set or the file calls the clients; every table has their numbers."
+    numbers = table(["client", "name", "samples", "labels"], rows, texts=2)
+    return Figure("names-of-clients", "Names of the clients", caption, numbers)
 
 
 def _by_class(held: Holdings, names: list[str]) -> Figure:

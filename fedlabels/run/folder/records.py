@@ -45,7 +45,10 @@ def round_record(
 
 
 def client_records(
-    index: int, clients: Iterable[ClientRow], held: Callable[[int], tuple[int, int]]
+    index: int,
+    clients: Iterable[ClientRow],
+    held: Callable[[int], tuple[int, int]],
+    names: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Make the rows of ``clients.csv`` of a round.
 
@@ -57,12 +60,15 @@ def client_records(
         What its clients did.
     held : callable
         client_id -> how many labeled and unlabeled samples that client has.
+    names : sequence of str
+        Names of the clients, where they have some.
     """
     records = []
     for client in clients:
         labeled, unlabeled = held(client.client_id)
         records.append({
             **{name: total / count for name, (total, count) in client.metrics.items() if count},
+            **({"name": names[client.client_id]} if names else {}),
             "round": index,
             "client_id": client.client_id,
             "status": client.status,
