@@ -47,6 +47,7 @@ def suspicions(
         *([] if train is None else _left_out(federation, train)),
         *([] if train is None else _drawn(federation, train)),
         *_labels(federation, sees_all_labels),
+        *_cut(federation),
         *_classes(held),
         *_bias(federation, held),
         *([] if test is None else untested(test)),
@@ -178,6 +179,24 @@ def _labels(federation: Federation, sees_all_labels: bool) -> Iterator[str]:
         yield (
             f"{wrong} of {len(federation.client_labels)} labels are wrong "
             f"({100 * wrong / len(federation.client_labels):.1f} %)."
+        )
+
+
+def _cut(federation: Federation) -> Iterator[str]:
+    """Say how many labels a share loses by being cut down to whole samples on every client."""
+    policy = federation.settings.get("labels", {})
+    fraction = policy.get("fraction")
+    if policy.get("name") not in ("uniform", "stratified") or not fraction:
+        return
+    if policy.get("zero_label_share") or policy.get("clients"):
+        return
+    known = int((federation.labels[federation.held.index] >= 0).sum())
+    wanted, there = int(fraction * known + 0.5), int(federation.labeled.sizes.sum())
+    if 2 * there < wanted:
+        yield (
+            f"labels.fraction={fraction:g} of {known:,} samples would be {wanted:,} labels; cut "
+            f"down to whole samples on every client it is {there:,}. labels.total={wanted} is "
+            "exact."
         )
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlabels.errors import ConfigError
-from fedlabels.federation import build
+from fedlabels.federation import build, suspicions
 from fedlabels.federation.totals import deal_total
 from fedlabels.preview import preview
 from tests.federation.cases import (
@@ -158,6 +158,19 @@ def test_numbers_that_cannot_be_met_are_refused():
     with pytest.raises(ConfigError, match=r"labels.unlabeled_fraction=0.9 takes .* client 0"):
         masks_of("uniform", {"total": 500, "unlabeled_fraction": 0.9}, shards, samples)
     assert masks_of("uniform", {"total": every}, shards, samples).labeled.all()
+
+
+def test_a_share_that_is_cut_down_to_nothing_is_said_with_the_number_it_stands_for():
+    for clients, said in ((100, True), (10, False)):
+        dealt = build(
+            with_origins(even_labels(1442, 10), 10),
+            clients=clients,
+            partition=partition_of("iid", {}),
+            policy=policy_of("uniform", {"fraction": 0.02774}),
+            seed=0,
+        )
+        notes = " ".join(suspicions(dealt))
+        assert ("it is 0. labels.total=40 is exact" in notes) == said
 
 
 @pytest.mark.parametrize("clients", [100, 10])

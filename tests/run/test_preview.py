@@ -151,14 +151,19 @@ class TestSuspicions:
         assert late_class_trend(np.ones((2, 3), dtype=np.int64)) == 0.0
 
 
+def needed(group: str, name: str) -> list[str]:
+    """Return the settings that an option has no default for."""
+    return [f"{group}.file=there"] if name == "from_file" else NEEDED.get(name, [])
+
+
 @pytest.mark.parametrize("name", sorted(PARTITIONS))
 def test_every_partition_composes_alone(name: str) -> None:
-    config = config_of("method=fedlabel", f"partition={name}", *NEEDED.get(name, []))
+    config = config_of("method=fedlabel", f"partition={name}", *needed("partition", name))
     assert config["partition"]["name"] == name
     assert config["partition"].get("alpha", 0.5) in (0.5, None)
 
 
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_every_label_policy_composes_alone(name: str) -> None:
-    config = config_of("method=fedlabel", f"labels={name}", *NEEDED.get(name, []))
+    config = config_of("method=fedlabel", f"labels={name}", *needed("labels", name))
     assert config["labels"].get("fraction", 0.1) in (0.1, 0.0)
