@@ -1,7 +1,8 @@
 """Errors of the toolkit: each says what was got, what is allowed and what to do."""
 
 import errno
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def named_below(group: str, keys: Collection[str]) -> Iterator[None]:
     Raises
     ------
     ConfigError
-        With ``group.`` in front where its text begins with one of the keys.
+        With ``group.`` before the keys with which its text begins, and before ``key=`` in it.
 
     Examples
     --------
@@ -117,6 +118,54 @@ def named_below(group: str, keys: Collection[str]) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        if group and str(error).split(" ", 1)[0].split("=", 1)[0] in keys:
-            raise ConfigError(f"{group}.{error}") from error
+        full = _qualified(str(error), group, keys) if group and keys else str(error)
+        if full != str(error):
+            raise ConfigError(full) from error
         raise
+
+
+def _qualified(text: str, group: str, keys: Collection[str]) -> str:
+    """Put a group before the keys with which a text begins, and before ``key=`` in it."""
+    key = "|".join(sorted(map(re.escape, keys), key=len, reverse=True))
+    start = re.match(rf"(?:{key})(?:(?:, | and )(?:{key}))*(?![\w.-])", text)
+    end = start.end() if start else 0
+    first = re.sub(rf"\b(?:{key})\b", lambda found: f"{group}.{found[0]}", text[:end])
+    rest = re.sub(rf"(?<![\w.])(?:{key})(?==)", lambda found: f"{group}.{found[0]}", text[end:])
+    return first + rest
+
+
+def near(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return `` (did you mean X?)`` for what is nearly known, nothing for what is not.
+
+    Examples
+    --------
+    >>> near("dirichlett", ["iid", "dirichlet"])
+    ' (did you mean dirichlet?)'
+    """
+    from difflib import get_close_matches
+
+    found = get_close_matches(name, list(known), n=1)
+    return f" (did you mean {prefix}{found[0]}?)" if found else ""
+
+
+def unknown(name: object, known: Iterable[str], key: str = "") -> ConfigError:
+    """Make the error of a name that is not known.
+
+    Parameters
+    ----------
+    name : object
+        What was given.
+    known : iterable of str
+        What is allowed.
+    key : str
+        The setting; empty where that is not known here.
+
+    Examples
+    --------
+    >>> print(unknown("iidd", ["iid", "natural"], "partition"))
+    partition=iidd is not known (did you mean iid?); allowed: iid, natural
+    """
+    allowed = list(known)
+    given = f"{key}={name}" if key else repr(name)
+    listed = ", ".join(allowed) or "none"
+    return ConfigError(f"{given} is not known{near(str(name), allowed)}; allowed: {listed}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from fedlabels import plugins
 from fedlabels.cohort import Client
-from fedlabels.errors import ConfigError
+from fedlabels.errors import ConfigError, unknown
 
 __all__ = ["build", "find", "names", "settings_of"]
 
@@ -46,7 +46,7 @@ def find(name: str) -> type[Client]:
     """
     known = _modules()
     if name not in known:
-        raise ConfigError(f"unknown client '{name}'; known are: {', '.join(known)}")
+        raise unknown(name, known, "client")
     module = importlib.import_module(known[name])
     found = [
         value

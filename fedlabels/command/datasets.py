@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _facts(names: Sequence[str]) -> dict[str, Any]:
     known = presets("dataset")
-    return {"datasets": [dataset(known[name]) for name in one_of("data set", known, names)]}
+    return {"datasets": [dataset(known[name]) for name in one_of("dataset", known, names)]}
 
 
 def _shown(facts: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fedlabels.answers import JSON, write_json
-from fedlabels.errors import ConfigError, FedLabelsError
+from fedlabels.errors import ConfigError, FedLabelsError, unknown
 
 
 def answer(
@@ -103,7 +103,7 @@ def text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def one_of(kind: str, known: Mapping[str, Any], given: Sequence[str]) -> Sequence[str]:
+def one_of(key: str, known: Mapping[str, Any], given: Sequence[str]) -> Sequence[str]:
     """Return the names that were given, all where none was.
 
     Raises
@@ -111,11 +111,7 @@ def one_of(kind: str, known: Mapping[str, Any], given: Sequence[str]) -> Sequenc
     ConfigError
         If one is not known.
     """
-    from difflib import get_close_matches
-
     for name in given:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ConfigError(f"{kind} {name} is not known{hint}; there are: {', '.join(known)}")
+            raise unknown(name, known, key)
     return given or list(known)

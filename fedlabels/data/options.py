@@ -9,6 +9,10 @@ from typing import Any
 from fedlabels.errors import ConfigError, DataError
 
 
+def _key(reader: str, option: str) -> str:
+    return f"{reader}: {option if '.' in option else f'dataset.options.{option}'}"
+
+
 def whole(reader: str, option: str, value: Any, *, low: int = 1, high: int | None = None) -> int:
     """Check that an option is a whole number.
 
@@ -32,16 +36,16 @@ def whole(reader: str, option: str, value: Any, *, low: int = 1, high: int | Non
         If it is no whole number of that range; True and False are none.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ConfigError(f"{reader}: {option} must be a whole number >= {low}, got {value!r}")
+        raise ConfigError(f"{_key(reader, option)} must be a whole number >= {low}, got {value!r}")
     if high is not None and value > high:
-        raise ConfigError(f"{reader}: {option} must be a whole number <= {high}, got {value!r}")
+        raise ConfigError(f"{_key(reader, option)} must be a whole number <= {high}, got {value!r}")
     return value
 
 
 def text(reader: str, option: str, value: Any) -> str:
     """Check that an option is a text that is not empty; see :func:`whole`."""
     if not isinstance(value, str) or not value:
-        raise ConfigError(f"{reader}: {option} must be a text, got {value!r}")
+        raise ConfigError(f"{_key(reader, option)} must be a text, got {value!r}")
     return value
 
 
@@ -53,8 +57,8 @@ def inside(reader: str, option: str, value: Any) -> Path:
     path = Path(text(reader, option, value))
     if path.is_absolute() or ".." in path.parts:
         raise ConfigError(
-            f"{reader}: {option} must be a path below dataset.root, got {value!r}; put the file "
-            "there"
+            f"{_key(reader, option)} must be a path below dataset.root, got {value!r}; put "
+            "the file there"
         )
     return path
 
@@ -64,23 +68,25 @@ def numbers(reader: str, option: str, values: Any) -> tuple[float, ...]:
     good = isinstance(values, Sequence) and not isinstance(values, str)
     kinds = (int, float)
     if not good or any(isinstance(v, bool) or not isinstance(v, kinds) for v in values):
-        raise ConfigError(f"{reader}: {option} must be a list of numbers, got {values!r}")
+        raise ConfigError(f"{_key(reader, option)} must be a list of numbers, got {values!r}")
     if not all(math.isfinite(v) for v in values):
-        raise ConfigError(f"{reader}: {option} must be finite, got {values!r}")
+        raise ConfigError(f"{_key(reader, option)} must be finite, got {values!r}")
     return tuple(float(v) for v in values)
 
 
 def flag(reader: str, option: str, value: Any) -> bool:
     """Check that an option is true or false; see :func:`whole`."""
     if not isinstance(value, bool):
-        raise ConfigError(f"{reader}: {option} must be true or false, got {value!r}")
+        raise ConfigError(f"{_key(reader, option)} must be true or false, got {value!r}")
     return value
 
 
 def choice(reader: str, option: str, value: Any, allowed: Sequence[str]) -> str:
     """Check that an option is one of the words allowed; see :func:`whole`."""
     if not isinstance(value, str) or value not in allowed:
-        raise ConfigError(f"{reader}: {option} must be one of {', '.join(allowed)}; got {value!r}")
+        raise ConfigError(
+            f"{_key(reader, option)} must be one of {', '.join(allowed)}; got {value!r}"
+        )
     return value
 
 

@@ -24,7 +24,7 @@ from fedlabels.data.ts import read_ts
 from fedlabels.data.uci_har import read_uci_har
 from fedlabels.data.watch import read_watch
 from fedlabels.data.wisdm import read_wisdm
-from fedlabels.errors import ConfigError, DataError, FedLabelsError
+from fedlabels.errors import ConfigError, DataError, FedLabelsError, near, unknown
 
 # Readers differ in their options, so they share no precise type; load() checks what it passes on.
 READERS: dict[str, Callable[..., DataSource]] = {
@@ -84,14 +84,15 @@ def load(name: str, /, *, root: str | None = None, **options: Any) -> DataSource
     if root is not None and not isinstance(root, str):
         raise ConfigError(f"dataset.root must be a path or null, got {root!r}")
     if name not in READERS:
-        raise ConfigError(f"data set {name!r} is not known; choose one of {', '.join(names())}")
+        raise unknown(name, names(), "dataset")
     reader = READERS[name]
     known = dict(list(inspect.signature(reader).parameters.items())[1:])
-    unknown = sorted(set(options) - set(known))
-    if unknown:
+    others = sorted(set(options) - set(known))
+    if others:
         allowed = ", ".join(known) or "none"
         raise ConfigError(
-            f"data set {name!r} has no option {', '.join(unknown)}; allowed besides root: {allowed}"
+            f"data set {name!r} has no option {', '.join(others)}"
+            f"{near(others[0], known, 'dataset.options.')}; allowed besides root: {allowed}"
         )
     lacking = [n for n, p in known.items() if p.default is p.empty and n not in options]
     if lacking:

@@ -68,7 +68,7 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
     ConfigError
         If the value is outside, or not a number.
     """
-    if not low <= value <= high:
+    if isinstance(value, str) or not low <= value <= high:
         raise ConfigError(f"{name} must be in [{low:g}, {high:g}], got {value}")
 
 

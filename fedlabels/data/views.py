@@ -27,7 +27,7 @@ from fedlabels.data import image_ops
 from fedlabels.data.series_views import StrongSeriesView
 from fedlabels.data.view_base import IdentityView, View, check_numbers, check_range, whole
 from fedlabels.effect import ABOVE_0, Only, only
-from fedlabels.errors import ConfigError
+from fedlabels.errors import ConfigError, near, unknown
 
 GREY_OPS = (
     "identity",
@@ -133,10 +133,10 @@ class StrongView:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ops", tuple(self.ops))  # configurations hold lists
-        unknown = sorted(set(self.ops) - set(KNOWN_OPS))
-        if unknown or not self.ops:
+        others = [str(op) for op in self.ops if op not in KNOWN_OPS]
+        if others or not self.ops:
             raise ConfigError(
-                f"ops must be some of {', '.join(KNOWN_OPS)}; got {', '.join(unknown) or 'none'}"
+                f"ops must be some of {', '.join(KNOWN_OPS)}; got {', '.join(others) or 'none'}"
             )
         if self.num_ops < 0:
             raise ConfigError(f"num_ops must be >= 0, got {self.num_ops}")
@@ -254,8 +254,7 @@ def make_views(preset: str, **changes: Any) -> dict[str, View]:
         return {"weak": IdentityView(), "strong": IdentityView()}
     presets = _presets()
     if preset not in presets:
-        known = ", ".join((*presets, "none"))
-        raise ConfigError(f"views {preset!r} are not known; choose one of {known}")
+        raise unknown(preset, (*presets, "none"), "dataset.views")
     base: Any = presets[preset]  # the fields of a kind of view are checked by name, below
     weak_fields, strong_fields = _settings(base.weak), _settings(base)
     _reject_unknown(preset, changes, allowed=(*weak_fields, *strong_fields))
@@ -295,10 +294,11 @@ def _settings(view: Any) -> tuple[str, ...]:
 
 
 def _reject_unknown(preset: str, changes: dict[str, Any], *, allowed: Sequence[str]) -> None:
-    unknown = sorted(set(changes) - set(allowed))
-    if unknown:
+    others = sorted(set(changes) - set(allowed))
+    if others:
+        hint = near(others[0], allowed, "dataset.view_options.")
         raise ConfigError(
-            f"views {preset!r} have no setting {', '.join(unknown)}; "
+            f"views {preset!r} have no setting {', '.join(others)}{hint}; "
             f"allowed: {', '.join(allowed) or 'none'}"
         )
 

@@ -1,12 +1,12 @@
 """From a training set and settings to a federation."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
-from fedlabels.errors import ConfigError
+from fedlabels.errors import ConfigError, named_below
 from fedlabels.federation.federation import Federation
 from fedlabels.federation.labels import POLICIES, LabelPolicy, Mask
 from fedlabels.federation.layers import LabelNoise, LongTail, ModelGroups, TestShards, thin_out
@@ -105,14 +105,15 @@ def build(
     if reuse:
         size = samples_per_client or max(partition.min_size, len(pool) // clients, 1)
         pool = _repeat(pool, clients * size, seed)
-    if partition.as_it_lies:
-        shards = partition.deal(samples, clients=clients, seed=seed)
-        names = partition.names_of(shards, samples)
-        shards = shards.keep(np.isin(shards.index, pool))
-    else:
-        dealt = partition.deal(samples.take(pool), clients=clients, seed=seed)
-        shards = Ragged(pool[dealt.index], dealt.offsets)
-        names = partition.names_of(shards, samples)
+    with named_below("partition", {entry.name for entry in fields(partition)}):
+        if partition.as_it_lies:
+            shards = partition.deal(samples, clients=clients, seed=seed)
+            names = partition.names_of(shards, samples)
+            shards = shards.keep(np.isin(shards.index, pool))
+        else:
+            dealt = partition.deal(samples.take(pool), clients=clients, seed=seed)
+            shards = Ragged(pool[dealt.index], dealt.offsets)
+            names = partition.names_of(shards, samples)
     shards = thin_out(shards, samples, layers.keep, generator(seed, "keep"))
     labeled, unlabeled, server = _label(shards, samples, policy, seed, reuse)
     return Federation(

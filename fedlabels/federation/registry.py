@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from fedlabels.errors import ConfigError, named_below
+from fedlabels.errors import ConfigError, named_below, unknown
 
 T = TypeVar("T")
 
@@ -72,12 +72,12 @@ def make(
     0.3
     """
     if name not in registry:
-        raise ConfigError(f"{name!r} is not known; choose one of {', '.join(sorted(registry))}")
+        raise unknown(name, sorted(registry), group)
     known = {f.name for f in fields(registry[name]) if f.init}  # type: ignore[arg-type]
-    unknown = sorted(set(settings) - known)
-    if unknown:
+    others = sorted(set(settings) - known)
+    if others:
         raise ConfigError(
-            f"{name!r} has no setting {', '.join(unknown)}; allowed: {', '.join(sorted(known))}"
+            f"{name!r} has no setting {', '.join(others)}; allowed: {', '.join(sorted(known))}"
         )
     try:
         with named_below(group, known):

@@ -54,11 +54,10 @@ class AlexNet(Classifier):
         hidden: int = 4096,
     ) -> None:
         super().__init__()
-        if stem not in ("auto", *LEAST) or min(width, hidden) < 1:
-            raise ConfigError(
-                "stem must be one of auto, large, small, and width and hidden >= 1; got "
-                f"{stem!r}, {width} and {hidden}"
-            )
+        if stem not in ("auto", *LEAST):
+            raise ConfigError(f"stem must be one of auto, large, small; got {stem!r}")
+        if min(width, hidden) < 1:
+            raise ConfigError(f"width and hidden must be >= 1, got {width} and {hidden}")
         if stem == "auto":
             stem = "large" if min(spec.shape[1:], default=0) >= LARGE_FROM else "small"
         channels, height, width_in = image_shape(spec, model="alexnet", least=LEAST[stem])

@@ -6,6 +6,7 @@ arXiv 2404.06430. Same layers, sizes and initialization, so that speeds and accu
 from torch import nn
 
 from fedlabels.cohort.types import DataSpec
+from fedlabels.errors import ConfigError
 from fedlabels.models.base import Classifier, image_shape
 from fedlabels.models.layers import Dropout
 from fedlabels.models.recipe import Norm, Recipe
@@ -33,9 +34,7 @@ class CnnPfl(Classifier):
     Raises
     ------
     ConfigError
-        If the samples are not images or too small.
-    ValueError
-        If a dropout is out of range.
+        If the samples are not images or too small, or a dropout is out of range.
     """
 
     def __init__(
@@ -47,6 +46,12 @@ class CnnPfl(Classifier):
         norm: Norm | Recipe = "none",
     ) -> None:
         super().__init__()
+        for name, share in (
+            ("dropout_features", dropout_features),
+            ("dropout_hidden", dropout_hidden),
+        ):
+            if not 0 <= share < 1:
+                raise ConfigError(f"{name} must be in [0, 1), got {share}")
         channels, height, width = image_shape(spec, model="cnn_pfl", least=6)
         pooled = ((height - 4) // 2) * ((width - 4) // 2)
         recipe = Recipe.of(norm)

@@ -3,6 +3,8 @@
 The stem and the second stage keep the size, so that images of 32 pixels end in maps of 4.
 """
 
+import math
+
 from torch import Tensor, nn
 
 from fedlabels.cohort.types import DataSpec
@@ -92,7 +94,7 @@ class MobileNet(Classifier):
     ) -> None:
         super().__init__()
         channels, _, _ = image_shape(spec, model="mobilenet", least=LEAST_SIDE)
-        if width <= 0:
+        if not 0 < width < math.inf:
             raise ConfigError(f"width must be > 0, got {width}")
         recipe = Recipe.of(norm, "relu_weight")
         bias, before = not recipe.normalized, _rounded(STEM * width)

@@ -7,7 +7,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from fedlabels.cohort.types import DataSpec
-from fedlabels.errors import ConfigError
+from fedlabels.errors import ConfigError, named_below, unknown
 from fedlabels.models.alexnet import AlexNet
 from fedlabels.models.base import Classifier, with_feature_dim
 from fedlabels.models.cnn1d import Cnn1d
@@ -86,21 +86,22 @@ def build(name: str, spec: DataSpec, **settings: Any) -> Classifier:
     Linear(in_features=32, out_features=10, bias=True)
     """
     if name not in MODELS:
-        raise ConfigError(f"unknown model {name!r}; known: {', '.join(sorted(MODELS))}")
+        raise unknown(name, sorted(MODELS), "model")
     own = inspect.signature(MODELS[name]).parameters
     known = known_settings(name)
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
+    others = sorted(set(settings) - set(known))
+    if others:
         raise ConfigError(
-            f"model {name} has no setting {', '.join(unknown)}; known: {', '.join(known)}"
+            f"model {name} has no setting {', '.join(others)}; known: {', '.join(known)}"
         )
     _check_types(name, settings)
     width = settings.pop("feature_dim", None)
     norm: Any = settings.get("norm", own["norm"].default if "norm" in own else None)
     given = {key: settings.pop(key) for key in STANDARDIZATION if key in settings}
-    if given:
-        settings["norm"] = Recipe(norm, **given)
-    built = MODELS[name](spec, **settings)
+    with named_below("model", known):
+        if given:
+            settings["norm"] = Recipe(norm, **given)
+        built = MODELS[name](spec, **settings)
     if norm == "ws":
         warn_of_norms(built)
     return built if width is None else with_feature_dim(built, width)

@@ -9,8 +9,9 @@ from torch.nn import Module
 from fedlabels import clients, plugins, strategies
 from fedlabels.cohort import Client, DataSpec, Layout
 from fedlabels.cohort.net import build_seeded
-from fedlabels.errors import ConfigError
+from fedlabels.errors import ConfigError, unknown
 from fedlabels.machine.blas import one_blas_thread
+from fedlabels.models import MODELS
 from fedlabels.models import build as build_model
 from fedlabels.models.base import Classifier
 from fedlabels.rounds.job import Arrays
@@ -57,7 +58,7 @@ def build_world(config: Settings, deal: Callable[[Settings], Dealt] = dealt_data
     groups = population.groups if strategy.same_features else population.groups[:1]
     spec = DataSpec(source.train.shape, source.train.num_classes)
     built = build_seeded(
-        lambda: {str(k): build_model(g.model, spec, **g.settings) for k, g in enumerate(groups)},
+        lambda: {str(k): _built(k, group, spec) for k, group in enumerate(groups)},
         config["seed"],
     )
     models = [cast(Classifier, model) for model in built.values()]
@@ -75,6 +76,16 @@ def build_world(config: Settings, deal: Callable[[Settings], Dealt] = dealt_data
     return world
 
 
+def _built(number: int, group: Group, spec: DataSpec) -> Classifier:
+    """Build the model of a group; errors of the further ones name architectures."""
+    try:
+        return build_model(group.model, spec, **group.settings)
+    except ConfigError as error:
+        if not number:
+            raise
+        raise ConfigError(f"architectures.models[{number - 1}]: {error}") from error
+
+
 def _first_arrays(model: Module) -> Arrays:
     """Return a fresh model's tensors by name."""
     return {name: value.detach().numpy() for name, value in model.state_dict().items()}
@@ -90,13 +101,15 @@ def _groups(config: Settings, client: Client, strategy: ServerStrategy) -> tuple
             "architecture; empty architectures.models, or choose a strategy that exchanges "
             "something else"
         )
-    groups = []
+    groups = list[Group]()
     # one feature space for all: who exchanges features needs one width, so it is said once
     width = {k: v for k, v in config["model"].items() if k == "feature_dim" and v is not None}
     for entry in models:
         name = entry["name"] if isinstance(entry, Mapping) else entry
         rest = {**width, **(entry if isinstance(entry, Mapping) else {})}
         rest.pop("name", None)
+        if groups and name not in MODELS:
+            raise unknown(name, sorted(MODELS), "architectures.models")
         groups.append(Group(client, name, rest))
     return tuple(groups)
 

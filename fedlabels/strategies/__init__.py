@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from fedlabels import plugins
-from fedlabels.errors import ConfigError, named_below
+from fedlabels.errors import ConfigError, named_below, unknown
 
 if TYPE_CHECKING:
     from fedlabels.strategies.base import ServerStrategy
@@ -58,7 +58,7 @@ def find(name: str) -> type["ServerStrategy"]:
     """
     known = _modules()
     if name not in known:
-        raise ConfigError(f"strategy {name!r} is not known; choose one of {', '.join(known)}")
+        raise unknown(name, known, "strategy")
     from fedlabels.strategies.base import ServerStrategy
 
     module = importlib.import_module(known[name])

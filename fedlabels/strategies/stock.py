@@ -17,7 +17,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 
 from fedlabels.aggregation import weighted_mean
-from fedlabels.errors import CheckpointError, ConfigError, RunError
+from fedlabels.errors import CheckpointError, ConfigError, RunError, unknown
 from fedlabels.rounds import wire
 from fedlabels.rounds.flower_compat import ADAPTIVE_CLIPPING, WideArray, peek
 from fedlabels.rounds.job import Arrays, Need
@@ -296,7 +296,7 @@ def _find(name: object) -> type[flower.Strategy]:
         raise ConfigError(f"strategy.rule={plain} is refused. {ADAPTIVE_CLIPPING}. Use {fixed}")
     kind = kinds.get(plain)
     if kind is None:
-        raise ConfigError(f"Flower has no strategy {name!r}; choose one of {', '.join(kinds)}")
+        raise unknown(name, kinds, "strategy.rule")
     return kind
 
 

@@ -35,7 +35,8 @@ def write_idx_set(folder, *, gz=True, seed=0):
 class TestRegistry:
     def test_unknown_name_lists_the_names(self):
         with pytest.raises(
-            ConfigError, match="'cifar' is not known; choose one of cifar10, cifar100, digits"
+            ConfigError,
+            match=r"dataset=cifar is not known .*cifar10\?\); allowed: cifar10, cifar100, digits",
         ):
             load("cifar")
 

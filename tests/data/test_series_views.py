@@ -256,7 +256,10 @@ def test_changes_reach_both_views():
             "'timeseries' have no setting cutout; allowed: jitter, scale, segments, crop, flip",
         ),
         (lambda: make_views("fashion", jitter=0.1), "no setting jitter; allowed: shift"),
-        (lambda: make_views("series"), "'series' are not known; choose one of .*timeseries, none"),
+        (
+            lambda: make_views("series"),
+            "dataset.views=series is not known .*; allowed: .*timeseries, none",
+        ),
         (lambda: WeakSeriesView(jitter=-0.1), r"jitter must be in \[0, 10\], got -0.1"),
         (lambda: WeakSeriesView(scale=float("nan")), r"scale must be in \[0, 1\], got nan"),
         (lambda: StrongSeriesView(segments=0), r"segments must be in \[1, 64\], got 0"),

@@ -203,7 +203,7 @@ def test_any_setting_keeps_the_range(rows, side, shift, num_ops, strength, cutou
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: make_views("faces"), "'faces' are not known; choose one of digits, fashion"),
+        (lambda: make_views("faces"), "dataset.views=faces is not known; allowed: digits, fashion"),
         (lambda: make_views("digits", colour=1), "no setting colour; allowed: shift"),
         (lambda: make_views("none", shift=0.1), "no setting shift; allowed: none"),
         (lambda: WeakView(shift=0.6), r"shift must be in \[0, 0.5\], got 0.6"),

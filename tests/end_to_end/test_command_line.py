@@ -49,7 +49,7 @@ WRONG = {
     "rounds=0": "rounds must be >= 1, got 0",
     "clients=5000": "partition.reuse=true",
     "backend.execution=fast": "backend.execution must be one of looped, stacked",
-    "dataset.views=nonsense": "'nonsense' are not known",
+    "dataset.views=nonsense": "dataset.views=nonsense is not known",
     "dataset=fashion_mnist dataset.root=/nonexistent": "/nonexistent",
     "max_client_failures=2": "share in [0, 1]",
     "model.hidden=[0]": "hidden",

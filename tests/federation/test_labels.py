@@ -136,7 +136,7 @@ class TestZeroLabelClients:
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("some", {}, "'some' is not known; choose one of beta, .*uniform, zero_label_clients"),
+        ("some", {}, "'some' is not known; allowed: beta, .*uniform, zero_label_clients"),
         ("uniform", {}, "fraction"),
         ("uniform", {"fraction": 1.2}, r"fraction must be in \[0, 1\], got 1.2"),
         ("uniform", {"fraction": True}, r"got True"),

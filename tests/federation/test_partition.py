@@ -306,7 +306,11 @@ def test_filled_counts_meet_both_margins(clients, classes, samples, seed):
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("shard", {}, "'shard' is not known; choose one of classes_per_client, client_dirichlet"),
+        (
+            "shard",
+            {},
+            "'shard' is not known .did you mean shards.*; allowed: classes_per_client, ",
+        ),
         ("iid", {"alpha": 1}, "'iid' has no setting alpha; allowed: min_size"),
         ("dirichlet", {}, "alpha"),
         ("dirichlet", {"alpha": 0.0}, "alpha must be > 0, got 0.0"),

@@ -120,7 +120,12 @@ def test_same_seed_gives_the_same_weights(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "shape", "settings", "message"),
     [
-        ("resnet", (1, 8, 8), {}, "unknown model 'resnet'; known: alexnet, cnn1d"),
+        (
+            "resnet",
+            (1, 8, 8),
+            {},
+            "model=resnet is not known .did you mean resnet8.*; allowed: alexnet, cnn1d",
+        ),
         ("mlp", (1, 8, 8), {"depth": 2}, "mlp has no setting depth; known: hidden, norm"),
         ("mlp", (1, 8, 8), {"hidden": ()}, "at least one width"),
         ("lenet", (1, 8, 8), {"norm": "instance"}, "none, batch, group"),

@@ -164,7 +164,7 @@ def test_a_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
         members = world.population.members
         return replace(world, population=Population((group,), members))
 
-    with pytest.raises(RunError, match=r"could not start.*unknown model 'nonsense'"):
+    with pytest.raises(RunError, match=r"could not start.*model=nonsense is not known"):
         simulate(tmp_path / "run", config_of(*on_ray(1, *FEDAVG)), nonsense)
 
 

@@ -39,8 +39,8 @@ class AnchorSettings:
             )
         if (self.anchor_init == "file") != (self.anchor_file is not None):
             raise ConfigError(
-                f"anchor_init=file and anchor_file go together, got {self.anchor_init!r} and "
-                f"{self.anchor_file!r}"
+                f"anchor_file and anchor_init=file go together, got {self.anchor_file!r} and "
+                f"{self.anchor_init!r}"
             )
 
     def make(self, classes: int, width: int, seed: int) -> NDArray[np.float64]:
