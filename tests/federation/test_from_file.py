@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from fedlabels.deploy.device_data import check_files
 from fedlabels.errors import ConfigError, DataError
 from fedlabels.federation import Federation, Layers, LongTail, Samples, build
 from fedlabels.federation.index_files import content_sha256
@@ -265,3 +266,12 @@ def test_content_counts_and_not_the_place(tmp_path):
     assert content_sha256(folders[0]) == content_sha256(folders[1])
     (folders[1] / "client_0.csv").write_text("0\n")
     assert content_sha256(folders[0]) != content_sha256(folders[1])
+
+
+@pytest.mark.parametrize("group", ["partition", "labels"])
+def test_devices_read_no_file_that_a_server_names(group):
+    settings = {"partition": {"name": "iid"}, "labels": {"name": "uniform"}}
+    check_files(settings)
+    settings[group] = {"name": "from_file", "file": "/etc/passwd"}
+    with pytest.raises(ConfigError, match=f"{group}=from_file deals by a file"):
+        check_files(settings)
