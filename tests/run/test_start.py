@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +147,6 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
 
 
 def test_a_server_of_devices_begins_there(first: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     config = config_of(*FEDAVG, f"model.start={first}")
     world = build_world(config, undealt)
     start = start_of(config, world, tmp_path, None)
@@ -167,8 +166,6 @@ def test_weights_of_a_wider_type_keep_their_digits(first: Path, tmp_path: Path) 
     wide = {k: v.astype("float64") + 1e-9 for k, v in weights(first).items()}
     save_file(wide, tmp_path / "wide.safetensors")
     config = config_of(*FEDAVG, f"model.start={tmp_path / 'wide.safetensors'}", "precision=float64")
-    from dataclasses import replace
-
     world = build_world(config)
     start = start_of(config, world, tmp_path, None)
     backend = build_server_backend(
