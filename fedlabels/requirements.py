@@ -35,6 +35,24 @@ def required() -> tuple[str, list[str]]:
     return str(about["Requires-Python"]), importlib.metadata.requires(_PACKAGE) or []
 
 
+def extra(name: str) -> list[str]:
+    """Return the requirements of an extra, such as ``sim``.
+
+    Raises
+    ------
+    ConfigError
+        As in `required`.
+    """
+    required()
+    file = Path(__file__).resolve().parents[1] / "pyproject.toml"
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        project = tomllib.loads(file.read_text("utf-8"))["project"]
+        if project["name"] == _PACKAGE:
+            return [str(line) for line in project["optional-dependencies"][name]]
+    pairs = [line.partition(";") for line in importlib.metadata.requires(_PACKAGE) or []]
+    return [line.strip() for line, _, marker in pairs if f'extra == "{name}"' in marker]
+
+
 def supported(package: str) -> str:
     """Return the requirement of one package, such as ``flwr>=1.0,<2.0``.
 

@@ -128,6 +128,7 @@ ARROWS = {
         "fedlabels.strategies",
         "fedlabels.cohort",
         "fedlabels.data",
+        "fedlabels.deploy",
         "fedlabels.models",
         "fedlabels.rounds",
         "fedlabels.run",

@@ -46,6 +46,9 @@ COMMANDS = {
     "datasets": Command(
         "which data sets there are, and where they lie here", "fedlabels.command.datasets:main"
     ),
+    "doctor": Command(
+        "whether this machine, or a device, is ready", "fedlabels.command.doctor:main"
+    ),
     "report": Command("the report of a run, or a comparison", "fedlabels.report.__main__:main"),
     "predict": Command("what a run's model says of samples", "fedlabels.use.predict:predict_main"),
     "export": Command("a run's model for other programs", "fedlabels.use.export:export_main"),
