@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedlabels.command.output import answer, details, one_of, table, text
-from fedlabels.data.registry import READERS
+from fedlabels.data.registry import READERS, reader_of
 from fedlabels.data.roots import MissingDataError, locate
 from fedlabels.errors import FedLabelsError
 from fedlabels.settings.docstrings import first_words
@@ -61,7 +61,7 @@ def dataset(preset: Preset) -> dict[str, Any]:
         key.lower(): preset.facts.get(key) for key in ("Samples", "Licence", "Clients", "Domains")
     }
     found, remedy = _found(name, preset.facts.get("Installed"))
-    what = first_words(READERS[name]) if name in READERS else preset.what
+    what = first_words(reader_of(name)) if name in READERS else preset.what
     return {
         "name": preset.name, "what": what, **facts, "found": found, "get": remedy,
         "note": preset.what or None,
@@ -72,12 +72,12 @@ def _found(name: str, installed: str | None) -> tuple[str | None, str | None]:
     """Return where a data set is, else how to get it."""
     if installed:
         return installed, None
-    entries = list(inspect.signature(READERS[name]).parameters.values())[1:]
+    entries = list(inspect.signature(reader_of(name)).parameters.values())[1:]
     lacking = [entry.name for entry in entries if entry.default is entry.empty]
     if lacking:
         return None, f"give dataset.options.{lacking[0]}=..."
     try:
-        return str(locate(READERS[name])), None
+        return str(locate(reader_of(name))), None
     except MissingDataError as error:
         return None, error.remedy
     except FedLabelsError as error:

@@ -22,7 +22,7 @@ from omegaconf import MISSING, OmegaConf
 import fedlabels
 from fedlabels import clients, strategies
 from fedlabels.cohort.types import EMPTY
-from fedlabels.data.registry import READERS
+from fedlabels.data.registry import READERS, reader_of
 from fedlabels.data.shift import Shift
 from fedlabels.data.views import make_views
 from fedlabels.effect import declared
@@ -277,7 +277,7 @@ def _feature_dim() -> str:
 
 
 def _of_reader(name: str) -> tuple[Row, ...]:
-    reader = READERS[name]
+    reader = reader_of(name)
     docs, hints = explained(reader), get_type_hints(reader)
     entries = inspect.signature(reader).parameters.values()
     return tuple(
@@ -335,7 +335,7 @@ def sections() -> list[Section]:
     parties = {name: clients.find(name) for name in clients.names()}
     trained = {name: ("", _of_option("training", name, k)) for name, k in sorted(parties.items())}
     servers = {name: strategies.find(name) for name in strategies.names()}
-    readers = {name: (summary(READERS[name]), _of_reader(name)) for name in sorted(READERS)}
+    readers = {name: (summary(reader_of(name)), _of_reader(name)) for name in sorted(READERS)}
     views = {name: ("", _of_views(name)) for name in _VIEWS}
     models = {name: (summary(kind), _of_model(name)) for name, kind in sorted(MODELS.items())}
     return [
@@ -402,7 +402,7 @@ def _comment(text: str) -> str:
 def _namesake(name: str) -> str:
     """Return what the strategy, client or reader of the same name says of itself."""
     if name in READERS:
-        return summary(READERS[name])
+        return summary(reader_of(name))
     found = [module.find(name) for module in (strategies, clients) if name in module.names()]
     return summary(found[0]) if found else ""
 

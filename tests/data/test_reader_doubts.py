@@ -233,7 +233,7 @@ class TestErrors:
         def broken(_roots):
             raise MemoryError("too much")
 
-        monkeypatch.setitem(load.__globals__["READERS"], "npz", broken)
+        monkeypatch.setattr("fedlabels.data.registry.reader_of", lambda name: broken)
         with pytest.raises(DataError, match=r"'npz' in /x cannot be read \(MemoryError: too much"):
             load("npz", root="/x")
 

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from fedlabels.data import make_views, names
-from fedlabels.data.registry import READERS
+from fedlabels.data.registry import reader_of
 
 FOLDER = Path(__file__).parents[2] / "configs" / "dataset"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -20,7 +20,7 @@ def test_settings_are_known_to_reader_and_views(path):
     setting = yaml.safe_load(path.read_text("utf-8"))
     assert setting["name"] == path.stem
     assert setting.keys() <= {"name", "root", "views", "view_options", "options"}
-    parameters = inspect.signature(READERS[path.stem]).parameters
+    parameters = inspect.signature(reader_of(path.stem)).parameters
     for option, value in setting.get("options", {}).items():
         assert parameters[option].kind is inspect.Parameter.KEYWORD_ONLY
         assert parameters[option].default == value
