@@ -129,10 +129,12 @@ ARROWS = {
         "fedlabels.cohort",
         "fedlabels.data",
         "fedlabels.deploy",
+        "fedlabels.federation",
         "fedlabels.models",
         "fedlabels.rounds",
         "fedlabels.run",
         "fedlabels.settings",
+        "fedlabels.worker",
     },
     "fedlabels.preview": {
         "fedlabels.clients",

@@ -49,6 +49,9 @@ COMMANDS = {
     "doctor": Command(
         "whether this machine, or a device, is ready", "fedlabels.command.doctor:main"
     ),
+    "verify": Command(
+        "whether a run folder is whole, and comes out again", "fedlabels.command.verify:main"
+    ),
     "report": Command("the report of a run, or a comparison", "fedlabels.report.__main__:main"),
     "predict": Command("what a run's model says of samples", "fedlabels.use.predict:predict_main"),
     "export": Command("a run's model for other programs", "fedlabels.use.export:export_main"),
