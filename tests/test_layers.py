@@ -134,6 +134,7 @@ ARROWS = {
         "fedlabels.rounds",
         "fedlabels.run",
         "fedlabels.settings",
+        "fedlabels.settings.reference",
         "fedlabels.worker",
     },
     "fedlabels.preview": {

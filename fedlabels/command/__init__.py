@@ -52,6 +52,7 @@ COMMANDS = {
     "verify": Command(
         "whether a run folder is whole, and comes out again", "fedlabels.command.verify:main"
     ),
+    "completion": Command("a script for your shell", "fedlabels.command.completion:main"),
     "report": Command("the report of a run, or a comparison", "fedlabels.report.__main__:main"),
     "predict": Command("what a run's model says of samples", "fedlabels.use.predict:predict_main"),
     "export": Command("a run's model for other programs", "fedlabels.use.export:export_main"),
