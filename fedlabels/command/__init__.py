@@ -53,6 +53,7 @@ COMMANDS = {
         "whether a run folder is whole, and comes out again", "fedlabels.command.verify:main"
     ),
     "completion": Command("a script for your shell", "fedlabels.command.completion:main"),
+    "bench": Command("rounds a second here, by backend", "fedlabels.command.bench:main"),
     "report": Command("the report of a run, or a comparison", "fedlabels.report.__main__:main"),
     "predict": Command("what a run's model says of samples", "fedlabels.use.predict:predict_main"),
     "export": Command("a run's model for other programs", "fedlabels.use.export:export_main"),
