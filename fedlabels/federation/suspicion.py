@@ -184,20 +184,31 @@ def _labels(federation: Federation, sees_all_labels: bool) -> Iterator[str]:
 
 def _cut(federation: Federation) -> Iterator[str]:
     """Say how many labels a share loses by being cut down to whole samples on every client."""
+    wanted, there = wanted_labels(federation), int(federation.labeled.sizes.sum())
+    if 2 * there < wanted:
+        fraction = federation.settings["labels"]["fraction"]
+        yield (
+            f"labels.fraction={fraction:g} would be {wanted:,} labels in all; cut down to whole "
+            f"samples on every client it is {there:,}. labels.total={wanted} is exact."
+        )
+
+
+def wanted_labels(federation: Federation) -> int:
+    """Return how many labels a share of every client's samples would be, were it not cut down.
+
+    Returns
+    -------
+    int
+        0 where labels are not dealt as a share of all clients' samples.
+    """
     policy = federation.settings.get("labels", {})
     fraction = policy.get("fraction")
     if policy.get("name") not in ("uniform", "stratified") or not fraction:
-        return
+        return 0
     if policy.get("zero_label_share") or policy.get("clients"):
-        return
+        return 0
     known = int((federation.labels[federation.held.index] >= 0).sum())
-    wanted, there = int(fraction * known + 0.5), int(federation.labeled.sizes.sum())
-    if 2 * there < wanted:
-        yield (
-            f"labels.fraction={fraction:g} of {known:,} samples would be {wanted:,} labels; cut "
-            f"down to whole samples on every client it is {there:,}. labels.total={wanted} is "
-            "exact."
-        )
+    return int(fraction * known + 0.5)
 
 
 def _own_tests(federation: Federation) -> Iterator[str]:

@@ -30,6 +30,7 @@ from fedlabels.federation import (
     make,
 )
 from fedlabels.federation.index_files import content_sha256
+from fedlabels.federation.suspicion import wanted_labels
 from fedlabels.run.start import weights_sha256
 from fedlabels.settings.hashing import FILES
 
@@ -220,7 +221,7 @@ def build_federation(config: Settings, source: DataSource) -> Federation:
             assign=config["architectures"]["assign"],
         ),
     )
-    return build(
+    federation = build(
         samples_of(source.train),
         clients=config["clients"],
         partition=make(PARTITIONS, partition.pop("name"), partition, group="partition"),
@@ -231,6 +232,15 @@ def build_federation(config: Settings, source: DataSource) -> Federation:
         layers=layers,
         test=samples_of(source.test),
     )
+    wanted = wanted_labels(federation)
+    if wanted and not client.sees_all_labels and not len(federation.labeled.index):
+        raise ConfigError(
+            f"labels.fraction={config['labels']['fraction']:g} leaves no label: a share is cut "
+            "down to whole samples on every client, and none of "
+            f"{config['clients']:,} holds enough for one; give labels.total={wanted}, which is "
+            "exact, or a larger share"
+        )
+    return federation
 
 
 def evaluates_clients(config: Settings, client: Client) -> bool:

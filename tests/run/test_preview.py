@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedlabels.errors import ConfigError
 from fedlabels.federation import PARTITIONS, POLICIES, Federation, Ragged, Samples, suspicions
 from fedlabels.federation.suspicion import late_class_trend
 from fedlabels.preview import main, preview
@@ -116,7 +117,13 @@ class TestSuspicions:
         assert "take no part" not in said("clients=4", "per_round=2")
 
     def test_clients_with_hardly_a_test_sample(self, tmp_path: Path) -> None:
-        asked = ["dataset=digits", "method=fedbn", "clients=500", "partition=iid"]
+        asked = [
+            "dataset=digits",
+            "method=fedbn",
+            "clients=500",
+            "partition=iid",
+            "labels.total=99",
+        ]
         _, dealt = build_data(config_of(*asked))
         said = " ".join(suspicions(dealt))
         assert "Clients without a test sample of their own: 145 of 500" in said
@@ -127,6 +134,12 @@ class TestSuspicions:
     def test_no_label_anywhere(self) -> None:
         said = " ".join(suspicions(federation([[], []], [[0], [1]], [0, 1])))
         assert "methods that need labels at the clients cannot run" in said
+
+    def test_a_share_that_leaves_no_label_is_refused(self) -> None:
+        asked = ["dataset=digits", "partition=iid", "labels.fraction=0.02774", "clients=100"]
+        with pytest.raises(ConfigError, match=r"labels\.total=40"):
+            build_data(config_of(*asked))
+        assert len(build_data(config_of(*asked[:2], "labels.total=40"))[1].labeled.index) == 40
 
     def test_nothing_odd(self) -> None:
         y = [0, 1, 2] * 30
