@@ -21,6 +21,7 @@ from fedlabels.run.main import main, own_overrides, pin_kernels
 from fedlabels.settings.arguments import with_choices, with_current_names
 from fedlabels.settings.config import register
 from fedlabels.settings.mistakes import composition_done, handed_on
+from fedlabels.settings.overrides import overrides_of
 from fedlabels.settings.presets import CONFIGS
 
 
@@ -67,8 +68,7 @@ def resume(arguments: Sequence[str]) -> int:
         (sys.stdout if asked else sys.stderr).write(f"{usage}\n")
         return 0 if asked else 2
     folder, *settings = arguments
-    quoted = folder.replace("\\", "\\\\").replace("'", "\\'")
-    return simulate([f"resume='{quoted}'", *settings])
+    return simulate([*overrides_of({"resume": folder}), *settings])
 
 
 def _start(given: list[str], machine: bool) -> None:
