@@ -17,6 +17,7 @@ from fedlabels.federation import Federation, suspicions
 from fedlabels.federation.summary import class_counts
 from fedlabels.federation.suspicion import LISTED
 from fedlabels.report import Holdings, write_preview
+from fedlabels.run.console import reading_shown
 from fedlabels.run.data import build_data, read_data, sample_of, samples_of, views_of
 from fedlabels.run.signals import INTERRUPTED, terminable
 from fedlabels.settings.config import check
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     picture = Path(pictures[-1] if pictures else "preview.html")
     status, said = 0, ""
     try:
-        with terminable():
+        with terminable(), reading_shown():
             if machine:
                 with alone() as answers:
                     write_json(look(overrides, picture).facts(), answers)

@@ -17,6 +17,7 @@ from fedlabels.data.images import MAX_SIDE, to_pixels
 from fedlabels.data.labels import class_names as names_of
 from fedlabels.data.labels import one_a_sample
 from fedlabels.data.options import library, text, whole
+from fedlabels.data.progress import counted
 from fedlabels.data.roots import Roots
 from fedlabels.errors import DataError
 
@@ -242,7 +243,7 @@ def _images(name: str, hub: HubSet, images: Any, size: int | None) -> NDArray[np
     decoded: list[NDArray[np.uint8]] = []
     row = -1
     try:
-        for row, image in enumerate(images):
+        for row, image in enumerate(counted(images, "images")):
             where = f"{hub.path}: image {row}"
             if not hasattr(image, "convert"):
                 raise DataError(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlabels.data.options import library
+from fedlabels.data.progress import counted
 from fedlabels.errors import DataError
 
 SUFFIXES = (
@@ -151,7 +152,7 @@ def decode(images: list[Image], size: int | None) -> NDArray[np.uint8]:
     """
     first = _pixels(images[0], size)
     arrays = np.empty((len(images), *first.shape), dtype=np.uint8)
-    for row, image in enumerate(images):
+    for row, image in enumerate(counted(images, "images")):
         pixels = _pixels(image, size)
         if pixels.shape != first.shape:
             raise DataError(

@@ -18,6 +18,7 @@ from fedlabels.data.arrays import numbered, statistics
 from fedlabels.data.dataset import DataSource, pair
 from fedlabels.data.digits import every_nth_of_class
 from fedlabels.data.options import whole
+from fedlabels.data.progress import counted
 from fedlabels.data.roots import Roots, candidates, find_first, missing
 from fedlabels.errors import ConfigError, DataError
 
@@ -145,7 +146,7 @@ def _read(files: Sequence[Path]) -> _Part:
     x: list[NDArray[np.float32]] = []
     y: list[NDArray[np.int64]] = []
     sizes: dict[str, int] = {}
-    for path in files:
+    for path in counted(files, "files"):
         for user, rows, classes in _users(path):
             if user in sizes:
                 raise DataError(f"{path}: user {user!r} is in another file, too; keep one of them")

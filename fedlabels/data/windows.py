@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlabels.data.options import choice, whole
+from fedlabels.data.progress import counted
 from fedlabels.errors import ConfigError, DataError
 
 PADS = ("zero", "repeat")
@@ -117,7 +118,7 @@ class Cutter:
                 )
             return Windows(np.stack(series), np.arange(len(series)), len(series), "")
         self._check_short(where, lengths)
-        parts = [self._windows(item) for item in series]
+        parts = [self._windows(item) for item in counted(series, "series")]
         origin = np.repeat(np.arange(len(series)), [len(part) for part in parts])
         span = f"{low}" if low == high else f"{low} to {high}"
         apart = self.window if self.step is None else self.step

@@ -8,19 +8,22 @@ was closed, a pipe whose reader has ended or a full disk behind it never ends a 
 import io
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from fedlabels.answers import show
+from fedlabels.data.progress import told
 from fedlabels.errors import writing
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _LINES = 20  # plain lines in a run when `every` is not given
+_MOMENT = 1.0  # seconds for which nobody needs a bar
 _SHOWN = (
     ("test_accuracy", "accuracy", 4),
     ("test_loss", "test loss", 4),
@@ -192,7 +195,40 @@ class Console:
                 file.write(line + "\n")
 
 
-def _progress(stream: TextIO) -> "Progress | None":
+@contextmanager
+def reading_shown(stream: TextIO | None = None) -> Iterator[None]:
+    """Show how far the readers of data are, on a terminal and where it takes longer than a moment.
+
+    Nothing of it stays, and no log has it.
+
+    Parameters
+    ----------
+    stream : TextIO or None
+        Where to write; None is the standard output.
+    """
+    stream = sys.stdout if stream is None else stream
+    bar, tasks, began = _progress(stream, transient=True), dict[str, "TaskID"](), time.monotonic()
+    if bar is None:
+        yield
+        return
+
+    def tell(name: str, done: int, total: int) -> None:
+        if time.monotonic() - began < _MOMENT:
+            return
+        if name not in tasks:
+            tasks[name] = bar.add_task(name, total=total, note="")
+            show(stream, bar.start)
+        show(stream, lambda: bar.update(tasks[name], completed=done, total=total))
+
+    try:
+        with told(tell):
+            yield
+    finally:
+        if tasks:
+            show(stream, bar.stop)
+
+
+def _progress(stream: TextIO, *, transient: bool = False) -> "Progress | None":
     """Make a progress bar; None when nobody watches or rich is not installed."""
     if not stream.isatty():
         return None
@@ -210,6 +246,7 @@ def _progress(stream: TextIO) -> "Progress | None":
         Remaining(),
         console=Terminal(file=stream),
         expand=True,
+        transient=transient,
     )
 
 

@@ -28,7 +28,7 @@ from fedlabels.run.callbacks.decomposition import decomposition_of
 from fedlabels.run.callbacks.profile import profile_of
 from fedlabels.run.callbacks.trackers import tracking_of
 from fedlabels.run.code import code_of
-from fedlabels.run.console import Console
+from fedlabels.run.console import Console, reading_shown
 from fedlabels.run.data import contents_of, evaluates_clients
 from fedlabels.run.early_stop import BY_CALLBACK, EarlyStop, still_stopped
 from fedlabels.run.folder import RunFolder, new_folder, remove_new
@@ -286,7 +286,8 @@ def execute_owned(
     if checkpoint is not None:
         config = planned(config, checkpoint)
     profile, tracking = profile_of(config), tracking_of(config)
-    world = build_world(config)
+    with reading_shown() if shown else contextlib.nullcontext():
+        world = build_world(config)
     start = start_of(config, world, path, checkpoint)
     world = replace(world, start=start)
     decomposition = decomposition_of(config, world.strategy)

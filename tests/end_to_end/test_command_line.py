@@ -68,7 +68,7 @@ WRONG = {
     "architectures.assign=random": "has no effect without architectures.models",
     "partition=domain partition.alpha=0.3": "has no effect with partition.within=iid",
     "training.epochs=1": "exactly one of training.steps and training.epochs",
-    "strategy=stock strategy.rule=Nonsense": "no strategy 'Nonsense'",
+    "strategy=stock strategy.rule=Nonsense": "strategy.rule=Nonsense is not known; allowed: ",
     "strategy=stock strategy.rule=FedAdam strategy.options={nonsense: 1}": "options are",
 }
 

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from fedlabels.data.progress import counted
 from fedlabels.run import Console
+from fedlabels.run import console as module
+from fedlabels.run.console import reading_shown
 
 
 class Terminal(io.StringIO):
@@ -71,6 +74,21 @@ def test_a_terminal_gets_a_progress_bar(tmp_path: Path) -> None:
     assert "10/10" in stream.getvalue()
     assert "accuracy 0.5 [bold]" in stream.getvalue()
     assert "round 10/10" in (tmp_path / "run.log").read_text().replace("  ", " ")
+
+
+@pytest.mark.parametrize(
+    ("stream", "moment", "shown"),
+    [(Terminal(), -1.0, True), (Terminal(), 60.0, False), (io.StringIO(), -1.0, False)],
+    ids=["a terminal", "a short while", "a pipe"],
+)
+def test_reading_is_shown_where_it_is_seen_and_takes_long(
+    stream: io.StringIO, moment: float, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOMENT", moment)
+    with reading_shown(stream):
+        assert list(counted([1, 2, 3], "images")) == [1, 2, 3]
+    assert ("images" in stream.getvalue()) == shown
+    assert shown or not stream.getvalue()
 
 
 def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
