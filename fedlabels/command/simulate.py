@@ -8,8 +8,11 @@ telemetry.disable()  # before Flower and Ray are imported
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -20,9 +23,19 @@ from fedlabels.errors import CheckpointError, ConfigError, FedLabelsError
 from fedlabels.run.main import main, own_overrides, pin_kernels
 from fedlabels.settings.arguments import with_choices, with_current_names
 from fedlabels.settings.config import register
-from fedlabels.settings.mistakes import composition_done, handed_on
+from fedlabels.settings.mistakes import (
+    FULL_ERROR,
+    Composition,
+    composition,
+    composition_done,
+    handed_on,
+    plain,
+)
 from fedlabels.settings.overrides import overrides_of
 from fedlabels.settings.presets import CONFIGS
+
+# Arguments that Hydra's own start has to see: options, among them -m, and its settings.
+_OF_HYDRA = ("-", "hydra.", "hydra/")
 
 
 def simulate(arguments: Sequence[str]) -> int:
@@ -74,29 +87,34 @@ def resume(arguments: Sequence[str]) -> int:
 def _start(given: list[str], machine: bool) -> None:
     """Run with what was given, after the overrides of a run to resume: the same groups then."""
     own = _own(given)
-    register([*own, *given])
+    sys.argv[1:] = whole = [*own, *given]  # where Hydra reads
+    of_hydra = any(argument.lstrip("+~").startswith(_OF_HYDRA) for argument in given)
+    if not of_hydra and os.environ.get(FULL_ERROR) != "1":
+        # Hydra's own start composes twice: once to see whether this is a sweep
+        _run(composition(whole, own), machine)
+        return
+    register(whole)
     OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, replace=True)
-    sys.argv[1:] = [*own, *given]  # where Hydra reads
-    with handed_on(sys.argv[1:], own):
-        job = _job_for_programs if machine else _job
+    with handed_on(whole, own):
+        job = partial(_job, machine)
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(job)()
 
 
-def _job(config: DictConfig) -> None:
+def _job(machine: bool, config: DictConfig) -> None:
     composition_done()
-    if config.backend.portable:
-        pin_kernels()
-    status = main(config)
-    if status:
-        sys.exit(status)
+    job = HydraConfig.get()
+    try:
+        asked = Composition(plain(config), list(job.overrides.task), job.runtime.choices)
+    except FedLabelsError as error:
+        sys.exit(fail(str(error), machine))
+    _run(asked, machine)
 
 
-def _job_for_programs(config: DictConfig) -> None:
-    composition_done()
-    if config.backend.portable:
-        pin_kernels(machine=True)  # a new process: the standard output has to be as it was
-    with alone() as answers:
-        status = main(config, answers=answers)
+def _run(asked: Composition, machine: bool) -> None:
+    if asked.config["backend"]["portable"]:
+        pin_kernels(machine=machine)  # a new process: the standard output has to be as it was
+    with alone() if machine else nullcontext() as answers:
+        status = main(asked, answers=answers)
     if status:
         sys.exit(status)
 

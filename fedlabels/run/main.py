@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import yaml
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
 
 from fedlabels.answers import write_json
 from fedlabels.cohort import clock
@@ -45,7 +43,7 @@ from fedlabels.run.world import World
 from fedlabels.settings.config import check
 from fedlabels.settings.groups import AUC, MEANS, PERSONAL, TEST
 from fedlabels.settings.hashing import flatten, may_differ
-from fedlabels.settings.mistakes import Composition, composition, plain
+from fedlabels.settings.mistakes import Composition, composition
 from fedlabels.settings.presets import CONFIGS
 from fedlabels.worker.state import verify
 
@@ -55,12 +53,12 @@ NEXT = f"next, after {_FIRST}: {shlex.join(RUN)} preset=fashion method=fixmatch"
 _PLACES = ("resume=", "run_dir=")  # overrides that say where a run is, not what it is
 
 
-def main(composed: DictConfig, *, answers: TextIO | None = None) -> int:
+def main(asked: Composition, *, answers: TextIO | None = None) -> int:
     """Run one job of ``run_sim.py``.
 
     Parameters
     ----------
-    composed : DictConfig
+    asked : Composition
         Its settings.
     answers : TextIO or None
         Gets one JSON object a round, and a last one with the result or the error; what people read
@@ -74,7 +72,6 @@ def main(composed: DictConfig, *, answers: TextIO | None = None) -> int:
     """
     quiet()
     console, path = Console(), None
-    hydra = HydraConfig.get()
 
     def failed(text: str) -> None:
         console.error(text)
@@ -84,8 +81,6 @@ def main(composed: DictConfig, *, answers: TextIO | None = None) -> int:
 
     try:
         with terminable():
-            given, choices = list(hydra.overrides.task), hydra.runtime.choices
-            asked = Composition(plain(composed), given, choices)
             config = settings(asked)
             check(config)
             path = folder_of(config, asked)

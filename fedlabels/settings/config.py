@@ -7,12 +7,13 @@ being there: its dataclass is its schema, so an unknown key or a wrong type is r
 import dataclasses
 import types
 import typing
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import permutations
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from hydra.core.config_store import ConfigStore
+from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from fedlabels import clients, plugins, strategies
@@ -125,6 +126,12 @@ USUAL = {
     "partition": {"alpha": 0.5, "sigma": 1.0},
     "labels": {"alpha": 0.5, "fraction": 0.1},
 }
+# What every partition takes beside its own settings.
+_DEALT: Mapping[str, tuple[Any, Any]] = {
+    "reuse": (bool, False),
+    "samples_per_client": (int | None, None),
+    "keep": (float, 1.0),
+}
 
 
 def register(overrides: Sequence[str] = ()) -> None:
@@ -141,33 +148,64 @@ def register(overrides: Sequence[str] = ()) -> None:
         If a plugin cannot be used.
     """
     plugins.activate(plugins_of(overrides))
-    store = ConfigStore.instance()
-    store.store(name="run_schema", node=_open(RunConfig))
-    launcher = {"_target_": "hydra_plugins.fedlabels_cells.Cells"}
-    store.store(group="hydra/launcher", name="cells", node=launcher)
-    extra: dict[str, tuple[Any, Any]] = {
-        "reuse": (bool, False),
-        "samples_per_client": (int | None, None),
-        "keep": (float, 1.0),
-    }
-    for name, kind in PARTITIONS.items():
-        store.store(
-            group="partition", name=name, node=_schema(name, kind, extra, USUAL["partition"])
-        )
     # of two settings that exclude each other the one that is given wins over the other's default
     OmegaConf.register_new_resolver(
         _UNLESS, lambda other, value: value if other is None else None, replace=True
     )
+    store = ConfigStore.instance()
+    launcher = {"_target_": "hydra_plugins.fedlabels_cells.Cells"}
+    store.store(group="hydra/launcher", name="cells", node=launcher)
+    _put(None, "run_schema", partial(_open, RunConfig))
+    for name, kind in PARTITIONS.items():
+        _put("partition", name, partial(_schema, name, kind, _DEALT, USUAL["partition"]))
     for name, policy in POLICIES.items():
-        node = _schema(name, policy, usual=USUAL["labels"])
-        if "total" in node:
-            usual = USUAL["labels"]["fraction"] if node["fraction"] is None else node["fraction"]
-            node["fraction"] = f"${{{_UNLESS}:${{labels.total}},{usual}}}"
-        store.store(group="labels", name=name, node=node)
+        _put("labels", name, partial(_of_policy, name, policy))
     for name in clients.names():
-        store.store(group="client", name=name, node=_of_client(name), package="_global_")
+        _put("client", name, partial(_of_client, name), package="_global_")
     for name in strategies.names():
-        store.store(group="strategy", name=name, node=_schema(name, strategies.find(name).Settings))
+        _put("strategy", name, partial(_of_strategy, name))
+
+
+class _Schema(ConfigNode):
+    """An entry of Hydra's store that is made when it is asked for: a run needs few of them."""
+
+    def __init__(
+        self, name: str, make: Callable[[], Any], group: str | None, package: str | None
+    ) -> None:
+        self._make = make
+        self._node: DictConfig | None = None
+        self.name, self.group, self.package, self.provider = name, group, package, None
+
+    @property
+    def node(self) -> DictConfig:
+        if self._node is None:
+            self._node = OmegaConf.structured(self._make())
+        return self._node
+
+    @node.setter
+    def node(self, node: DictConfig) -> None:
+        self._node = node
+
+
+def _put(
+    group: str | None, name: str, make: Callable[[], Any], *, package: str | None = None
+) -> None:
+    entries = ConfigStore.instance().repo
+    for part in group.split("/") if group else ():
+        entries = entries.setdefault(part, {})
+    entries[f"{name}.yaml"] = _Schema(f"{name}.yaml", make, group, package)
+
+
+def _of_strategy(name: str) -> Any:
+    return _schema(name, strategies.find(name).Settings)
+
+
+def _of_policy(name: str, policy: type) -> Any:
+    node = _schema(name, policy, usual=USUAL["labels"])
+    if "total" in node:
+        usual = USUAL["labels"]["fraction"] if node["fraction"] is None else node["fraction"]
+        node["fraction"] = f"${{{_UNLESS}:${{labels.total}},{usual}}}"
+    return node
 
 
 def _of_client(name: str) -> dict[str, Any]:

@@ -29,12 +29,14 @@ from omegaconf.errors import (
 )
 
 from fedlabels.errors import ConfigError
+from fedlabels.program import IN_CHECKOUT
 from fedlabels.renamed import RENAMED
 from fedlabels.settings.config import register
 from fedlabels.settings.presets import CONFIGS, preset_files
 from fedlabels.settings.unread import BESIDE, CHOOSER, options_with
 
-_FULL = "HYDRA_FULL_ERROR"
+FULL_ERROR = "HYDRA_FULL_ERROR"
+_LISTED = "docs/settings.md lists all" if IN_CHECKOUT else "fedlabels run --cfg job shows all"
 _TYPES = {
     "Integer": "a whole number",
     "int": "a whole number",
@@ -146,11 +148,11 @@ def handed_on(given: Sequence[str], own: Sequence[str] = ()) -> Iterator[None]:
 
     With ``HYDRA_FULL_ERROR=1`` the errors are left as they are.
     """
-    if os.environ.get(_FULL) == "1":
+    if os.environ.get(FULL_ERROR) == "1":
         yield
         return
-    _held.append(os.environ.get(_FULL))
-    os.environ[_FULL] = "1"
+    _held.append(os.environ.get(FULL_ERROR))
+    os.environ[FULL_ERROR] = "1"
     try:
         with composing(given, own):
             yield
@@ -162,9 +164,9 @@ def composition_done() -> None:
     """Let Hydra report again as the user wants it; for what runs once settings are composed."""
     while _held:
         before = _held.pop()
-        os.environ.pop(_FULL, None)
+        os.environ.pop(FULL_ERROR, None)
         if before is not None:
-            os.environ[_FULL] = before
+            os.environ[FULL_ERROR] = before
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -265,12 +267,12 @@ def _no_key(cause: OmegaConfBaseException, key: str) -> str:
     option, group = _chosen(above, cause.parent_node)
     of = f" of {group}={option}" if option else ""
     if key in RENAMED:
-        return f"{key} is {RENAMED[key]} now, for every method; docs/settings.md lists all"
+        return f"{key} is {RENAMED[key]} now, for every method; {_LISTED}"
     others = options_with(above, last) if above else []
     if others:
         hint = f" ({', '.join(f'{group}={name}' for name in others)} would have it)"
     if not above:  # all of them would be a page
-        return f"{key} is no setting{hint}; docs/settings.md lists all"
+        return f"{key} is no setting{hint}; {_LISTED}"
     listed = _listed(f"{prefix}{entry}" for entry in known)
     return f"{key} is no setting{of}{hint}; allowed: {listed}"
 
