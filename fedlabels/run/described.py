@@ -1,4 +1,4 @@
-"""What a run writes beside its weights, so that they can be used without it."""
+"""What a run writes of its model with the weights, so that they can be used without it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,7 +10,7 @@ from fedlabels import __version__
 from fedlabels.data import ArrayDataset
 from fedlabels.machine.files import write_atomic
 from fedlabels.machine.tensors import tensors_sha256
-from fedlabels.models.description import FILE, Architecture, Description, Samples
+from fedlabels.models.description import FILE, HEADER, Architecture, Description, Samples
 from fedlabels.rounds.job import Arrays
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.folder.checkpoint import write_model
@@ -62,8 +62,13 @@ def at_round(description: Description, index: int, arrays: Arrays) -> Descriptio
     return replace(description, round=index, sha256=tensors_sha256(arrays))
 
 
+def header_of(description: Description) -> dict[str, str]:
+    """Return what the header of a file of weights says of them."""
+    return {HEADER: description.dumps()}
+
+
 def write_described(folder: RunFolder, arrays: Arrays, description: Description) -> None:
-    """Write a run's newest model, and what it takes to use it.
+    """Write a run's newest model, and what it takes to use it: in its header, and beside it.
 
     Parameters
     ----------
@@ -74,5 +79,5 @@ def write_described(folder: RunFolder, arrays: Arrays, description: Description)
     description : Description
         Of these arrays.
     """
-    write_model(folder.model, arrays)
+    write_model(folder.model, arrays, header_of(description))
     write_atomic(folder.path / FILE, description.dumps())

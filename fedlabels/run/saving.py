@@ -10,7 +10,7 @@ from fedlabels.cohort.types import EMPTY
 from fedlabels.models.description import Description
 from fedlabels.rounds import wire
 from fedlabels.rounds.job import Arrays
-from fedlabels.run.described import at_round, write_described
+from fedlabels.run.described import at_round, header_of, write_described
 from fedlabels.run.failures import Losses
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.folder.checkpoint import write_checkpoint
@@ -129,8 +129,12 @@ class Saver:
             wanted = self.config.get("predictions", True)
             self.folder.last_test.write(*state.tested, predictions=wanted)
         strategy = state.strategy.arrays, state.strategy.values
-        write_checkpoint(self.folder.path, state.round, arrays, strategy, values, states=states)
-        self.write_model(state.round, arrays)
+        described = at_round(self.description, state.round, arrays)
+        write_checkpoint(
+            self.folder.path, state.round, arrays, strategy, values,
+            states=states, header=header_of(described),
+        )  # fmt: skip
+        write_described(self.folder, arrays, described)
 
     def write_model(self, index: int, arrays: Arrays) -> None:
         """Write the model after a round alone, with its description."""

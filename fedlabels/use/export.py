@@ -242,7 +242,7 @@ def _parser() -> argparse.ArgumentParser:
         " is compared with torch first, and not written where it differs.",
     )
     parser.add_argument(
-        "run", type=Path, metavar="RUN", help="a run folder, or its model.safetensors"
+        "run", type=Path, metavar="RUN", help="a run folder, or a model.safetensors"
     )
     parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument(

@@ -127,7 +127,8 @@ def load_model(source: str | os.PathLike[str], client: int | None = None) -> Run
     Parameters
     ----------
     source : str or path
-        A run folder, for its newest model, or a file ``model.safetensors`` of one.
+        A run folder, for its newest model, or a file ``model.safetensors`` of one or of a
+        checkpoint, wherever it lies: it needs nothing beside it.
     client : int or None
         Whose own model; None is the global one. Where the clients of a run keep some tensors only
         (FedBN's batch normalization), the rest is the global model's.

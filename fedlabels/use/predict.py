@@ -192,7 +192,7 @@ def _parser() -> argparse.ArgumentParser:
         " are right.",
     )
     parser.add_argument(
-        "run", type=Path, metavar="RUN", help="a run folder, or its model.safetensors"
+        "run", type=Path, metavar="RUN", help="a run folder, or a model.safetensors"
     )
     parser.add_argument(
         "data",

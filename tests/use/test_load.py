@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import fedlabels
@@ -20,7 +21,7 @@ from fedlabels.data.digits import read_digits
 from fedlabels.data.roots import Roots
 from fedlabels.errors import ConfigError, DataError
 from fedlabels.machine.tensors import tensors_sha256
-from fedlabels.models.description import FILE, loads
+from fedlabels.models.description import FILE, HEADER, loads
 from fedlabels.run.data import dealt_data
 from tests.end_to_end.harness import FEDAVG, REPO, column, config_of, simulate, table
 
@@ -82,6 +83,19 @@ def test_the_description_is_the_same_for_the_same_run(run: Path, tmp_path: Path)
         "mean": list(TEST.mean),
         "std": list(TEST.std),
     }
+
+
+def test_a_file_of_weights_is_enough(run: Path, tmp_path: Path) -> None:
+    x = torch.from_numpy(TEST.x[:3])
+    whole = load_model(run)
+    newest = max((run / "checkpoints").iterdir())
+    for k, folder in enumerate((run, newest)):
+        alone = shutil.copy(folder / "model.safetensors", tmp_path / f"{k}.safetensors")
+        with safe_open(alone, "np") as file:
+            assert file.metadata() == {HEADER: (run / FILE).read_text()}
+        model = load_model(alone)
+        assert (model.origin, model.description) == (whole.origin, whole.description)
+        assert torch.equal(model(x), whole(x))
 
 
 def test_it_is_loaded_without_what_simulations_need(run: Path) -> None:

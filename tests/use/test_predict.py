@@ -147,11 +147,18 @@ def test_what_does_not_fit_is_refused_in_a_line(
         capsys, run, tmp_path / "wide.png"
     )
     assert "must end in .csv, .json, .npz" in refused(capsys, run, "test", "--out", "x.txt")
-    for name in ("model.safetensors", "model.json"):
-        (tmp_path / name).write_bytes((run / name).read_bytes())
+    (tmp_path / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
     assert "no config.yaml there" in refused(capsys, tmp_path, "test")
     assert main([]) == main(["predct"]) == 2
     assert main(["--help"]) == 0
+
+
+def test_the_file_alone(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "data.npy", TEST.x[:5])
+    alone = tmp_path / "elsewhere.safetensors"
+    alone.write_bytes((run / "model.safetensors").read_bytes())
+    found = [asked(capsys, source, tmp_path / "data.npy") for source in (run, alone)]
+    assert found[0] == found[1]
 
 
 def test_an_order_of_axes_that_fits_one_way_is_taken() -> None:

@@ -79,6 +79,7 @@ def write_checkpoint(
     manifest: Mapping[str, Any],
     *,
     states: Mapping[int, Version] | None = None,
+    header: Mapping[str, str] | None = None,
     keep: int = 2,
 ) -> Path:
     """Write the state after a round; kill it anywhere and the previous one is intact.
@@ -98,6 +99,8 @@ def write_checkpoint(
         are needed.
     states : mapping of int to Version or None
         The newest state of every client that has one; None is no client.
+    header : mapping of str to str, or None
+        One entry at most, for the header of the model's file.
     keep : int
         Checkpoints that stay, >= 1. Those of later rounds, left by an abandoned future, go.
 
@@ -117,7 +120,7 @@ def write_checkpoint(
         raise CheckpointError(f"need round >= 0 and keep >= 1, got {round_index} and {keep}")
     path = folder / "checkpoints" / f"round-{round_index:08d}"
     files = {
-        MODEL: tensor_bytes(arrays),
+        MODEL: tensor_bytes(arrays, header),
         STRATEGY: tensor_bytes(strategy_state[0]),
         STATES: tensor_bytes(pack(states or {})),
     }
@@ -235,7 +238,9 @@ def check_origin(
         )
 
 
-def write_model(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+def write_model(
+    path: Path, arrays: Mapping[str, NDArray[Any]], header: Mapping[str, str] | None = None
+) -> None:
     """Write a model alone, atomically.
 
     Parameters
@@ -244,13 +249,15 @@ def write_model(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         A ``.safetensors`` file.
     arrays : mapping of str to ndarray
         Equal arrays give equal bytes, whatever their order: the file's SHA-256 compares runs.
+    header : mapping of str to str, or None
+        What the file's header says beside the tensors: one entry at most.
 
     Raises
     ------
     CheckpointError
         If an array has a dtype that cannot be stored.
     """
-    write_atomic(path, tensor_bytes(arrays))
+    write_atomic(path, tensor_bytes(arrays, header))
 
 
 def _require_json(value: Any, where: str) -> None:
