@@ -9,12 +9,14 @@ imported.
 import hashlib
 import os
 import sys
+import traceback
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib import import_module
+from importlib import import_module, invalidate_caches
 from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import iter_modules
+from types import ModuleType
 
 from fedlabels.errors import ConfigError
 
@@ -24,6 +26,8 @@ KEY = "plugins"
 PARTS = ("clients", "strategies", "configs")
 _CODE = (".py", ".yaml")
 _named: list[str] = []
+_imported: dict[str, str] = {}
+"""Package -> `digest` of the files that this process imported."""
 
 
 def activate(given: object) -> None:
@@ -45,6 +49,22 @@ def activate(given: object) -> None:
     for name in names:
         folder_of(name)
     _named[:] = dict.fromkeys(names)
+    for name in active():
+        _renew(name)
+
+
+def _renew(name: str) -> None:
+    """Import a plugin anew whose files were edited meanwhile, as beside a notebook.
+
+    Otherwise its old code would run, and the run would say the hash of the new one.
+    """
+    now = digest(name)
+    if _imported.setdefault(name, now) != now:
+        for module in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:
+            del sys.modules[module]
+        invalidate_caches()
+        folder_of(name)
+        _imported[name] = now
 
 
 def active() -> tuple[str, ...]:
@@ -128,6 +148,27 @@ def modules(part: str, own: Iterable[str]) -> dict[str, str]:
                 )
             found[module.name] = f"{plugin}.{part}.{module.name}"
     return dict(sorted(found.items()))
+
+
+def load(module: str) -> ModuleType:
+    """Import a module that `modules` found.
+
+    Raises
+    ------
+    ConfigError
+        If it is a plugin's and cannot be imported; the message has file and line.
+    """
+    try:
+        return import_module(module)
+    except Exception as error:
+        if module.startswith("fedlabels."):
+            raise
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if isinstance(error, SyntaxError) else f", {frame.filename}:{frame.lineno}"
+        raise ConfigError(
+            f"{module} cannot be imported ({type(error).__name__}: {error}{where}): mend it, or "
+            f"leave its package out of {KEY}"
+        ) from error
 
 
 def configs() -> dict[str, Path]:

@@ -5,7 +5,6 @@ with types and defaults; adding a client is adding a file.
 """
 
 import dataclasses
-import importlib
 import pkgutil
 from collections.abc import Mapping
 from typing import Any
@@ -47,7 +46,7 @@ def find(name: str) -> type[Client]:
     known = _modules()
     if name not in known:
         raise unknown(name, known, "client")
-    module = importlib.import_module(known[name])
+    module = plugins.load(known[name])
     found = [
         value
         for value in vars(module).values()

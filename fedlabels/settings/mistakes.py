@@ -70,6 +70,9 @@ def composing(given: Sequence[str], own: Sequence[str] = ()) -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explained(error, given, own)) from error
+    except yaml.YAMLError as error:  # a file of settings, which a plugin may bring
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"settings cannot be read ({reason}): mend the file") from error
 
 
 @dataclass(frozen=True)
@@ -280,6 +283,11 @@ def _no_key(cause: OmegaConfBaseException, key: str) -> str:
 def _misfit(group: str, name: str, cause: OmegaConfBaseException) -> str:
     """Say that a method or a preset sets a key which the chosen part does not have."""
     part, _, key = str(cause.full_key).rpartition(".")
+    if key == group and not part:
+        return (
+            f"the file of {group}={name} must begin with the line '# @package _global_', else its "
+            f"settings are those of a group {group}"
+        )
     chosen, chooser = _chosen(part, cause.parent_node)
     fits = [n for n in options_with(part, key) if _has_all(part, n, group, name)]
     has_not = f"which {chooser}={chosen} does not have" if chosen else "which is no setting"

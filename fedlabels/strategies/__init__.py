@@ -12,7 +12,6 @@ telemetry.disable()  # before Flower is imported
 
 # ruff: noqa: E402
 import dataclasses
-import importlib
 import pkgutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -61,7 +60,7 @@ def find(name: str) -> type["ServerStrategy"]:
         raise unknown(name, known, "strategy")
     from fedlabels.strategies.base import ServerStrategy
 
-    module = importlib.import_module(known[name])
+    module = plugins.load(known[name])
     named = getattr(module, "STRATEGY", None)
     classes = [named] if named is not None else _classes_of(module, ServerStrategy)
     if len(classes) != 1 or not (

@@ -82,6 +82,45 @@ def test_it_takes_part_only_where_it_is_named(package):
     assert "mine" not in clients.names()
 
 
+def test_an_edited_file_is_imported_anew(package, tmp_path):
+    def code():
+        return code_of(config_of(f"plugins={package}", "method=mine"))["plugins"][package]
+
+    before, kind = code(), clients.find("mine")
+    assert (code(), clients.find("mine")) == (before, kind)
+    file = tmp_path / package / "clients" / "mine.py"
+    file.write_text(CLIENT.replace("float = 1.0", "float = 123.0"))
+    assert code() != before
+    assert clients.find("mine")().factor == 123.0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def (:\n", r"SyntaxError: invalid syntax \(mine.py, line 1\)"),
+        ("\nimport nothing_like_it\n", r"ModuleNotFoundError.*mine.py:2\)"),
+        ("raise ValueError('no')", r"ValueError: no, .*mine.py:1\)"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_named(package, tmp_path, text, said):
+    (tmp_path / package / "clients" / "mine.py").write_text(text)
+    with pytest.raises(ConfigError, match=rf"{package}.clients.mine cannot be imported \({said}"):
+        config_of(f"plugins={package}", "method=mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{:::\n", r"settings cannot be read \(.*mine.yaml\", line 1"),
+        ("client: mine\n", "method=mine must begin with the line '# @package _global_'"),
+    ],
+)
+def test_a_wrong_file_of_settings_is_named(package, tmp_path, text, said):
+    (tmp_path / package / "configs" / "method" / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        config_of(f"plugins={package}", "method=mine")
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
