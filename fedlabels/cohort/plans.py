@@ -85,7 +85,8 @@ def plan_part(
     starts = [start for start in range(0, n, size) if min(size, n - start) >= min_rows]
     if not starts:
         return []
-    steps = math.ceil(epochs * len(starts) - 1e-9)  # 0.1 of 30 batches are 3, whatever floats say
+    # 0.1 of 30 batches are 3, whatever floats say
+    steps = max(math.ceil(epochs * len(starts) - 1e-9), 1)
     first = (round_index - 1) * steps
     order, rows = np.zeros(0, dtype=np.int64), []
     for place in range(first, first + steps):

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedlabels.cohort import Layout
-from fedlabels.errors import ConfigError
+from fedlabels.errors import ConfigError, DataError
 from fedlabels.machine.files import write_atomic
 from fedlabels.machine.tensors import read_tensors, tensor_bytes, tensors_sha256
 from fedlabels.rounds.job import Arrays
@@ -31,7 +33,14 @@ def weights_sha256(given: str) -> str:
     DataError
         If they cannot be read.
     """
-    return tensors_sha256(read_tensors(file_of(given))[0])
+    return tensors_sha256(_read(file_of(given), given))
+
+
+def _read(path: Path, given: str) -> Arrays:
+    try:
+        return read_tensors(path)[0]
+    except DataError as error:
+        raise DataError(f"model.start={given}: {error}") from error
 
 
 def start_of(
@@ -73,7 +82,7 @@ def start_of(
     kept = folder / KEPT
     resumed = config.get("resume") is not None
     path = kept if resumed and same and kept.is_file() else file_of(given)
-    arrays, _ = read_tensors(path)
+    arrays = _read(path, given)
     fitting, notes = fitted(arrays, world.layout, given, str(config["model"]["name"]))
     return Start(fitting, tensors_sha256(arrays), notes, arrays)
 
@@ -96,6 +105,8 @@ def fitted(
     ------
     ConfigError
         If no tensor below the head has name and shape of one of the model's.
+    DataError
+        If one that has is of another kind of numbers, or not finite.
     """
     fitting = {
         name: value
@@ -105,9 +116,21 @@ def fitted(
     if fitting.keys() <= layout.head:  # a bias of as many classes is no model
         raise ConfigError(
             f"model.start={given} has nothing below the head that fits model={model}: it holds "
-            f"{_listed({k: v.shape for k, v in arrays.items()})}; the model has "
-            f"{_listed({k: layout[k].shape for k in layout})}. Choose the model that it is of"
+            f"{_listed({k: v.shape for k, v in arrays.items()}) or 'nothing'}; the model has "
+            f"{_listed({k: layout[k].shape for k in layout})}. Choose the model that it is of; a "
+            "run whose clients have models of their own leaves none to begin from"
         )
+    for name, value in fitting.items():
+        if (value.dtype.kind == "f") != layout[name].dtype.is_floating_point:
+            raise DataError(
+                f"model.start={given}: {name} is of {value.dtype}, and the model's of "
+                f"{layout[name].dtype}; store numbers of that kind"
+            )
+        if not np.isfinite(value).all():
+            raise DataError(
+                f"model.start={given}: {name} has entries that are not finite; give a model from "
+                "before they came about"
+            )
     fresh = {name: layout[name].shape for name in layout if name not in fitting}
     left = {name: value.shape for name, value in arrays.items() if name not in layout}
     notes = []

@@ -109,6 +109,7 @@ def test_a_part_of_an_epoch_is_rounded_up_to_batches():
     assert sizes_and_samples(1.5, 2, size=4)[0] == [[4, 4, 1, 4, 4], [1, 4, 4, 1, 4]]
     assert sizes_and_samples(0.5, 2, size=4, min_rows=4)[0] == [[4]] * 2
     assert sizes_and_samples(0.5, 1, size=10, min_rows=10)[0] == [[]]
+    assert sizes_and_samples(1e-12, 2, size=5)[0] == [[5], [4]]  # rounded up, however small
     assert sizes_and_samples(0.3, 1, size=1)[0] == [[1, 1, 1]]  # 2.7 rounded up
     assert len(sizes_and_samples(7 / 9, 1, size=1)[0][0]) == 7  # 7.000000000000001 in floats
 

@@ -123,16 +123,24 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     first: Path, tmp_path: Path
 ) -> None:
     save_file({"a": np.zeros(3, "float32")}, tmp_path / "a.safetensors")
+    save_file({}, tmp_path / "none.safetensors")
     bias = {"head.bias": weights(first)["head.bias"]}
     save_file(bias, tmp_path / "bias.safetensors")
+    wrong = {"int": np.int64(1), "nan": np.float32("nan")}
+    for name, factor in wrong.items():
+        arrays = {k: (v * factor).astype(factor.dtype) for k, v in weights(first).items()}
+        save_file(arrays, tmp_path / f"{name}.safetensors")
     cases = [
+        (f"model.start={tmp_path / 'none.safetensors'}", ConfigError, "it holds nothing; the mod"),
+        (f"model.start={tmp_path / 'int.safetensors'}", DataError, "of int64, and the model's of"),
+        (f"model.start={tmp_path / 'nan.safetensors'}", DataError, "entries that are not finite"),
         (f"model.start={tmp_path / 'bias.safetensors'}", ConfigError, "nothing below the head"),
         (
             f"model.start={tmp_path / 'a.safetensors'}",
             ConfigError,
             r"holds a \(3,\); the model has",
         ),
-        (f"model.start={tmp_path / 'nowhere'}", DataError, "there is no"),
+        (f"model.start={tmp_path / 'nowhere'}", DataError, "model.start=.*: there is no"),
         (f"model.start={tmp_path}", DataError, "a run has it from its first checkpoint on"),
     ]
     for override, kind, text in cases:
