@@ -1,4 +1,4 @@
-"""Write the report of a run, or compare several: ``python -m fedlabels.report RUN [RUN ...]``."""
+"""Write the report of a run, or compare several: ``fedlabels report RUN [RUN ...]``."""
 
 import argparse
 from collections.abc import Sequence
@@ -37,19 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         message = _compared(options) if _several(options.folders) else _reported(options)
     except (FedLabelsError, OSError) as error:
-        parser.error(str(error))
+        parser.exit(2, f"error: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, "stopped\n")
     parser.exit(message=message)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m fedlabels.report", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="fedlabels report", description="Write the report of a run, or compare several runs."
+    )
     parser.add_argument(
         "folders",
         type=Path,
         nargs="+",
-        metavar="RUN_FOLDER",
+        metavar="RUN",
         help="what a run wrote; several, or a folder above several runs, are compared",
     )
     many = parser.add_argument_group("comparison of several runs")

@@ -11,11 +11,12 @@ from tests.end_to_end.harness import REPO, config_of
 METHODS = sorted(path.stem for path in (REPO / "configs" / "method").glob("*.yaml"))
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").rglob("*.md"))]
 TEXTS = [NEXT, *(re.sub(r"\\\n\s*", "", page.read_text(encoding="utf-8")) for page in PAGES)]
+PROGRAM = r"(?:python run_sim\.py|fedlabels (?:run|sweep|preview))"
 COMMANDS = sorted(
     {
         shlex.join(shlex.split(line, comments=True))
         for text in TEXTS
-        for line in re.findall(r"python run_sim\.py ([^`\n]*preset=(?:fashion|quickstart).*)", text)
+        for line in re.findall(PROGRAM + r" ([^`\n]*preset=(?:fashion|quickstart).*)", text)
     }
 )
 
@@ -36,9 +37,7 @@ def test_methods_train_alike_on_the_first_data(method: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_with_a_preset_can_be_given(command: str) -> None:
     words = shlex.split(command)
-    if words[0] == "-m":  # a sweep: its first cell
-        words = [word.partition(",")[0] for word in words[1:]]
-    config_of(*words)
+    config_of(*(word.partition(",")[0] for word in words if "=" in word))  # a sweep: its first cell
 
 
 def test_a_run_names_a_next_one() -> None:
