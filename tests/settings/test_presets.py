@@ -16,7 +16,7 @@ COMMANDS = sorted(
     {
         shlex.join(shlex.split(line, comments=True))
         for text in TEXTS
-        for line in re.findall(PROGRAM + r" ([^`\n]*preset=(?:fashion|quickstart).*)", text)
+        for line in re.findall(rf"{PROGRAM} ([^`\n]*preset=(?:fashion|quickstart)[^`\n]*)", text)
     }
 )
 
