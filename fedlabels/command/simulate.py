@@ -18,6 +18,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from fedlabels.answers import JSON, alone
+from fedlabels.command.estimate import ESTIMATE
+from fedlabels.command.estimate import main as estimate
 from fedlabels.command.output import fail
 from fedlabels.errors import CheckpointError, ConfigError, FedLabelsError
 from fedlabels.run.main import main, own_overrides, pin_kernels
@@ -45,13 +47,16 @@ def simulate(arguments: Sequence[str]) -> int:
     ----------
     arguments : sequence of str
         ``KEY=VALUE``, Hydra's options, and ``--json``: one JSON object a round on the standard
-        output, a last one with the result or the error, and nothing else there.
+        output, a last one with the result or the error, and nothing else there. ``--estimate``
+        answers about how long it would take instead.
 
     Returns
     -------
     int
         Exit status: 0, or 1 for an error that was explained. An ended run exits by itself.
     """
+    if ESTIMATE in arguments:
+        return estimate([argument for argument in arguments if argument != ESTIMATE])
     machine, given = JSON in arguments, [a for a in arguments if a != JSON]
     current = with_current_names(given)
     for before, now in zip(given, current, strict=True):

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 from fedlabels.answers import show
 from fedlabels.data.progress import told
 from fedlabels.errors import writing
+from fedlabels.machine.memory import peak_memory
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _LINES = 20  # plain lines in a run when `every` is not given
+_LONG = 120.0  # seconds of a run from which on its first round tells what the whole will take
 _MOMENT = 1.0  # seconds for which nobody needs a bar
 _SHOWN = (
     ("test_accuracy", "accuracy", 4),
@@ -108,6 +110,9 @@ class Console:
             self._to_log(line)
             if self._bar is None:
                 self._write(self._stream, line)
+        if index == self._first and (whole := self._seconds(index) * self._rounds) >= _LONG:
+            held = gigabytes(peak_memory())
+            self.note(f"about {roughly(whole)} for {self._rounds} rounds, {held} in this process")
         if (bar := self._bar) is not None and (task := self._task) is not None:
             note = "" if self._accuracy is None else f"accuracy {self._accuracy:.4f}"
             show(self._stream, lambda: bar.update(task, completed=index, note=note))
@@ -172,10 +177,14 @@ class Console:
         for key in ("failed", "rejected"):
             if record.get(key):
                 parts.append(f"{record[key]} {key}")
-        seconds = (time.monotonic() - self._began) / max(1, index - self._first + 1)
+        seconds = self._seconds(index)
         left = seconds * (self._rounds - index)
         parts.append(f"{seconds:.2f} s/round")
         return "  ".join([*parts, f"{_duration(left)} left"] if index < self._rounds else parts)
+
+    def _seconds(self, index: int) -> float:
+        """Return the mean of the rounds of this process."""
+        return (time.monotonic() - self._began) / max(1, index - self._first + 1)
 
     def _stop(self) -> None:
         if self._bar is not None:
@@ -260,3 +269,16 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def roughly(seconds: float) -> str:
+    """Write a span of time as an estimate has it, in one unit."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def gigabytes(size: float) -> str:
+    """Write bytes as an estimate has them; nan is not known."""
+    return f"{size / 1e9:.1f} GB" if size == size else "an unknown amount"

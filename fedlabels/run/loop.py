@@ -18,14 +18,14 @@ from fedlabels.run.folder import RunFolder
 from fedlabels.run.folder.checkpoint import Checkpoint
 from fedlabels.run.folder.records import record_of
 from fedlabels.run.manifest import Manifest
-from fedlabels.run.place import Place, Simulated
+from fedlabels.run.place import Place, Simulated, server_of
 from fedlabels.run.round import Rounds
 from fedlabels.run.saving import RunState, Saver
 from fedlabels.run.signals import undisturbed
 from fedlabels.run.world import World
-from fedlabels.settings.hashing import config_hash, schedule_of
+from fedlabels.settings.hashing import config_hash
 from fedlabels.simulation.backend import SimulationBackend
-from fedlabels.strategies.support.contract import Server, State
+from fedlabels.strategies.support.contract import State
 
 Settings = Mapping[str, Any]
 
@@ -119,21 +119,7 @@ class Loop:
     def _start(self, backend: SimulationBackend) -> RunState:
         """Tell the strategy of its run; return where the run begins or goes on."""
         strategy, world = self._world.strategy, self._world
-        strategy.bind(
-            Server(
-                seed=self._config["seed"],
-                rounds=schedule_of(self._config),
-                clients_per_round=self._config["per_round"],
-                min_clients=self._place.min_clients,
-                deadline_seconds=self._place.deadline_seconds,
-                client_of=self._place.client_of,
-                private=world.client.private(world.layout),
-                buffers=world.layout.names(role="buffer"),
-                layout=world.layout,
-                num_classes=world.source.train.num_classes,
-                feature_dim=world.feature_dim,
-            )
-        )
+        strategy.bind(server_of(self._config, world, self._place))
         initial = strategy.initial(backend.initial())
         self._folder.update_manifest(
             num_parameters=int(sum(v.size for v in initial.values() if v.dtype.kind == "f"))

@@ -13,8 +13,10 @@ from fedlabels.run.data import evaluates_clients
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.setup import build_backend, build_server_backend
 from fedlabels.run.world import World
+from fedlabels.settings.hashing import schedule_of
 from fedlabels.simulation.backend import SimulationBackend
 from fedlabels.simulation.grid import FIRST_NODE_ID, CohortGrid
+from fedlabels.strategies.support.contract import Server
 from fedlabels.worker.state import Version
 
 Settings = Mapping[str, Any]
@@ -107,6 +109,33 @@ class Place(ABC):
     @abstractmethod
     def allowance(self) -> str:
         """Say which failures are allowed."""
+
+
+def server_of(config: Settings, world: World, place: Place) -> Server:
+    """Return what a strategy is told of its run.
+
+    Parameters
+    ----------
+    config : mapping
+        Resolved settings.
+    world : World
+        Data, client, layout of the model.
+    place : Place
+        Where the clients are.
+    """
+    return Server(
+        seed=config["seed"],
+        rounds=schedule_of(config),
+        clients_per_round=config["per_round"],
+        min_clients=place.min_clients,
+        deadline_seconds=place.deadline_seconds,
+        client_of=place.client_of,
+        private=world.client.private(world.layout),
+        buffers=world.layout.names(role="buffer"),
+        layout=world.layout,
+        num_classes=world.source.train.num_classes,
+        feature_dim=world.feature_dim,
+    )
 
 
 def usable(rows: Sequence[ClientRow], needs: Collection[str] = ()) -> bool:

@@ -170,12 +170,12 @@ class SimulationBackend(ABC):
         # one by one are dealt by what they have to do.
         execution = self.spec.execution
         unit = self._block if execution == "stacked" or (execution == "auto" and self._gpus) else 1
-        work = [self._work(job.exchange, item.client_id) for item in items]
+        work = [self.work(job.exchange, item.client_id) for item in items]
         cuts = [0, *ends(work, self.workers, unit)]
         return [self._order(job, items[a:b], len(ordered)) for a, b in pairwise(cuts)]
 
-    def _work(self, exchange: str, client_id: int) -> int:
-        """Estimate what a client has to do, in samples."""
+    def work(self, exchange: str, client_id: int) -> int:
+        """Estimate what a client has to do in an exchange, in samples, > 0."""
         federation, population = self.spec.federation, self.spec.population
         if exchange == "evaluate":
             return BESIDE + int(federation.test.sizes[client_id])

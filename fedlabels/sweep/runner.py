@@ -19,6 +19,7 @@ from typing import Any
 from fedlabels.errors import FedLabelsError
 from fedlabels.machine import SHARE
 from fedlabels.machine.files import write_atomic
+from fedlabels.run.console import roughly
 from fedlabels.run.folder.owner import owned
 from fedlabels.run.signals import INTERRUPTED, ask_to_end, terminable
 from fedlabels.sweep.cells import Cell
@@ -71,7 +72,7 @@ class Progress:
         result = f"FAILED: {problem}" if problem else f"{seconds:.0f} s{shown}"
         ended = self.done + len(self.failed)
         left = (time.monotonic() - self._began) / self._here * (self.total - ended)
-        eta = f"  {_duration(left)} left" if ended < self.total else ""
+        eta = f"  {roughly(left)} left" if ended < self.total else ""
         self.say(f"cell {ended}/{self.total}  {cell.label}  {result}{eta}")
 
 
@@ -230,10 +231,3 @@ def _end_with(life: Connection) -> None:
     ask_to_end()
     time.sleep(GRACE_SECONDS)
     os._exit(INTERRUPTED)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -115,6 +115,20 @@ def test_a_resumed_run_shows_its_first_round() -> None:
     assert stream.getvalue().startswith("round  7/20")
 
 
+def test_the_first_round_of_a_long_run_tells_what_the_whole_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream, clock = io.StringIO(), iter(range(0, 10_000, 10))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(module, "peak_memory", lambda: 4.2e8)
+    console = Console(stream=stream)
+    console.start(60, done=2)
+    console.round({"round": 3})
+    console.round({"round": 4})
+    said = [line for line in stream.getvalue().splitlines() if line.startswith("about")]
+    assert said == ["about 20 min for 60 rounds, 0.4 GB in this process"]
+
+
 def test_every_is_validated() -> None:
     with pytest.raises(ValueError, match="every must be >= 1, got 0"):
         Console(every=0)
