@@ -209,7 +209,7 @@ def check_files(settings: Mapping[str, Any]) -> None:
         If there is one.
     """
     for group in ("partition", "labels"):
-        if settings[group].get("file") is not None:
+        if settings.get(group, {}).get("file") is not None:
             raise ConfigError(
                 f"{group}={settings[group]['name']} deals by a file, which devices do not have and "
                 "do not read; give each device its samples as its own (data-dir), or deal by a rule"

@@ -276,7 +276,7 @@ class TestSettings:
             (
                 "fedproto",
                 {"proto_from": "last_epoch", "steps": 2, "epochs": None},
-                "last_epoch needs epochs",
+                "last_epoch needs whole epochs",
             ),
         ],
     )

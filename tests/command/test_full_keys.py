@@ -110,6 +110,8 @@ def of_labels(config, name):
     config["labels"] = {"name": name} | usual(POLICIES[name], GIVEN | USUAL["labels"])
     if config["labels"].get("fraction", 0) is None:
         config["labels"]["fraction"] = 0.1
+    if "share" in config["labels"]:
+        config["labels"]["share"] = GIVEN["share"]
     return below(config, "labels")
 
 

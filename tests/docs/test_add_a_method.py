@@ -106,7 +106,7 @@ def test_it_is_killed_and_resumed(folder_of_user, serial, tmp_path):
     client = folder_of_user / "my_package" / "clients" / "weighted.py"
     as_it_was = client.read_text(encoding="utf-8")
     client.write_text(f"{as_it_was}\n# changed\n", encoding="utf-8")
-    status, output = run(folder_of_user, "resume", folder)
+    status, output = run(folder_of_user, "resume", folder, "rounds=41")
     assert status == 1
     assert "resume_code=any" in output
     assert "my_package" in output

@@ -18,7 +18,6 @@ from fedlabels.errors import RunError
 from fedlabels.rounds.job import Need, SumTerm
 from fedlabels.rounds.judge import Judge, Known, Like, RejectedError, is_reserved
 from fedlabels.run import file_sha256
-from fedlabels.run import main as entry
 from fedlabels.run.folder.folder import CLIENT_FIRST, ROUND_FIRST, ROUND_LAST
 from fedlabels.simulation.serial import SerialBackend
 from fedlabels.strategies.base import Merged
@@ -34,7 +33,7 @@ BAD = 3
 
 @pytest.fixture(autouse=True, scope="module")
 def no_reports() -> Iterator[None]:
-    with mock.patch.object(entry, "write_report", lambda folder: folder):
+    with mock.patch("fedlabels.report.write_report", lambda folder: folder):
         yield
 
 
