@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -80,13 +81,14 @@ def sweep(arguments: Sequence[str]) -> int:
 
 def resume(arguments: Sequence[str]) -> int:
     """Go on with a run: its folder, and settings that may be given anew, such as ``rounds=``."""
-    if not arguments or "=" in arguments[0] or arguments[0].startswith("-"):
-        asked = bool({"-h", "--help"} & set(arguments[:1]))
-        usage = "usage: fedlabels resume RUN [KEY=VALUE ...]"
+    folders = [a for a in arguments if not a.startswith("-") and ("=" not in a or Path(a).is_dir())]
+    if len(folders) != 1:
+        asked = bool({"-h", "--help"} & set(arguments))
+        usage = "usage: fedlabels resume RUN [KEY=VALUE ...] [--json]"
         (sys.stdout if asked else sys.stderr).write(f"{usage}\n")
         return 0 if asked else 2
-    folder, *settings = arguments
-    return simulate([*overrides_of({"resume": folder}), *settings])
+    settings = [argument for argument in arguments if argument not in folders]
+    return simulate([*overrides_of({"resume": folders[0]}), *settings])
 
 
 def _start(given: list[str], machine: bool) -> None:

@@ -160,6 +160,11 @@ def _loaded(path: Path) -> Any:
             return {key: found[key] for key in found.files}
     # A damaged archive has no common class of error: zip, zlib, an unknown compression, a password.
     except Exception as error:
+        if "Object arrays" in str(error):
+            raise DataError(
+                f"{path} holds objects, such as series of unequal lengths: give samples of the "
+                "model's shape in one array, or test for the run's own test split"
+            ) from error
         raise DataError(f"{path} cannot be read ({error}): repair it") from error
 
 

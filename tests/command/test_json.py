@@ -46,7 +46,7 @@ def test_a_run_is_a_line_a_round_and_one_with_the_result(ask, tmp_path):
     status, lines, shown = ask("resume", "run", "--json")
     assert (status, lines[0]["run_dir"]) == (1, str(tmp_path / "run"))
     assert "has finished its 3 rounds" in lines[0]["error"]
-    status, lines, _ = ask("resume", "run", "rounds=4", "--json")
+    status, lines, _ = ask("resume", "--json", "run", "rounds=4")
     assert (status, [entry.get("round") for entry in lines]) == (0, [4, None])
 
 

@@ -157,6 +157,10 @@ def test_another_federation_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, 1)
     with pytest.raises(CheckpointError, match="another federation"):
         read_checkpoint(path, federation_hash="0" * 64)
+    labels = {"labels": {"file": "labels.json"}}
+    other = write(tmp_path / "other", 1, config=CONFIG | labels)
+    with pytest.raises(CheckpointError, match=r"what labels\.file=labels\.json held then"):
+        read_checkpoint(other, federation_hash="0" * 64)
 
 
 def test_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

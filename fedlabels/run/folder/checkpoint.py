@@ -37,6 +37,7 @@ FORMAT_VERSION = 1
 MODEL, STRATEGY, STATES = "model.safetensors", "strategy.safetensors", "states.safetensors"
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"round-(\d{8,})")
+_DEALT_BY = ("partition.file", "labels.file")  # settings whose files decide who holds what
 _OWN_KEYS = ("round", "config_hash", "format_version", "package_version", "files", "strategy")
 
 
@@ -232,9 +233,12 @@ def check_origin(
     if config is not None:
         _check_config(path, checkpoint.manifest, config)
     if federation_hash is not None and saved != federation_hash:
+        known = checkpoint.manifest["config"]
+        files = [f"{key}={known[key]}" for key in _DEALT_BY if known.get(key)]
         raise CheckpointError(
             f"{path} was made with another federation ({saved[:12]}, now {federation_hash[:12]}):"
             " resume with the same data, partition and labels"
+            + (f"; what {' and '.join(files)} held then is needed" if files else "")
         )
 
 
