@@ -29,14 +29,13 @@ from omegaconf.errors import (
 )
 
 from fedlabels.errors import ConfigError
-from fedlabels.program import IN_CHECKOUT
+from fedlabels.program import SETTINGS
 from fedlabels.renamed import RENAMED
 from fedlabels.settings.config import register
 from fedlabels.settings.presets import CONFIGS, preset_files
 from fedlabels.settings.unread import BESIDE, CHOOSER, options_with
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-_LISTED = "docs/settings.md lists all" if IN_CHECKOUT else "fedlabels run --cfg job shows all"
 _TYPES = {
     "Integer": "a whole number",
     "int": "a whole number",
@@ -270,12 +269,12 @@ def _no_key(cause: OmegaConfBaseException, key: str) -> str:
     option, group = _chosen(above, cause.parent_node)
     of = f" of {group}={option}" if option else ""
     if key in RENAMED:
-        return f"{key} is {RENAMED[key]} now, for every method; {_LISTED}"
+        return f"{key} is {RENAMED[key]} now, for every method; {SETTINGS} lists all"
     others = options_with(above, last) if above else []
     if others:
         hint = f" ({', '.join(f'{group}={name}' for name in others)} would have it)"
     if not above:  # all of them would be a page
-        return f"{key} is no setting{hint}; {_LISTED}"
+        return f"{key} is no setting{hint}; {SETTINGS} lists all"
     listed = _listed(f"{prefix}{entry}" for entry in known)
     return f"{key} is no setting{of}{hint}; allowed: {listed}"
 

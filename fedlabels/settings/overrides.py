@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 
 from fedlabels.errors import ConfigError
+from fedlabels.program import SETTINGS
 from fedlabels.settings.presets import CONFIGS
 
 _KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z0-9_-]+)*")
@@ -68,7 +69,7 @@ def _leaves(settings: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]
     for last, value in settings.items():
         key = f"{above}{last}"
         if not isinstance(last, str) or not _KEY.fullmatch(key):
-            raise ConfigError(f"{key!r} is no name of a setting: give one as in docs/settings.md")
+            raise ConfigError(f"{key!r} is no name of a setting: {SETTINGS} lists all")
         first = key.partition(".")[0]
         if first in _ELSEWHERE:
             raise ConfigError(f"{key} is no setting of one run: {_ELSEWHERE[first]}")

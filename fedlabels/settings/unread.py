@@ -20,6 +20,7 @@ from fedlabels.effect import Only, declared, defaults, shown
 from fedlabels.errors import ConfigError
 from fedlabels.federation import PARTITIONS, POLICIES
 from fedlabels.models.registry import MODELS, known_settings
+from fedlabels.program import SETTINGS
 from fedlabels.settings.hashing import may_differ
 from fedlabels.settings.presets import preset_files
 
@@ -53,7 +54,7 @@ def refuse_unknown(config: Config, schema: type) -> None:
         above = unknown[0].rpartition(".")[0]
         beside = [path for path in paths if path.rpartition(".")[0] == above]
         near = _near(unknown[0], beside) or _near(unknown[0], paths)
-        hint = f"; did you mean {near}?" if near else "; docs/settings.md lists all"
+        hint = f"; did you mean {near}?" if near else f"; {SETTINGS} lists all"
         raise ConfigError(f"{unknown[0]} is no setting, nothing would read it{hint}")
 
 
