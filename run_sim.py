@@ -5,7 +5,7 @@ In a checkout this is what ``fedlabels run`` is where the package is installed.
 
 import sys
 
-from fedlabels.command.simulate import simulate
+from fedlabels.command import main
 
 if __name__ == "__main__":
-    sys.exit(simulate(sys.argv[1:]))
+    sys.exit(main(["run", *sys.argv[1:]]))

@@ -19,6 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from fedlabels.answers import JSON, alone
+from fedlabels.command import uncollected
 from fedlabels.command.estimate import ESTIMATE
 from fedlabels.command.estimate import main as estimate
 from fedlabels.command.output import fail
@@ -98,7 +99,9 @@ def _start(given: list[str], machine: bool) -> None:
     of_hydra = any(argument.lstrip("+~").startswith(_OF_HYDRA) for argument in given)
     if not of_hydra and os.environ.get(FULL_ERROR) != "1":
         # Hydra's own start composes twice: once to see whether this is a sweep
-        _run(composition(whole, own), machine)
+        with uncollected():
+            asked = composition(whole, own)
+        _run(asked, machine)
         return
     register(whole)
     OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, replace=True)
