@@ -14,9 +14,8 @@ from safetensors.numpy import load_file
 from fedlabels.deploy.server import execute, settings
 from fedlabels.errors import CheckpointError, ConfigError, RunError
 from fedlabels.rounds import wire
-from fedlabels.run import file_sha256
 from tests.deploy.loopback import Loopback, error, nodes_of, write_devices
-from tests.end_to_end.harness import REPO, config_of, simulate
+from tests.end_to_end.harness import REPO, config_of, model_print, simulate
 
 COUNTS = {0: (20, 30), 1: (0, 40), 2: (35, 0)}
 FEW = "dataset=digits rounds=3 checkpoint_every=1 deploy.connect_seconds=0.2"
@@ -75,7 +74,7 @@ def test_devices_answer_in_any_order_and_are_sampled_by_client_id(devices, tmp_p
     run(Loopback(devices), tmp_path)
     other = {1000 - node: config for node, config in devices.items()}  # other node ids
     run(Loopback(other), tmp_path, name="other", more="")
-    hashes = [file_sha256(tmp_path / name / "model.safetensors") for name in ("run", "other")]
+    hashes = [model_print(tmp_path / name) for name in ("run", "other")]
     assert hashes[0] == hashes[1]
 
 
@@ -137,7 +136,7 @@ def test_a_bad_update_changes_a_counter_and_nothing_else(how, devices, tmp_path)
     silent = spoil(102, lambda message, reply: None)
     without = run(Loopback(devices, silent), tmp_path, more=limits, name="without")
     assert (without["rejected"], without["failed"]) == (0, 1)
-    hashes = [file_sha256(tmp_path / name / "model.safetensors") for name in ("run", "without")]
+    hashes = [model_print(tmp_path / name) for name in ("run", "without")]
     assert hashes[0] == hashes[1]
     (bad,) = [r for r in rows(tmp_path, "clients") if r["round"] == "1" and r["client_id"] == "2"]
     assert bad["status"] == "rejected"
@@ -234,7 +233,7 @@ def test_resumed_is_uninterrupted(devices, tmp_path):
     overrides, config = given("fedbn", f"model=lenet resume={tmp_path / 'run'} rounds=4")
     record = execute(config, Loopback(again), overrides)
     assert record["round"] == 4
-    hashes = [file_sha256(tmp_path / name / "model.safetensors") for name in ("run", "whole")]
+    hashes = [model_print(tmp_path / name) for name in ("run", "whole")]
     assert hashes[0] == hashes[1]
     assert [row["round"] for row in rows(tmp_path)] == ["1", "2", "3", "4"]
 
@@ -299,7 +298,7 @@ def test_a_simulation_goes_on_on_devices(tmp_path):
     more = f"{overrides} rounds=4 deploy.partitions=true resume={tmp_path / 'run'}"
     record = execute(settings({"overrides": more}, REPO / "configs"), Loopback(nodes), more)
     assert record["round"] == 4
-    hashes = [file_sha256(tmp_path / name / "model.safetensors") for name in ("run", "whole")]
+    hashes = [model_print(tmp_path / name) for name in ("run", "whole")]
     assert hashes[0] == hashes[1]
 
 
@@ -322,7 +321,7 @@ def test_differential_privacy_and_mods(tmp_path, devices):
     }  # fmt: skip
     more = f"{dealt} deploy.partitions=true run_dir={tmp_path / 'dealt'}"
     execute(settings({"overrides": more}, REPO / "configs"), Loopback(nodes), more)
-    hashes = [file_sha256(tmp_path / n / "model.safetensors") for n in ("simulated", "dealt")]
+    hashes = [model_print(tmp_path / n) for n in ("simulated", "dealt")]
     assert hashes[0] == hashes[1]
     with_labels = {node: devices[node] for node in (100, 102)}
     sent = []

@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 from fedlabels.cohort import Client
+from fedlabels.machine.tensors import read_tensors, tensors_sha256
 from fedlabels.run import file_sha256, rounds_hash
 from fedlabels.run import main as entry
 from fedlabels.run.callbacks import Callback
@@ -62,9 +63,14 @@ def simulate(
         )
 
 
+def model_print(folder: Path) -> str:
+    """Fingerprint the tensors of a run's model: its header also says which method made it."""
+    return tensors_sha256(read_tensors(folder / "model.safetensors")[0])
+
+
 def prints(folder: Path) -> tuple[str, str]:
     """Fingerprint the model and the rounds of a run."""
-    return file_sha256(folder / "model.safetensors"), rounds_hash(folder / "rounds.csv")
+    return model_print(folder), rounds_hash(folder / "rounds.csv")
 
 
 def table(folder: Path, name: str = "rounds") -> list[dict[str, str]]:

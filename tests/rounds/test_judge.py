@@ -23,7 +23,15 @@ from fedlabels.simulation.serial import SerialBackend
 from fedlabels.strategies.base import Merged
 from fedlabels.strategies.fedavg import FedAvg as Average
 from fedlabels.strategies.support import Collected
-from tests.end_to_end.harness import TINY, column, config_of, simulate, table, with_client
+from tests.end_to_end.harness import (
+    TINY,
+    column,
+    config_of,
+    model_print,
+    simulate,
+    table,
+    with_client,
+)
 from tests.end_to_end.toys import Rememberer
 
 SHORT = (*TINY, "method=fedavg", "training.lr=0.1", "training.steps=2", "rounds=2")
@@ -176,7 +184,7 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("without")
     change = with_term(lambda t: Term(first(t, lambda v: v * torch.nan)))
     simulate(folder, config_of(*ONE), with_client(Odd(lr=0.1, steps=2, change=change)))
-    return file_sha256(folder / "model.safetensors")
+    return model_print(folder)
 
 
 @pytest.mark.parametrize("fault", MALFORMED)
@@ -188,7 +196,7 @@ def test_a_malformed_result_is_rejected_by_name(fault: str, tmp_path: Path, with
     assert rows[str(BAD)]["status"] == "rejected"
     assert text in rows[str(BAD)]["error"]
     assert [row["status"] for k, row in rows.items() if k != str(BAD)] == ["ok"] * 9
-    assert file_sha256(tmp_path / "model.safetensors") == without
+    assert model_print(tmp_path) == without
 
 
 @pytest.mark.parametrize(
@@ -287,7 +295,7 @@ def test_numbers_and_histories_are_taken(tmp_path: Path) -> None:
     simulate(tmp_path / "odd", config, with_client(Odd(lr=0.1, steps=2, change=change)))
     assert column(tmp_path / "odd", "rejected") == [0, 0]
     assert column(tmp_path / "odd", "seen") == [2, 2]
-    both = [file_sha256(tmp_path / name / "model.safetensors") for name in ("plain", "odd")]
+    both = [model_print(tmp_path / name) for name in ("plain", "odd")]
     assert both[0] == both[1]
 
 
@@ -355,7 +363,7 @@ def test_most_clients_decide_for_any_number_of_workers(kind: str, tmp_path: Path
         assert total.total["a"].tolist() == [7, 7]
         status = [(row["client_id"], row["status"]) for row in table(folder, "clients")]
         states = sorted(path.name for path in (folder / "state").iterdir())
-        found.append((status, states, file_sha256(folder / "model.safetensors")))
+        found.append((status, states, model_print(folder)))
     assert all(one == found[0] for one in found)
     assert [k for k, status in found[0][0] if status == "rejected"] == [str(BAD), "5", "8"]
     assert len(found[0][1]) == 7
@@ -406,7 +414,7 @@ def test_who_writes_into_what_all_share_is_named(
         clean = tmp_path / "clean"
         plain = Odd(lr=0.1, steps=2, bad=(1, 6), change=with_term(lambda t: Term({})))
         simulate(clean, config, with_client(plain))
-        both = [file_sha256(folder / "model.safetensors") for folder in (tmp_path, clean)]
+        both = [model_print(folder) for folder in (tmp_path, clean)]
         assert both[0] == both[1]
 
 
@@ -433,7 +441,7 @@ def test_who_writes_into_the_initial_weights_is_named(execution: str, tmp_path: 
         failed = [row for row in rows if row["status"] == "failed"]
         assert [row["client_id"] for row in failed] == ["1", "6"] * 2
         assert all("wrote into the initial tensor" in row["error"] for row in failed)
-        found.append(file_sha256(tmp_path / str(count) / "model.safetensors"))
+        found.append(model_print(tmp_path / str(count)))
     assert found[0] == found[1]
 
 
@@ -460,7 +468,7 @@ def test_what_a_client_returned_is_its_own_whatever_it_does_later(
     config = config_of(*SHORT, "rounds=1", "model.hidden=[4000]", *more)
     simulate(tmp_path / "plain", config, with_client(FedAvg(lr=0.1, steps=2)))
     simulate(tmp_path / "thrifty", config, with_client(Thrifty(lr=0.1, steps=2)))
-    both = [file_sha256(tmp_path / name / "model.safetensors") for name in ("plain", "thrifty")]
+    both = [model_print(tmp_path / name) for name in ("plain", "thrifty")]
     assert both[0] == both[1]
     states = [file_sha256(path) for path in (tmp_path / "thrifty").glob("state/*/*.safetensors")]
     assert len(states) == len(set(states)) == 5

@@ -14,7 +14,7 @@ from fedlabels import clients
 from fedlabels.errors import RunError
 from fedlabels.federation import Federation
 from fedlabels.rounds.job import Job, Task
-from fedlabels.run import file_sha256, latest_checkpoint
+from fedlabels.run import latest_checkpoint
 from fedlabels.run.folder import RunFolder
 from fedlabels.run.setup import build_backend, build_world
 from fedlabels.run.world import World
@@ -24,6 +24,7 @@ from tests.end_to_end.harness import (
     TINY,
     column,
     config_of,
+    model_print,
     prints,
     simulate,
     table,
@@ -66,7 +67,7 @@ class TestClientsThatRaise:
     def test_the_others_are_as_if_they_had_not_been_asked(self, tmp_path: Path) -> None:
         for name, wrong in (("raise", {"raises": (1, 4)}), ("poison", {"poisons": (1, 4)})):
             chaos(tmp_path / name, "rounds=2", **wrong)
-        models = [file_sha256(tmp_path / n / "model.safetensors") for n in ("raise", "poison")]
+        models = [model_print(tmp_path / n) for n in ("raise", "poison")]
         assert models[0] == models[1]
 
     @BOUNDS
