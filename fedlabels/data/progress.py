@@ -1,6 +1,6 @@
 """How far a reader is, told to whoever wants to show it: this package itself shows nothing."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
@@ -29,20 +29,21 @@ def told(listener: Listener) -> Iterator[None]:
         _LISTENER.reset(before)
 
 
-def counted(entries: Sequence[_Entry], name: str) -> Iterator[_Entry]:
+def counted(entries: Iterable[_Entry], name: str) -> Iterator[_Entry]:
     """Pass through what is read one by one, and tell how far it is.
 
     Parameters
     ----------
-    entries : sequence
-        Files, series or the like.
+    entries : iterable
+        Files, series or the like; nothing is told of those whose number is not known before.
     name : str
         What they are, in plural.
     """
-    listener, total = _LISTENER.get(), len(entries)
-    if listener is None:
+    listener = _LISTENER.get()
+    if listener is None or not isinstance(entries, Sized):
         yield from entries
         return
+    total = len(entries)
     every = max(1, total // _STEPS)
     for done, entry in enumerate(entries):
         if done % every == 0:

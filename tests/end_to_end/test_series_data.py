@@ -12,7 +12,10 @@ from tests.data import test_reader_ts as ts
 from tests.data import test_reader_wearables as wearables
 from tests.end_to_end.harness import column, config_of, simulate
 
-TINY = ("backend=serial", "per_round=2", "rounds=1", "training.steps=2", "dataset.views=none")
+TINY = (
+    "backend=serial", "per_round=2", "rounds=1", "training.steps=2", "dataset.views=none",
+    "labels.fraction=0.5",
+)  # fmt: skip
 
 
 def _ragged(folder: Path) -> tuple[str, ...]:

@@ -148,7 +148,11 @@ class TestZeroLabelClients:
         ),
         ("uniform", {"fraction": 0.5, "min_labels": -1}, "min_labels must be a whole number >= 0"),
         ("zero_label_clients", {"fraction": 0.5, "share": 2}, r"share must be in \[0, 1\], got 2"),
-        ("zero_label_clients", {"fraction": 0.5, "share": 0, "choose": "x"}, "random, smallest"),
+        (
+            "zero_label_clients",
+            {"fraction": 0.5, "share": 0, "choose": "x"},
+            "random, largest, smallest",
+        ),
         ("zero_label_clients", {"fraction": 7, "share": 0}, "fraction must be in"),
     ],
 )

@@ -9,6 +9,7 @@ from fedlabels.errors import ConfigError
 from fedlabels.federation import PARTITIONS, Samples, make
 from fedlabels.federation.partitions.classes_per_client import draw_classes, group_by_class
 from fedlabels.federation.partitions.extended_dirichlet import dirichlet_groups
+from fedlabels.federation.ragged import Ragged
 from fedlabels.federation.summary import class_counts
 from tests.federation.cases import even_labels
 
@@ -97,7 +98,7 @@ class TestClassesPerClient:
         assert np.mean(disjoint) == pytest.approx(1 / 7 + 6 / 7 / 6, abs=0.035)
 
     def test_holders_come_in_random_order(self):
-        hands = np.zeros((500, 1), dtype=np.int64)
+        hands = Ragged.from_lists([[0]] * 500)
         first, other = (group_by_class(hands, np.random.default_rng(s)).index for s in (0, 1))
         assert sorted(first.tolist()) == list(range(500))
         assert abs(np.corrcoef(first, np.arange(500))[0, 1]) < 0.2

@@ -163,8 +163,11 @@ class TestRecipe:
         [
             ({"norm": "wsconv"}, "norm must be one of none, batch, group, layer, ws, ws_group"),
             ({"norm": "ws", "nonlinearity_gain": "relu"}, "nonlinearity_gain must be one of"),
-            ({"norm": "batch", "ws_linear": True}, "settings of norm=ws"),
-            ({"ws_unbiased": True}, "settings of norm=ws and norm=ws_group; got norm=batch"),
+            ({"norm": "batch", "ws_linear": True}, "settings of model.norm=ws"),
+            (
+                {"ws_unbiased": True},
+                "settings of model.norm=ws and model.norm=ws_group; got model.norm=batch",
+            ),
         ],
     )
     def test_wrong_words_are_refused(self, settings: dict[str, Any], message: str) -> None:

@@ -22,7 +22,7 @@ class TestRegistry:
         assert isinstance(run(strategy, rounds=[1]).models[0], dict)
 
     def test_unknown_names_and_settings_list_the_known_ones(self) -> None:
-        with pytest.raises(ConfigError, match=r"'nope'.*fedavg"):
+        with pytest.raises(ConfigError, match=r"strategy=nope is not known.*fedavg"):
             strategies.find("nope")
         with pytest.raises(ConfigError, match="no setting mu; allowed: proximal_mu"):
             strategies.build("fedprox", {"mu": 1.0})

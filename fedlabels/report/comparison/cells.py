@@ -21,8 +21,8 @@ ABSENT = ""  # the level of a setting that a run does not have
 # Settings, with all below them, that change no result: where and how a run ran, what it is called.
 # "rounds" may differ between a run and its resumption, too, but it decides which round is the last.
 IGNORED = (
-    "backend", "callbacks", "checkpoint_every", "deploy", "predictions", "sweep", "tracker",
-    "name", "resume", "resume_code", "run_dir", "seed",
+    "backend", "callbacks", "checkpoint_every", "deploy", "plugins", "predictions", "sweep",
+    "tracker", "name", "resume", "resume_code", "run_dir", "seed",
 )  # fmt: skip
 _IGNORED_KEYS = ("dataset.root",)  # where the files lie
 _NO_KEYS = ("seed", "run_dir", "resume")
