@@ -136,7 +136,7 @@ def _unknown(name: str) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(name, COMMANDS, n=1)
-    if not near and "=" in name:
+    if "=" in name:
         return f"{name} is a setting, and no command: fedlabels run {name} ..."
     hint = f" (did you mean {near[0]}?)" if near else ""
     return f"{name} is no command{hint}; there are: {', '.join(COMMANDS)}"
