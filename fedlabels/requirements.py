@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from fedlabels.errors import ConfigError
 
@@ -23,11 +24,8 @@ def required() -> tuple[str, list[str]]:
     ConfigError
         If the code lies in no checkout and is not installed either.
     """
-    file = Path(__file__).resolve().parents[1] / "pyproject.toml"
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        project = tomllib.loads(file.read_text("utf-8"))["project"]
-        if project["name"] == _PACKAGE:
-            return str(project["requires-python"]), [str(p) for p in project["dependencies"]]
+    if project := _project():
+        return str(project["requires-python"]), [str(p) for p in project["dependencies"]]
     try:
         about = importlib.metadata.metadata(_PACKAGE)
     except importlib.metadata.PackageNotFoundError as error:
@@ -44,13 +42,21 @@ def extra(name: str) -> list[str]:
         As in `required`.
     """
     required()
-    file = Path(__file__).resolve().parents[1] / "pyproject.toml"
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        project = tomllib.loads(file.read_text("utf-8"))["project"]
-        if project["name"] == _PACKAGE:
-            return [str(line) for line in project["optional-dependencies"][name]]
+    extras = _project().get("optional-dependencies", {})
+    if name in extras:
+        return [str(line) for line in extras[name]]
     pairs = [line.partition(";") for line in importlib.metadata.requires(_PACKAGE) or []]
     return [line.strip() for line, _, marker in pairs if f'extra == "{name}"' in marker]
+
+
+def _project() -> dict[str, Any]:
+    """Return what the checkout's pyproject.toml says; nothing without a checkout."""
+    file = Path(__file__).resolve().parents[1] / "pyproject.toml"
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        project: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))["project"]
+        if project["name"] == _PACKAGE:
+            return project
+    return {}
 
 
 def supported(package: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 import fedlabels
+from fedlabels.errors import near
 
 __all__ = ["COMMANDS", "Command", "main"]
 
@@ -133,10 +134,6 @@ def overview() -> str:
 
 
 def _unknown(name: str) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, COMMANDS, n=1)
     if "=" in name:
         return f"{name} is a setting, and no command: fedlabels run {name} ..."
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    return f"{name} is no command{hint}; there are: {', '.join(COMMANDS)}"
+    return f"{name} is no command{near(name, COMMANDS)}; there are: {', '.join(COMMANDS)}"

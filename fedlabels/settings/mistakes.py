@@ -3,7 +3,6 @@
 Hydra's own texts advise ``+key``, which adds what nothing reads, and do not say what is allowed.
 """
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from fedlabels.errors import ConfigError
+from fedlabels.errors import ConfigError, near
 from fedlabels.program import SETTINGS
 from fedlabels.renamed import RENAMED
 from fedlabels.settings.config import register
@@ -251,7 +250,7 @@ def _no_option(file: str, options: Sequence[str], own: Sequence[str]) -> str:
             f"the run's {group} {name} is not in this checkout: bring its files back, or resume "
             "where they are"
         )
-    return f"{group}={name} is not known{_near(name, options)}; allowed: {_listed(options)}"
+    return f"{group}={name} is not known{near(name, options)}; allowed: {_listed(options)}"
 
 
 def _key_of(error: Exception, cause: OmegaConfBaseException) -> str:
@@ -265,7 +264,7 @@ def _no_key(cause: OmegaConfBaseException, key: str) -> str:
     above, _, last = str(cause.full_key).rpartition(".")
     known = _keys(cause.parent_node)
     prefix = f"{above}." if above else ""
-    hint = _near(last, known, prefix)
+    hint = near(last, known, prefix)
     option, group = _chosen(above, cause.parent_node)
     of = f" of {group}={option}" if option else ""
     if key in RENAMED:
@@ -322,11 +321,6 @@ def _chosen(group: str, node: Any) -> tuple[str | None, str]:
 def _name(node: Any) -> str | None:
     named = isinstance(node, DictConfig) and "name" in node and node._get_parent() is not None
     return str(node["name"]) if named else None
-
-
-def _near(name: str, known: Iterable[str], prefix: str = "") -> str:
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {prefix}{found[0]}?)" if found else ""
 
 
 def _listed(names: Iterable[str]) -> str:
